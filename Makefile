@@ -1,0 +1,32 @@
+# Four targets. The environment is private (.venv), pinned and hashed (requirements.lock).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint lock clean
+
+demo: $(READY) ## trains the note's four activations over depth and seeds, and draws what happened
+	$(BIN)/python scripts/train.py -m +experiment=demo
+
+test: $(READY) ## runs the suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(READY) ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fadeout needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+lock: ## pins and hashes for Python 3.11 and newer; needs uv
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --extra dev --no-annotate pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV)

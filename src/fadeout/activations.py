@@ -1,0 +1,208 @@
+"""Activation functions phi, and the slopes phi' by which they pass a gradient on.
+
+An activation is elementwise; its parameters are keyword-only and may be traced. To add one,
+write a function, put it in `ACTIVATIONS`, and give it a YAML in conf/activation.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fadeout.registry import lookup
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def identity(z):
+    """z: a linear network."""
+    return z
+
+
+def step(z):
+    """1 where z > 0, else 0. Its derivative is 0 wherever it has one, so no gradient passes."""
+    return (z > 0).astype(jnp.result_type(z, float))
+
+
+def sigmoid(z):
+    """1 / (1 + exp(-z)), with its steepest slope, 1/4, at 0."""
+    return jax.nn.sigmoid(z)
+
+
+def tanh(z):
+    """The sigmoid centred and stretched: 2 sigmoid(2z) - 1."""
+    return jnp.tanh(z)
+
+
+def relu(z):
+    """max(z, 0), with slope 0 at 0."""
+    return jax.nn.relu(z)
+
+
+def leaky_relu(z, *, slope=0.01):
+    """z where z >= 0, else slope * z (Maas 2013)."""
+    return jax.nn.leaky_relu(z, slope)
+
+
+def elu(z, *, alpha=1.0):
+    """z where z > 0, else alpha (exp(z) - 1) (Clevert 2016)."""
+    return jax.nn.elu(z, alpha)
+
+
+def selu(z):
+    """1.0507 elu(z) with alpha = 1.6733: (mean 0, variance 1) is a fixed point (Klambauer 2017)."""
+    return jax.nn.selu(z)
+
+
+def gelu(z):
+    """z Phi(z), with Phi the normal distribution function (Hendrycks & Gimpel 2016)."""
+    return jax.nn.gelu(z, approximate=False)
+
+
+def gelu_tanh(z):
+    """z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))): the approximation of gelu."""
+    return jax.nn.gelu(z, approximate=True)
+
+
+def silu(z, *, beta=1.0):
+    """z sigmoid(beta z), also called swish (Ramachandran 2017)."""
+    return z * jax.nn.sigmoid(beta * z)
+
+
+def mish(z):
+    """z tanh(softplus(z)) (Misra 2019)."""
+    return jax.nn.mish(z)
+
+
+def softplus(z):
+    """log(1 + exp(z)): the smooth relu, whose slope is the sigmoid."""
+    return jax.nn.softplus(z)
+
+
+def softsign(z):
+    """z / (1 + |z|): saturates like 1/z^2, slower than tanh (Glorot & Bengio 2010)."""
+    return jax.nn.soft_sign(z)
+
+
+def hard_tanh(z):
+    """z cut to [-1, 1]."""
+    return jax.nn.hard_tanh(z)
+
+
+def hard_sigmoid(z):
+    """(z + 3) / 6 cut to [0, 1]."""
+    return jax.nn.hard_sigmoid(z)
+
+
+def lecun_tanh(z):
+    """1.7159 tanh(2z/3), so that phi(1) = 1 and phi(-1) = -1 (LeCun 1998)."""
+    return 1.7159 * jnp.tanh(z * (2 / 3))
+
+
+def erf(z):
+    """The error function: saturating, odd, and solvable in closed form (Williams 1997)."""
+    return lax.erf(z)
+
+
+def sin(z):
+    """sin(z): neither monotone nor saturating (Sitzmann 2020)."""
+    return jnp.sin(z)
+
+
+def relu6(z):
+    """z cut to [0, 6]."""
+    return jax.nn.relu6(z)
+
+
+def squared_relu(z):
+    """max(z, 0)^2: its slope has no bound (So 2021)."""
+    return jnp.square(jax.nn.relu(z))
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    function.__name__: function
+    for function in (
+        step,
+        sigmoid,
+        tanh,
+        relu,
+        identity,
+        leaky_relu,
+        elu,
+        selu,
+        gelu,
+        gelu_tanh,
+        silu,
+        mish,
+        softplus,
+        softsign,
+        hard_tanh,
+        hard_sigmoid,
+        lecun_tanh,
+        erf,
+        sin,
+        relu6,
+        squared_relu,
+    )
+}
+
+SURROGATES: dict[str, Callable | None] = {
+    "none": None,
+    "identity": identity,
+    "clipped": hard_tanh,
+    "sigmoid": sigmoid,
+}
+"""Functions whose slope stands in for that of an activation in the backward pass."""
+
+
+def get_activation(name: str, surrogate: str = "none", **parameters: float) -> Activation:
+    """The activation of this name, its parameters filled in.
+
+    Args:
+      surrogate: the function whose slope the backward pass uses instead of phi' (straight-through
+        estimation, Bengio 2013): `identity` has slope 1, `clipped` 1 on [-1, 1], `sigmoid` its own.
+      parameters: slope, alpha or beta, for those that have one; numbers or traced arrays.
+
+    Returns:
+      A function of an array of any shape.
+
+    Raises:
+      FadeoutError: unknown name.
+
+    >>> print(get_activation("leaky_relu", slope=0.1)(jnp.array([-2.0, 2.0])))
+    [-0.2  2. ]
+    """
+    function = lookup(ACTIVATIONS, name, "activation")
+    activation = partial(function, **parameters) if parameters else function
+    stand_in = lookup(SURROGATES, surrogate, "surrogate")
+    if stand_in is None:
+        return activation
+
+    def with_surrogate(z):
+        soft = stand_in(z)
+        return lax.stop_gradient(activation(z)) + (soft - lax.stop_gradient(soft))
+
+    return with_surrogate
+
+
+def slope(activation: Activation, z: jax.Array) -> jax.Array:
+    """phi'(z), elementwise, as the backward pass sees it.
+
+    >>> print(slope(tanh, jnp.array([0.0])))
+    [1.]
+    """
+    return jax.jvp(activation, (z,), (jnp.ones_like(z),))[1]
+
+
+def steepest_slope(activation: Activation, dtype=jnp.float32) -> jax.Array:
+    """The largest |phi'(z)| over |z| <= 3, where nearly all of a standard normal lies.
+
+    The range gives unbounded slopes (squared_relu) a scale as well; the grid has step 1/100.
+
+    >>> print(steepest_slope(sigmoid))
+    0.25
+    """
+    z = jnp.arange(-300, 301, dtype=dtype) / 100
+    return jnp.max(jnp.abs(slope(activation, z)))

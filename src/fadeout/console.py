@@ -1,0 +1,185 @@
+"""What a person sees in the terminal. The only room that knows rich."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from fadeout.activations import ACTIVATIONS
+from fadeout.sweep import Summary, Watch
+
+console = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def hush() -> None:
+    """Keeps the libraries' own chatter off the terminal."""
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="jax|flax|optax|xarray|h5netcdf")
+
+
+@contextmanager
+def progress() -> Iterator[Watch]:
+    """One bar for a sweep; a plain line every ten seconds where there is no terminal."""
+    began = perf_counter()
+    if not console.is_terminal:
+        last = began
+
+        def report(summary: Summary) -> None:
+            nonlocal last
+            if perf_counter() - last > 10:
+                last = perf_counter()
+                line = f"{summary.done} of {summary.asked} runs, {state(summary, last - began)}"
+                print(f"{line}, {time_left(summary, last - began)}", flush=True)
+
+        yield report
+        return
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training", total=None, state="compiling")
+
+        def watch(summary: Summary) -> None:
+            seconds = perf_counter() - began
+            text = f"{state(summary, seconds)}, {time_left(summary, seconds)}"
+            bar.update(task, total=summary.asked, completed=summary.done, state=text)
+
+        yield watch
+
+
+def state(summary: Summary, seconds: float) -> str:
+    """How a sweep stands, in a few words."""
+    rate = summary.run_steps / seconds
+    words = [
+        f"{summary.programs} of {summary.to_compile} programs compiled",
+        f"{rate:.2g} run-steps/s",
+    ]
+    return ", ".join(words + [f"{n} {status}" for status, n in summary.outcomes.items()])
+
+
+def time_left(summary: Summary, seconds: float) -> str:
+    trained = sum(summary.outcomes.values())
+    if not trained:
+        return "compiling"
+    return f"{seconds / trained * (summary.asked - summary.done):.0f} s left"
+
+
+def show(results: xr.Dataset, folder: Path, pictures: Sequence[Path]) -> None:
+    """What became of the runs, and where results and pictures lie."""
+    if results.sizes["run"] == 1:
+        run = results.isel(run=0)
+        if run["status"].item() != "failed":
+            console.print(layer_table(run))
+        console.print(outcome(run))
+    else:
+        console.print(share_table(results))
+        counts = ", ".join(f"{n} {word}" for word, n in status_counts(results).items())
+        console.print(f"{results.sizes['run']} runs: {counts}")
+    console.print(f"results:  {folder}")
+    names = ", ".join(path.name for path in pictures if path.suffix == ".png")
+    console.print(f"pictures: {names} and .svg, in {folder}")
+
+
+def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
+    """What a sweep cost, and what went wrong."""
+    for error in summary.errors:
+        console.print(f"failed: {error.splitlines()[0]}")
+    if summary.stored:
+        console.print(f"{summary.stored} runs were stored already and were not trained again")
+    console.print(
+        f"time:     {wall_seconds:.1f} s (compose {compose_seconds:.1f}; summed over threads: "
+        f"compile {summary.compile_seconds:.1f} for {summary.programs} programs, "
+        f"train {summary.train_seconds:.1f}; store {summary.store_seconds:.1f})"
+    )
+
+
+def status_counts(results: xr.Dataset) -> dict[str, int]:
+    words, counts = np.unique(results["status"].values.astype(str), return_counts=True)
+    return dict(zip(words, counts, strict=True))
+
+
+def layer_table(run: xr.Dataset) -> Table:
+    """One run, layer by layer."""
+    depth, steps = int(run["depth"]), int(run["steps"])
+    first, last = run.sel(step=0), run.sel(step=steps)
+    table = Table(title=f"{run['activation'].item()}, depth {depth}, {run['init'].item()}")
+    table.add_column("layer")
+    cells: list[xr.DataArray] = []
+
+    def column(title: str, name: str, at: xr.Dataset) -> None:
+        if name in run:
+            table.add_column(title, justify="right")
+            cells.append(at[name])
+
+    column("||delta|| at step 0", "delta_norm", first)
+    column(f"at step {steps}", "delta_norm", last)
+    column("||dL/dW|| at step 0", "gradient_norm", first)
+    column(f"at step {steps}", "gradient_norm", last)
+    column("saturated", "saturation", last)
+    column("dead", "dead_units", last)
+    for layer in range(1, depth + 2):
+        values = [float(cell.sel(layer=layer)) for cell in cells]
+        shares = [cell.name in ("saturation", "dead_units") for cell in cells]
+        table.add_row(
+            "readout" if layer == depth + 1 else str(layer),
+            *(cell_text(*pair) for pair in zip(values, shares, strict=True)),
+        )
+    return table
+
+
+def cell_text(value: float, share: bool) -> str:
+    if np.isnan(value):
+        return "-" if share else "nan"
+    return f"{value:.0%}" if share else f"{value:.3g}"
+
+
+def outcome(run: xr.Dataset) -> str:
+    status = run["status"].item()
+    loss = float(run["loss"].sel(step=int(run["steps"])))
+    if status == "solved":
+        return f"solved at step {int(run['solved_step'])}; final loss {loss:.3g}"
+    if status == "diverged":
+        where = int(run["diverged_layer"])
+        return f"diverged at step {int(run['diverged_step'])}, first in layer {where}"
+    if status == "failed":
+        return "failed: " + run["error"].item().strip().splitlines()[-1]
+    accuracy = float(run["accuracy"].sel(step=int(run["steps"])))
+    return f"unsolved: {accuracy:.0%} of the examples right; final loss {loss:.3g}"
+
+
+def share_table(results: xr.Dataset) -> Table:
+    """Share of runs solved, by activation and depth."""
+    activations = sorted(set(results["activation"].values.tolist()), key=list(ACTIVATIONS).index)
+    depths = np.unique(results["depth"].values)
+    table = Table(title="share of runs solved")
+    table.add_column("activation")
+    for depth in depths:
+        table.add_column(f"depth {depth}", justify="right")
+    solved = results["status"].values == "solved"
+    for activation in activations:
+        row = []
+        for depth in depths:
+            group = solved[
+                (results["activation"].values == activation) & (results["depth"].values == depth)
+            ]
+            row.append(f"{group.mean():.0%} of {group.size}" if group.size else "-")
+        table.add_row(activation, *row)
+    return table

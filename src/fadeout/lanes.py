@@ -1,0 +1,134 @@
+"""One network per SIMD lane: the layout that makes many small networks train fast.
+
+Every array may carry the run as its *last* axis: kernels [in, out, run], activations
+[example, unit, run]. Elementwise mathematics then needs no change at all, because NumPy
+broadcasting aligns trailing axes: a bias [unit, run] meets a preactivation [example, unit, run] as
+[unit] meets [example, unit]. Only contractions must know, and `contract` is the one that is needed.
+
+Measured on two cores with AVX-512: written as a sum of elementwise products over the lanes,
+width 8 trains 5 to 20 times faster than under `jax.vmap`, where XLA makes a batch of tiny matrix
+products; from width 64 on one plain matrix product per network is fastest, so a wide network has
+the program to itself.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+UNROLL = 48
+"""Contractions up to this size are written out as sums of products, one term per index."""
+
+CHUNK_BYTES = 8 * 2**20
+"""The state of a chunk's networks should stay in the caches of a core."""
+
+RECORD_BYTES = 512 * 2**20
+"""What a chunk records must fit in memory, several times over."""
+
+
+def lane_count(depth: int, width: int, examples: int, recorded: int, platform: str) -> int:
+    """How many networks a program trains at once; never a function of how many there are.
+
+    Args:
+      recorded: numbers that are recorded of one run.
+      platform: `cpu`, or an accelerator's name, where lanes are many because they hide latency.
+    """
+    cpu = platform == "cpu"
+    if width > UNROLL:
+        lanes = least = 1 if cpu else 64
+    else:
+        lanes, least = (128, 16) if cpu else (4096, 16)
+    state = 4 * depth * width * (examples + width)
+    while lanes > least and lanes * state > CHUNK_BYTES * (1 if cpu else 64):
+        lanes //= 2
+    while lanes > 1 and lanes * 4 * recorded > RECORD_BYTES:
+        lanes //= 2
+    return lanes
+
+
+def total(terms) -> jax.Array:
+    """Sums arrays pairwise: vectorised over the lanes, which XLA's leading-axis sums are not."""
+    terms = list(terms)
+    while len(terms) > 1:
+        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[2 * len(pairs) :]
+    return terms[0]
+
+
+def contract(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The weighted sums x @ kernel, of one network or of one network per lane.
+
+    Args:
+      x: [example, in] or [example, in, run].
+      kernel: [in, out] or [in, out, run].
+
+    Returns:
+      [example, out] or [example, out, run].
+
+    >>> contract(jnp.ones((1, 2)), jnp.ones((2, 1))).tolist()
+    [[2.0]]
+    """
+    if x.ndim == 2:
+        return jnp.matmul(x, kernel, precision=lax.Precision.HIGHEST)
+    if x.shape[-1] == 1:
+        return contract(x[..., 0], kernel[..., 0])[..., None]
+    if max(kernel.shape[:2]) <= UNROLL:
+        return unrolled(x, kernel)
+    return jnp.einsum("eir,ior->eor", x, kernel, precision=lax.Precision.HIGHEST)
+
+
+@jax.custom_vjp
+def unrolled(x, kernel):
+    return total(x[:, i, None] * kernel[None, i] for i in range(kernel.shape[0]))
+
+
+def unrolled_forward(x, kernel):
+    return unrolled(x, kernel), (x, kernel)
+
+
+def unrolled_backward(residuals, g):
+    x, kernel = residuals
+    x_bar = total(g[:, o, None] * kernel[None, :, o] for o in range(kernel.shape[1]))
+    return x_bar, outer(x, g)
+
+
+unrolled.defvjp(unrolled_forward, unrolled_backward)
+
+
+def outer(x, g):
+    """Sum over examples of x[e, i] g[e, o]; many examples go through in blocks."""
+
+    def block(x, g):
+        return total(x[e, :, None] * g[e, None, :] for e in range(x.shape[0]))
+
+    blocks, rest = divmod(x.shape[0], UNROLL)
+    if not blocks:
+        return block(x, g)
+    split = blocks * UNROLL
+    whole = [a[:split].reshape(blocks, UNROLL, *a.shape[1:]) for a in (x, g)]
+    zero = jnp.zeros((x.shape[1], g.shape[1], *x.shape[2:]), x.dtype)
+    summed, _ = lax.scan(lambda carry, xg: (carry + block(*xg), None), zero, tuple(whole))
+    return summed + block(x[split:], g[split:]) if rest else summed
+
+
+def mean(x: jax.Array) -> jax.Array:
+    """The mean over the leading axis, of any number of lanes."""
+    if x.shape[0] <= UNROLL:
+        return total(x) / x.shape[0]
+    return jnp.mean(x, axis=0)
+
+
+def per_lane(function):
+    """Maps a function of one network over the lanes: every array's last axis, in and out.
+
+    Under `vmap` XLA still chooses the layout with the runs last, so that this costs nothing for
+    elementwise work; it makes any optax optimiser right per run, also one that takes norms over
+    all parameters.
+    """
+
+    @functools.wraps(function)
+    def mapped(*args):
+        return jax.vmap(function, in_axes=-1, out_axes=-1)(*args)
+
+    return mapped

@@ -1,0 +1,26 @@
+"""Pictures of results: statistics beside drawing. The only room that knows matplotlib."""
+
+from pathlib import Path
+
+import xarray as xr
+
+from fadeout.plots import style
+from fadeout.plots.figures import FIGURES
+
+
+def save_all(results: xr.Dataset, folder: str | Path) -> list[Path]:
+    """Draws every figure that the recorded probes allow, as PNG and SVG.
+
+    Args:
+      results: as `fadeout.load` gives them.
+      folder: where the pictures go.
+
+    Returns:
+      The files written; drawn twice from the same results they are equal byte for byte.
+    """
+    paths: list[Path] = []
+    with style.styled():
+        for name, (draw, needs) in FIGURES.items():
+            if not needs or any(probe in results for probe in needs):
+                paths += style.save(draw(results), Path(folder), name)
+    return paths

@@ -1,0 +1,261 @@
+"""The figures of a sweep: one function each, of the results, giving a figure."""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from fadeout.plots import statistics
+from fadeout.plots.style import grid, legend_below, looks
+
+LABELS = {
+    "delta_norm": r"backpropagated signal  $\|\delta\| = \|\partial L/\partial z\|$",
+    "gradient_norm": r"weight gradient  $\|\partial L/\partial W\|$",
+    "saturation": "saturated units",
+    "dead_units": "dead units",
+    "loss": "loss",
+}
+WEIGHT_LAYER = "weight layer (the last is the readout)"
+HIDDEN_LAYER = "hidden layer"
+
+
+def gradient_profile_at_start(results: xr.Dataset) -> Figure:
+    """Delta norm and weight-gradient norm over layers, at initialisation.
+
+    What to conclude: a line that falls towards layer 1 is a gradient that vanishes on its way down;
+    level is healthy. Compare the rows: weight gradients can look level where delta vanishes.
+    """
+    return profile(results, statistics.at_start, "at initialisation")
+
+
+def gradient_profile_at_end(results: xr.Dataset) -> Figure:
+    """The same after the last step.
+
+    What to conclude: where the loss is solved all gradients are small, at every layer alike; where
+    it is not, the lower layers never got a gradient to learn from.
+    """
+    return profile(results, statistics.at_end, "after training")
+
+
+def profile(results: xr.Dataset, when: Callable, title: str) -> Figure:
+    quantities = [name for name in ("delta_norm", "gradient_norm") if name in results]
+    figure, axes = panels(results, len(quantities), sharey="row")
+    for group, column, look in drawn(results):
+        for row, name in enumerate(quantities):
+            band(axes[row, column], group.runs["layer"].values, when(group.runs[name]), look)
+    for row, name in enumerate(quantities):
+        axes[row, 0].set_ylabel(LABELS[name])
+        logarithmic(axes[row])
+    label_columns(results, axes, WEIGHT_LAYER)
+    figure.suptitle(f"How the gradient fares on its way down, {title}")
+    legend_below(figure, axes.flat, spread_note(results))
+    return figure
+
+
+def units_over_layers(results: xr.Dataset) -> Figure:
+    """Saturated and dead units over layers: dashed at initialisation, solid after training.
+
+    What to conclude: a saturated unit passes hardly any gradient, a dead one none; where they are
+    many in every layer, the profile above them falls.
+    """
+    quantities = [name for name in ("saturation", "dead_units") if name in results]
+    figure, axes = panels(results, len(quantities), sharey=True)
+    for group, column, look in drawn(results):
+        layers = np.arange(1, group.depth + 1)
+        runs = group.runs.sel(layer=layers)
+        for row, name in enumerate(quantities):
+            start = statistics.at_start(runs[name]).mean("run")
+            axes[row, column].plot(
+                layers, start, **look | {"linestyle": "--", "label": None, "alpha": 0.5}
+            )
+            end = statistics.at_end(runs[name]).mean("run")
+            axes[row, column].plot(layers, end, **look | {"linestyle": "-"})
+    for row, name in enumerate(quantities):
+        axes[row, 0].set_ylabel(f"share of {LABELS[name]}")
+        axes[row, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes[row, 0].set_ylim(-0.03, 1.03)
+    label_columns(results, axes, HIDDEN_LAYER)
+    figure.suptitle("Units that pass no gradient on")
+    legend_below(figure, axes.flat, "mean over runs; dashed: at initialisation, solid: at the end")
+    return figure
+
+
+def gradient_over_training(results: xr.Dataset) -> Figure:
+    """The delta norm of every layer at every step, as an image per activation and depth.
+
+    What to conclude: dark from the top down and from the start is a gradient that vanishes; dark
+    everywhere later on is a task that is solved.
+    """
+    cells = list(statistics.groups(results))
+    hues = statistics.hues(results)
+    columns = statistics.depths(results)
+    figure, axes = grid(len(hues), len(columns), height=2.6, sharex=True)
+    medians = {
+        (group.hue, group.depth): statistics.spread(group.runs["delta_norm"]).median
+        for group in cells
+    }
+    scale = logarithmic_scale(medians.values())
+    image = None
+    for ax in axes.flat:
+        ax.grid(False)
+        ax.set_facecolor("#bbbbbb")
+    for group in cells:
+        ax = axes[hues.index(group.hue), columns.index(group.depth)]
+        steps = group.runs["step"].values
+        with np.errstate(divide="ignore"):
+            shown = np.log10(medians[group.hue, group.depth].T)
+        edges = np.append(steps, 2 * steps[-1] - steps[-2] if steps.size > 1 else 1)
+        layers = np.arange(0.5, group.depth + 2)
+        image = ax.pcolormesh(
+            edges, layers, np.where(np.isfinite(shown), shown, np.nan), norm=scale, cmap="viridis",
+            rasterized=True,
+        )  # fmt: skip
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    for row, hue in enumerate(hues):
+        axes[row, 0].set_ylabel(f"{hue}\nweight layer")
+    for column, depth in enumerate(columns):
+        axes[0, column].set_title(layers_text(depth))
+        axes[-1, column].set_xlabel("step")
+    bar = figure.colorbar(image, ax=axes, label=r"$\log_{10}\,\|\delta\|$, median over runs")
+    bar.ax.grid(False)
+    figure.suptitle("The backpropagated signal in training\n(grey: 0, or not finite)")
+    return figure
+
+
+def loss_curves(results: xr.Dataset) -> Figure:
+    """Loss over steps, with its spread over runs.
+
+    What to conclude: a band that stays at the top (log 2 for cross-entropy) never started to learn;
+    a wide band means that the seed, not the activation, decides.
+    """
+    figure, axes = panels(results, 1, sharey="row")
+    for group, column, look in drawn(results):
+        look = look | ({"marker": ""} if group.runs.sizes["step"] > 1 else {})
+        band(axes[0, column], group.runs["step"].values, group.runs["loss"], look)
+    axes[0, 0].set_ylabel(LABELS["loss"])
+    logarithmic(axes[0])
+    label_columns(results, axes, "step")
+    figure.suptitle("Loss during training")
+    legend_below(figure, axes.flat, spread_note(results))
+    return figure
+
+
+def share_solved(results: xr.Dataset) -> Figure:
+    """The share of runs that solve the task, over depth, with Wilson 95 % intervals.
+
+    What to conclude: intervals that do not meet are a difference that more seeds will not undo.
+    """
+    figure, axes = grid(1, 1, width=7.5, height=4.2)
+    ax = axes[0, 0]
+    cells = list(statistics.groups(results))
+    hues = statistics.hues(results)
+    columns = statistics.depths(results)
+    style = looks(hues)
+    for i, hue in enumerate(hues):
+        mine = [group for group in cells if group.hue == hue]
+        shares = [statistics.solved(group.runs) for group in mine]
+        x = [columns.index(group.depth) + 0.6 * ((i + 0.5) / len(hues) - 0.5) for group in mine]
+        middle = np.array([s.share for s in shares])
+        reach = [middle - [s.low for s in shares], [s.high for s in shares] - middle]
+        look = style[hue] | {"linestyle": "", "label": hue}
+        ax.errorbar(x, middle, np.clip(reach, 0, None), capsize=4, **look)
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_xlim(-0.5, len(columns) - 0.5)
+    ax.set_ylim(-0.03, 1.03)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set_xlabel("depth (hidden layers)")
+    ax.set_ylabel("share of runs solved")
+    ax.grid(axis="x", visible=False)
+    counts = sorted({group.runs.sizes["run"] for group in cells})
+    number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    figure.suptitle("Who solves the task")
+    legend_below(figure, [ax], f"{number} runs a point; bars: Wilson 95 % intervals")
+    return figure
+
+
+# --- parts
+
+
+def panels(results: xr.Dataset, rows: int, **share):
+    """One column of axes per depth."""
+    return grid(rows, len(statistics.depths(results)), sharex="col", **share)
+
+
+def drawn(results: xr.Dataset):
+    """Every group with its column and its look."""
+    style = looks(statistics.hues(results))
+    columns = statistics.depths(results)
+    for group in statistics.groups(results):
+        yield group, columns.index(group.depth), style[group.hue] | {"label": group.hue}
+
+
+def label_columns(results: xr.Dataset, axes: np.ndarray, xlabel: str) -> None:
+    for column, depth in enumerate(statistics.depths(results)):
+        axes[0, column].set_title(layers_text(depth))
+        axes[-1, column].set_xlabel(xlabel)
+        axes[-1, column].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def layers_text(depth: int) -> str:
+    return "1 hidden layer" if depth == 1 else f"{depth} hidden layers"
+
+
+def band(ax: Axes, x: np.ndarray, values: xr.DataArray, look: dict) -> None:
+    """The median as a line, the 10th to 90th percentile as a band, exact zeros at the foot."""
+    low, median, high = statistics.spread(values)
+    zero = median == 0
+    shown = np.where(zero, np.nan, median)
+    single = values.sizes["run"] == 1
+    ax.plot(x, shown, **look | {"label": None if zero.all() else look["label"]})
+    if not single:
+        ax.fill_between(x, low, high, where=~zero, color=look["color"], alpha=0.15, linewidth=0)
+    if zero.any():
+        foot = ax.get_xaxis_transform()
+        ax.plot(
+            x[zero], np.full(zero.sum(), 0.02), transform=foot, color=look["color"], linestyle="",
+            marker="v", markerfacecolor="white", clip_on=False, label=f"{look['label']}: 0",
+        )  # fmt: skip
+
+
+def logarithmic(axes: np.ndarray) -> None:
+    """A logarithmic axis for all axes of a row that have something on it."""
+    for ax in axes:
+        curves = [
+            line.get_ydata() for line in ax.get_lines() if line.get_transform() == ax.transData
+        ]
+        if any((np.asarray(y, float) > 0).any() for y in curves):
+            ax.set_yscale("log")
+
+
+def logarithmic_scale(medians) -> Normalize:
+    """One colour scale for all images: their finite positive values, in powers of ten."""
+    values = np.concatenate([median[np.isfinite(median) & (median > 0)] for median in medians])
+    if values.size == 0:
+        return Normalize(-1, 0)
+    low, high = np.log10(np.quantile(values, [0.005, 1.0]))
+    return Normalize(low, max(high, low + 1))
+
+
+def spread_note(results: xr.Dataset) -> str:
+    if results.sizes["run"] == 1:
+        return "one run"
+    pooled = statistics.pooled(results) or ["run"]
+    note = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
+    every = len(np.unique(results[statistics.hue_of(results)].values))
+    shown = len(statistics.hues(results))
+    return note if shown == every else f"{note}; {shown} of {every} values drawn"
+
+
+FIGURES: dict[str, tuple[Callable[[xr.Dataset], Figure], tuple[str, ...]]] = {
+    "gradient_profile_at_start": (gradient_profile_at_start, ("delta_norm", "gradient_norm")),
+    "gradient_profile_at_end": (gradient_profile_at_end, ("delta_norm", "gradient_norm")),
+    "gradient_over_training": (gradient_over_training, ("delta_norm",)),
+    "loss_curves": (loss_curves, ()),
+    "share_solved": (share_solved, ()),
+    "units_over_layers": (units_over_layers, ("saturation", "dead_units")),
+}
+"""Each figure by the name of its file, and the probes of which it needs at least one."""

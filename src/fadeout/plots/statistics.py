@@ -1,0 +1,144 @@
+"""What the figures show, as numbers: groups of runs, quantiles and shares. Nothing is drawn."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy.stats import binomtest
+
+from fadeout.activations import ACTIVATIONS
+from fadeout.config import Run
+from fadeout.store import final
+
+HUES = (
+    "activation", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate", "gain",
+    "weight_variance", "width", "loss_function", "schedule", "dtype",
+)  # fmt: skip
+
+
+class Group(NamedTuple):
+    """Runs that a figure draws as one line or cell.
+
+    Attributes:
+      hue: the value that gives the colour, as text.
+      depth: of all its runs.
+      runs: the dataset of these runs, cut to the layers that this depth has.
+    """
+
+    hue: str
+    depth: int
+    runs: xr.Dataset
+
+
+def varies(results: xr.Dataset, name: str) -> bool:
+    return name in results.coords and len(np.unique(results[name].values)) > 1
+
+
+def hue_of(results: xr.Dataset) -> str:
+    """The first config value that varies, by which figures colour; else the activation."""
+    return next((name for name in HUES if varies(results, name)), "activation")
+
+
+def pooled(results: xr.Dataset) -> list[str]:
+    """Config values that vary within the groups: their spread is what the bands show."""
+    names = [name for name in Run().labels() if name not in (hue_of(results), "depth")]
+    return [name for name in names if varies(results, name)]
+
+
+def some(values: list, most: int) -> list:
+    """All values, or of more than `most` some evenly spread over them."""
+    picks = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[i] for i in picks]
+
+
+def depths(results: xr.Dataset) -> list[int]:
+    """The depths that are drawn: at most six."""
+    return some(np.unique(results["depth"].values).tolist(), most=6)
+
+
+def hues(results: xr.Dataset) -> list[str]:
+    """The values of the hue that are drawn, as text: all activations, or at most seven others."""
+    values = np.unique(results[hue_of(results)].values)
+    words = list(dict.fromkeys(text(value) for value in values))
+    table = list(ACTIVATIONS)
+    if set(words) <= set(table):
+        return sorted(words, key=table.index)
+    return some(words, most=7)
+
+
+def groups(results: xr.Dataset) -> Iterator[Group]:
+    """The runs by hue and depth."""
+    words = np.array([text(value) for value in results[hue_of(results)].values])
+    for hue in hues(results):
+        for depth in depths(results):
+            chosen = (words == hue) & (results["depth"].values == depth)
+            if chosen.any():
+                runs = results.isel(run=chosen).sel(layer=slice(1, depth + 1))
+                yield Group(hue, depth, runs.isel(step=recorded(runs)))
+
+
+def recorded(runs: xr.Dataset) -> np.ndarray:
+    """Which steps of the dataset some of these runs recorded."""
+    steps = runs["step"].values[:, None]
+    every, last = runs["record_every"].values, runs["steps"].values
+    return ((steps % every == 0) & (steps <= last)).any(axis=1)
+
+
+def text(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+class Spread(NamedTuple):
+    """The median over runs, and the band from the 10th to the 90th percentile."""
+
+    low: np.ndarray
+    median: np.ndarray
+    high: np.ndarray
+
+
+def spread(values: xr.DataArray) -> Spread:
+    """Quantiles over runs, which are those of no run's logarithm but of its value.
+
+    Runs that are not finite are left out; where none is finite, NaN.
+    """
+    data = np.moveaxis(values.values, values.dims.index("run"), 0).astype(float)
+    data = np.where(np.isfinite(data), data, np.nan)
+    some = ~np.isnan(data).all(axis=0)
+    result = np.full((3, *data.shape[1:]), np.nan)
+    result[:, some] = np.nanquantile(data[:, some], [0.1, 0.5, 0.9], axis=0)
+    return Spread(*result)
+
+
+def at_start(values: xr.DataArray) -> xr.DataArray:
+    """At initialisation."""
+    return values.sel(step=0)
+
+
+def at_end(values: xr.DataArray) -> xr.DataArray:
+    """At each run's last step."""
+    return final(values)
+
+
+class Share(NamedTuple):
+    """A share of runs with its Wilson 95 % interval."""
+
+    low: float
+    share: float
+    high: float
+
+
+def share(flags: np.ndarray) -> Share:
+    """The share of true flags.
+
+    >>> share(np.array([True, True, False, False])).share
+    0.5
+    """
+    test = binomtest(int(flags.sum()), flags.size)
+    interval = test.proportion_ci(0.95, method="wilson")
+    return Share(float(interval.low), float(test.statistic), float(interval.high))
+
+
+def solved(runs: xr.Dataset) -> Share:
+    """The share of runs that end with every example right."""
+    return share(runs["status"].values == "solved")

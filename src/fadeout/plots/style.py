@@ -1,0 +1,116 @@
+"""One look for all figures: colours, marks, sizes, and files that are equal byte for byte."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe & Ito's palette, which colour-blind readers tell apart; its greys differ as well.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+
+LOOKS: dict[str, tuple[str, str, str]] = {
+    "step": (BLACK, ":", "s"),
+    "sigmoid": (RED, "-", "o"),
+    "tanh": (BLUE, "-", "^"),
+    "relu": (GREEN, "-", "D"),
+    "identity": (GREY, "-", "x"),
+    "leaky_relu": (GREEN, "--", "d"),
+    "elu": (SKY, "-", "v"),
+    "selu": (SKY, "--", "<"),
+    "gelu": (PURPLE, "-", "P"),
+    "gelu_tanh": (PURPLE, ":", "p"),
+    "silu": (PURPLE, "--", "*"),
+    "mish": (PURPLE, "-.", "h"),
+    "softplus": (ORANGE, "-", ">"),
+    "softsign": (BLUE, "-.", "1"),
+    "hard_tanh": (BLUE, "--", "2"),
+    "hard_sigmoid": (RED, "--", "8"),
+    "lecun_tanh": (BLUE, ":", "3"),
+    "erf": (SKY, ":", "4"),
+    "sin": (ORANGE, "--", "+"),
+    "relu6": (GREEN, "-.", "H"),
+    "squared_relu": (GREEN, ":", "X"),
+}
+"""Colour, line and marker of each activation, the same in every figure."""
+
+CYCLE = [LOOKS[name] for name in ("tanh", "sigmoid", "relu", "softplus", "gelu", "elu", "step")]
+
+
+def looks(hues: Sequence[str]) -> dict[str, dict[str, str]]:
+    """How to draw each hue: an activation by its own look, anything else in turn."""
+    return {
+        hue: dict(zip(("color", "linestyle", "marker"), LOOKS.get(hue, CYCLE[i % 7]), strict=True))
+        for i, hue in enumerate(hues)
+    }
+
+
+RC = {
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "font.family": "DejaVu Sans",
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.labelsize": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "lines.markersize": 6,
+    "svg.hashsalt": "fadeout",
+    "path.simplify": True,
+}
+
+FORMATS: dict[str, dict] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draws in our style, whatever the user's own is."""
+    with mpl.rc_context(), mpl.style.context("default"):
+        mpl.rcParams.update(RC)
+        yield
+
+
+def grid(rows: int, columns: int, width: float = 4.2, height: float = 3.6, **share):
+    """A figure and its [rows, columns] axes; no window is ever opened."""
+    figure = Figure(figsize=(max(width * columns + 0.6, 8), height * rows + 0.9))
+    figure.set_layout_engine("constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **share)
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
+    """One legend for all axes, and one line that says what the bands are."""
+    handles: dict[str, Any] = {}
+    for ax in axes:
+        handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), 7) or 1,
+        title=note,
+        title_fontsize=11,
+    )
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes a figure in every format, without dates or versions: twice the same is equal."""
+    paths = []
+    for suffix, metadata in FORMATS.items():
+        path = folder / f"{name}.{suffix}"
+        figure.savefig(path, metadata=metadata)
+        paths.append(path)
+    return paths

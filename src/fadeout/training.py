@@ -1,0 +1,326 @@
+"""A whole training run as one function, in lanes, measuring every layer on the way."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fadeout import lanes
+from fadeout.activations import get_activation, steepest_slope
+from fadeout.activations import slope as slope_of
+from fadeout.config import Run, options
+from fadeout.lanes import per_lane
+from fadeout.model import MLP, Signals
+from fadeout.optimizers import apply_updates, get_optimizer
+from fadeout.probes import Layer, Probe, get_probe
+from fadeout.tasks import Examples, get_loss, make_examples
+
+
+class Program(NamedTuple):
+    """What decides a compiled program; hashable.
+
+    Attributes:
+      run: with its traced values erased, its initialiser and task too: they only fill parameters
+        and examples, in a small program of their own, and do not split this one.
+      examples, features: the shape of the task's inputs.
+    """
+
+    run: Run
+    examples: int
+    features: int
+
+    @property
+    def records(self) -> int:
+        """How many times a run is measured: at step 0, record_every, ..., steps."""
+        return self.run.training.steps // self.run.training.record_every + 1
+
+    @property
+    def lanes(self) -> int:
+        """How many networks it trains at once, whatever their number."""
+        model = self.run.model
+        numbers = self.records * (len(self.run.probes) * (model.depth + 1) + 2)
+        return lanes.lane_count(
+            model.depth, model.width, self.examples, numbers, jax.default_backend()
+        )
+
+
+class Outcome(NamedTuple):
+    """What became of each run, [run]; -1 where it did not happen.
+
+    Attributes:
+      solved_step: since this step every example is classified right.
+      diverged_step: here the first value that is not finite stood. Between recorded steps only
+        the loss is watched, which a saturated unit can shield from an infinite preactivation.
+      diverged_layer: in this weight layer, counted from 1; the readout is depth + 1.
+    """
+
+    solved_step: jax.Array
+    diverged_step: jax.Array
+    diverged_layer: jax.Array
+
+
+class Trace(NamedTuple):
+    """What was recorded of a chunk of runs.
+
+    Attributes:
+      layers: probe name to [record, layer, run]; NaN at the readout for what only units with an
+        activation function have.
+      loss, accuracy: [record, run].
+      outcome: [run].
+      model: the networks after the last step, the run as last axis.
+    """
+
+    layers: dict[str, jax.Array]
+    loss: jax.Array
+    accuracy: jax.Array
+    outcome: Outcome
+    model: MLP
+
+
+def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
+    """Draws one run's examples and its network from its own seed."""
+    dtype = jnp.dtype(run.training.dtype)
+    key = jax.random.key(values["seed"])
+    sizes = {k: v for k, v in options(run.task).items() if v is not None}
+    examples = make_examples(
+        jax.random.fold_in(key, 0),
+        dtype,
+        name=run.task.name,
+        inputs=run.task.inputs,
+        **sizes | values["task"],
+    )
+    model = MLP.create(
+        jax.random.fold_in(key, 1),
+        examples.inputs.shape[1],
+        run.model.depth,
+        run.model.width,
+        dtype,
+        name=run.init.name,
+        **values["init"],
+    )
+    return examples, model
+
+
+class State(NamedTuple):
+    """What is carried from step to step."""
+
+    step: jax.Array
+    model: MLP
+    optimizer: Any
+    outcome: Outcome
+
+
+class Seen(NamedTuple):
+    """What one step saw: `z` and `h` are preactivations and activations, all with the run last."""
+
+    loss: jax.Array
+    accuracy: jax.Array
+    z: Signals
+    h: Signals
+    gradients: MLP
+
+
+def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace:
+    """Trains one network per lane, and measures them: a whole training run, as one function.
+
+    Args:
+      values: of the activation and the optimiser, as `stack_values` gives them, each [run].
+      examples: inputs [example, feature, run], targets [example, run].
+      model: parameters with the run as last axis.
+    """
+    run, every = program.run, program.run.training.record_every
+    activation = get_activation(
+        run.activation.name, run.activation.surrogate, **values["activation"]
+    )
+    loss = get_loss(run.training.loss_function)
+    dtype = examples.inputs.dtype
+
+    def optimizer(hyperparameters):
+        chosen = run.optimizer
+        return get_optimizer(
+            chosen.name,
+            schedule=chosen.schedule,
+            warmup_steps=chosen.warmup_steps,
+            steps=run.training.steps,
+            **hyperparameters,
+        )
+
+    def objective(model, taps):
+        z, h = model(examples.inputs, activation, taps)
+        losses = lanes.mean(loss.function(z.readout[:, 0], examples.targets))
+        return jnp.sum(losses), (losses, z, h)
+
+    def see(model, taps) -> tuple[Seen, Signals]:
+        (gradients, delta), (losses, z, h) = jax.grad(objective, (0, 1), has_aux=True)(model, taps)
+        answer = z.readout[:, 0]
+        right = (answer > loss.threshold) == (examples.targets > 0.5)
+        accuracy = lanes.mean((right & jnp.isfinite(answer)).astype(dtype))
+        return Seen(losses, accuracy, z, h, gradients), delta
+
+    @per_lane
+    def update(hyperparameters, gradients, state, model):
+        updates, state = optimizer(hyperparameters).update(gradients, state, model)
+        return updates, state
+
+    @per_lane
+    def measure(*signals):
+        layers = split_layers(*signals)
+        return {name: over_layers(get_probe(name), *layers) for name in run.probes}
+
+    def advance(state: State, seen: Seen, suspect) -> tuple[State, MLP]:
+        outcome = judge(state, seen, suspect)
+        updates, optimizer_state = update(
+            values["optimizer"], seen.gradients, state.optimizer, state.model
+        )
+        model = apply_updates(state.model, updates)
+        return State(state.step + 1, model, optimizer_state, outcome), updates
+
+    def plain_step(_, state: State) -> State:
+        seen, _ = see(state.model, None)
+        return advance(state, seen, ~jnp.isfinite(seen.loss))[0]
+
+    def recorded_step(state: State, last) -> tuple[State, tuple]:
+        zeros = jax.tree.map(jnp.zeros_like, shape_of_taps)
+        seen, delta = see(state.model, zeros)
+        new, updates = advance(state, seen, ~all_finite(seen))
+        slopes = slope_of(activation, seen.z.hidden)
+        measured = measure(
+            state.model, seen.gradients, updates, delta, seen.h.hidden, slopes, steepest
+        )
+        stay = State(state.step, state.model, state.optimizer, new.outcome)
+        state = jax.tree.map(lambda a, b: jnp.where(last, a, b), stay, new)
+        if every > 1:
+            state = lax.fori_loop(0, jnp.where(last, 0, every - 1), plain_step, state)
+        return state, (measured, seen.loss, seen.accuracy)
+
+    shape_of_taps = jax.eval_shape(lambda m: m(examples.inputs, activation)[0], model)
+    steepest = per_lane(
+        lambda parameters, _: steepest_slope(
+            get_activation(run.activation.name, run.activation.surrogate, **parameters), dtype
+        )
+    )(values["activation"], examples.targets)
+    never = jnp.full(examples.targets.shape[-1:], -1)
+    start = State(
+        jnp.zeros((), int),
+        model,
+        per_lane(lambda hyperparameters, model: optimizer(hyperparameters).init(model))(
+            values["optimizer"], model
+        ),
+        Outcome(never, never, never),
+    )
+    last = jnp.arange(program.records) == program.records - 1
+    end, (layers, losses, accuracy) = lax.scan(recorded_step, start, last)
+    return Trace(layers, losses, accuracy, end.outcome, end.model)
+
+
+def split_layers(model, gradients, updates, delta, activation, slope, steepest):
+    """One network's layers: the first, the other hidden ones stacked, and the readout."""
+
+    def weights(name: str) -> dict[str, Any]:
+        parts = [getattr(tree, name) for tree in (model, gradients, updates)]
+        kernel, kernel_gradient, kernel_update = (part.kernel[...] for part in parts)
+        return {
+            "kernel": kernel,
+            "kernel_gradient": kernel_gradient,
+            "kernel_update": kernel_update,
+            "bias_gradient": parts[1].bias[...],
+        }
+
+    def units(layer: int | slice) -> dict[str, Any]:
+        signals = {"delta": delta.hidden, "activation": activation, "slope": slope}
+        return {name: signal[layer] for name, signal in signals.items()}
+
+    others = jnp.broadcast_to(steepest, activation.shape[0] - 1)
+    return (
+        Layer(**weights("first"), **units(0), steepest_slope=steepest),
+        Layer(**weights("hidden"), **units(slice(1, None)), steepest_slope=others),
+        Layer(**weights("readout"), delta=delta.readout),
+    )
+
+
+def over_layers(probe: Probe, first: Layer, hidden: Layer, readout: Layer) -> jax.Array:
+    """One probe in every weight layer: [depth + 1]; NaN where the layer is not finite."""
+
+    def measured(layer: Layer) -> jax.Array:
+        sound = [jnp.all(jnp.isfinite(signal)) for signal in jax.tree.leaves(layer)]
+        return jnp.where(jnp.all(jnp.stack(sound)), probe.function(layer), jnp.nan)
+
+    rows = [measured(first)[None]]
+    if hidden.kernel.shape[0]:
+        rows.append(jax.vmap(measured)(hidden))
+    rows.append(measured(readout)[None] if probe.readout else jnp.full_like(rows[0], jnp.nan))
+    return jnp.concatenate(rows)
+
+
+# --- outcomes
+
+
+def all_finite(seen: Seen) -> jax.Array:
+    """Per run, whether the loss and every preactivation and gradient are finite."""
+    leaves = jax.tree.leaves((seen.loss, seen.z, seen.gradients))
+    return functools.reduce(jnp.logical_and, (finite(leaf, 0) for leaf in leaves))
+
+
+def judge(state: State, seen: Seen, suspect) -> Outcome:
+    """The outcome so far.
+
+    Args:
+      suspect: per run, whether something is not finite at this step; only then is it worth looking
+        where, which would otherwise cost a tenth of the training.
+    """
+    before = state.outcome
+    right = seen.accuracy == 1
+    solved = jnp.where(right, jnp.where(before.solved_step < 0, state.step, before.solved_step), -1)
+    new = suspect & (before.diverged_step < 0)
+    step, layer = lax.cond(
+        jnp.any(new),
+        lambda: locate(state, seen),
+        lambda: (before.diverged_step, before.diverged_layer),
+    )
+    return Outcome(
+        solved,
+        jnp.where(new, step, before.diverged_step),
+        jnp.where(new, layer, before.diverged_layer),
+    )
+
+
+def locate(state: State, seen: Seen) -> tuple[jax.Array, jax.Array]:
+    """The step and the layer where the first value that is not finite stood, per run.
+
+    Parameters that are not finite were broken by the previous step's backward pass, which goes
+    from the top down; otherwise the forward pass broke, in its lowest broken layer; otherwise
+    this step's backward pass, in its highest.
+    """
+
+    bad_parameters = ~finite_layers(state.model)
+    bad_forward = ~jnp.concatenate([finite(seen.z.hidden, 1), finite(seen.z.readout, 0)[None]])
+    bad_backward = ~finite_layers(seen.gradients)
+    count = bad_forward.shape[0]
+
+    def lowest(bad):
+        return jnp.argmax(bad, axis=0) + 1
+
+    def highest(bad):
+        return count - jnp.argmax(bad[::-1], axis=0)
+
+    earlier = jnp.any(bad_parameters, axis=0)
+    layer = jnp.where(jnp.any(bad_forward, axis=0), lowest(bad_forward), highest(bad_backward))
+    step = state.step - (earlier & (state.step > 0))
+    return step, jnp.where(earlier, highest(bad_parameters), layer)
+
+
+def finite(x: jax.Array, keep: int) -> jax.Array:
+    """Per run, whether x is finite all over, but for its first `keep` axes."""
+    return jnp.all(jnp.isfinite(x), axis=tuple(range(keep, x.ndim - 1)))
+
+
+def finite_layers(model: MLP) -> jax.Array:
+    """Whether the parameters of each weight layer are finite: [depth + 1, run]."""
+
+    def neuron(part, keep):
+        return finite(part.kernel[...], keep) & finite(part.bias[...], keep)
+
+    ends = neuron(model.first, 0)[None], neuron(model.readout, 0)[None]
+    return jnp.concatenate([ends[0], neuron(model.hidden, 1), ends[1]])

@@ -1,0 +1,77 @@
+"""Hydra's doors to the laboratory: a launcher that trains a whole multirun in few programs, and a
+sweeper that does not compose every job twice. Read at the start of every Hydra application, hence
+light: the work is in `fadeout.app`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+
+
+@dataclass
+class LanesLauncherConf:
+    _target_: str = "hydra_plugins.fadeout_lanes.LanesLauncher"
+    fail_fast: bool = False
+
+
+@dataclass
+class LanesSweeperConf:
+    _target_: str = "hydra_plugins.fadeout_lanes.LanesSweeper"
+    params: dict[str, str] = field(default_factory=dict)
+
+
+class LanesLauncher(Launcher):
+    """Hands all jobs of a multirun to `fadeout.app` at once.
+
+    Args:
+      fail_fast: stop at the first program that fails; otherwise its runs alone are lost.
+    """
+
+    def __init__(self, fail_fast: bool = False) -> None:
+        super().__init__()
+        self.fail_fast = fail_fast
+
+    def setup(self, *, hydra_context, task_function, config) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        from fadeout.app import run_jobs
+
+        loader = self.hydra_context.config_loader
+        losses = run_jobs(loader, self.config, job_overrides, self.fail_fast)
+        return [
+            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=loss)
+            for overrides, loss in zip(job_overrides, losses, strict=True)
+        ]
+
+
+class LanesSweeper(BasicSweeper):
+    """Hydra's basic sweeper, without composing each job once more only to validate it."""
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        (jobs,) = self.split_arguments(overrides, None)
+        returns = self.launcher.launch(jobs, initial_job_idx=0)
+        for job in returns:
+            _ = job.return_value  # raises what a job of another launcher raised
+        return [returns]
+
+
+for _group, _node in (("launcher", LanesLauncherConf), ("sweeper", LanesSweeperConf)):
+    ConfigStore.instance().store(
+        group=f"hydra/{_group}", name="lanes", node=_node, provider="fadeout"
+    )

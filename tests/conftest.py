@@ -1,0 +1,40 @@
+import atexit
+import os
+import shutil
+import tempfile
+
+import matplotlib
+import pytest
+
+from fadeout.config import Activation, Init, Model, Run, Training
+from fadeout.programs import keep_compiled
+from fadeout.sweep import sweep
+
+matplotlib.use("agg")
+
+# All tests, and the processes that they start, share compiled programs.
+COMPILED = os.environ.get("FADEOUT_COMPILED")
+if COMPILED is None:
+    COMPILED = os.environ["FADEOUT_COMPILED"] = tempfile.mkdtemp(prefix="fadeout-compiled-")
+    atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+keep_compiled(COMPILED)
+
+SMALL = Training(steps=6, record_every=3)
+
+
+def small_runs(seeds=2):
+    """Two activations and two depths."""
+    return [
+        Run(Activation(name), Init("he_normal"), model=Model(depth, 4), training=SMALL, seed=seed)
+        for name in ("step", "tanh")
+        for depth in (1, 3)
+        for seed in range(seeds)
+    ]
+
+
+@pytest.fixture(scope="session")
+def small_sweep(tmp_path_factory):
+    """A folder with the results of `small_runs`."""
+    folder = tmp_path_factory.mktemp("outputs") / "small"
+    sweep(small_runs(), folder)
+    return folder

@@ -1,0 +1,303 @@
+"""The whole way, as a person walks it: Hydra, training, files, pictures, messages."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.utils import setup_globals
+from hydra.types import RunMode
+
+import fadeout
+from conftest import COMPILED
+from fadeout import compose as composing
+from fadeout.activations import ACTIVATIONS
+from fadeout.initializers import INITIALIZERS
+from fadeout.optimizers import OPTIMIZERS
+from fadeout.programs import resolve
+from fadeout.registry import FadeoutError
+from fadeout.sweep import sweep
+from fadeout.tasks import TASKS
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+
+
+def script(name, *arguments, cwd, **environment):
+    if name == "train" and not {"--cfg", "-sc"} & set(arguments):
+        arguments = (*arguments, f"cache={COMPILED}")
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{name}.py", *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+# --- the menu
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("group", "table"),
+    [
+        ("activation", ACTIVATIONS),
+        ("init", INITIALIZERS),
+        ("task", TASKS),
+        ("optimizer", OPTIMIZERS),
+    ],
+)
+def test_the_menu_and_the_table_are_in_step(group, table):
+    assert options(group) == sorted(table)
+
+
+def choices():
+    return [
+        f"{g}={name}" for g in ("activation", "init", "task", "optimizer") for name in options(g)
+    ]
+
+
+def test_every_yaml_composes_writes_its_defaults_out_and_trains_two_steps(tmp_path):
+    quick = ["training.steps=2", "training.record_every=1", "probes=[gradient_norm]", "name=all"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        runs = [composing.read(compose("config", [choice, *quick])).run() for choice in choices()]
+    for run in runs:
+        assert resolve(run) == run, "the YAML leaves a parameter out"
+    summary = sweep(runs, tmp_path)
+    assert summary.outcomes.total() == len(set(runs))
+    loss = fadeout.load(tmp_path)["loss"]
+    assert np.isfinite(loss).all()
+
+
+@pytest.mark.parametrize("study", options("experiment"))
+def test_every_study_composes(study):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"+experiment={study}"], return_hydra_config=True)
+        assert config.hydra.sweeper.params
+        assert config.name == study
+
+
+# --- composing many jobs
+
+
+@pytest.fixture
+def loader():
+    setup_globals()  # Hydra's resolvers, as its own main registers them
+    return ConfigLoaderImpl(create_config_search_path(str(CONF)))
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        ["activation=elu", "activation.alpha=0.5", "seed=3"],
+        ["seed=3", "activation.alpha=0.5", "activation=elu", "optimizer.learning_rate=1"],
+        ["+experiment=demo", "activation=relu", "model.width=4"],
+        ["model.width=${model.depth}", "model.depth=5"],
+        ["probes=[delta_norm]", "name=${activation.name}-${model.depth}"],
+        ["optimizer={name: sgd, learning_rate: 0.5, b1: null, b2: null, eps: null}"],
+        ["+activation.slope=0.2", "activation.name=leaky_relu"],
+    ],
+    ids=" ".join,
+)
+def test_fast_composition_equals_hydras(loader, job):
+    job = [*job, "outputs=somewhere"]
+    if not any(text.startswith("name=") for text in job):
+        job.append("name=x")
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    slow = composing.read(loader.load_sweep_config(master, job))
+    assert composing.compose_jobs(loader, master, [["seed=1"], job, job])[1:] == [slow, slow]
+
+
+def test_all_bad_jobs_are_reported_together(loader):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    jobs = [["model.depth=0"], ["seed=1"], ["model.depth=0", "seed=2"], ["model.dept=3"]]
+    with pytest.raises(FadeoutError) as caught:
+        composing.compose_jobs(loader, master, jobs)
+    message = str(caught.value)
+    assert message.startswith("3 jobs are not valid:\n  2 x model.depth must be at least 1, not 0")
+    assert "dept" in message
+
+
+# --- end to end
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    where = tmp_path_factory.mktemp("study")
+    done = script(
+        "train", "-m", "activation=step,tanh", "model.depth=1,2", "seed=range(0,3)", "name=study",
+        "training.steps=20", cwd=where,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return where, done
+
+
+def test_a_multirun_leaves_results_and_pictures_and_nothing_else(study):
+    where, done = study
+    results = fadeout.load(where / "outputs/study")
+    assert results.sizes["run"] == 12
+    assert os.listdir(where) == ["outputs"]
+    assert os.listdir(where / "outputs") == ["study"]
+    pictures = {p.name for p in (where / "outputs/study").iterdir()} - {"results"}
+    assert {"gradient_profile_at_start.png", "share_solved.svg"} <= pictures
+    assert "share of runs solved" in done.stdout
+    assert "outputs/study" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_same_command_trains_nothing_again(study):
+    where, _ = study
+    done = script(
+        "train", "-m", "activation=step,tanh", "model.depth=1,2", "seed=0,1,2", "name=study",
+        "training.steps=20", cwd=where,
+    )  # fmt: skip
+    assert "12 runs were stored already" in done.stdout
+
+
+def test_hydras_own_launcher_gives_bit_identical_results(study):
+    where, _ = study
+    done = script(
+        "train", "-m", "activation=step,tanh", "model.depth=1,2", "seed=1", "name=basic",
+        "training.steps=20", "hydra/launcher=basic", "hydra/sweeper=basic", cwd=where,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    basic = fadeout.load(where / "outputs/basic")
+    lanes = fadeout.load(where / "outputs/study")
+    lanes = lanes.isel(run=lanes["seed"].values == 1)
+    assert basic.sizes["run"] == 4
+    for name in basic:
+        np.testing.assert_array_equal(basic[name].values, lanes[name].values)
+
+
+def test_a_single_run_prints_its_layers_and_its_outcome(tmp_path):
+    done = script("train", "name=one", "training.steps=200", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("readout", "||delta||", "solved at step", "outputs/one", "share_solved.png"):
+        assert word in done.stdout
+    assert done.stderr == ""
+
+
+def digests(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.glob("*.*g")}
+
+
+def test_pictures_are_byte_identical_over_two_processes(study):
+    where, _ = study
+    first = digests(where / "outputs/study")
+    assert len(first) == 12
+    done = script("plot", "outputs/study", cwd=where)
+    assert done.returncode == 0, done.stderr
+    assert digests(where / "outputs/study") == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["activation=rleu"], ["unknown activation 'rleu' (did you mean relu?)"]),
+        (["init=he"], ["unknown init 'he'", "he_normal"]),
+        (["seeds=3"], ["unknown key 'seeds' (did you mean seed?)"]),
+        (["model.depth=0"], ["model.depth must be at least 1, not 0"]),
+        (["model.depth=-1"], ["model.depth must be at least 1, not -1"]),
+        (["model.depth=abc"], ["model.depth must be a whole number, not 'abc'"]),
+        (["model.width=0"], ["model.width must be at least 1"]),
+        (["optimizer.learning_rate=-1"], ["optimizer.learning_rate must be at least 0"]),
+        (["optimizer.learning_rate=nan"], ["must be a finite number, not nan"]),
+        (["probes=[gradient_nrom]"], ["unknown probe", "did you mean gradient_norm"]),
+        (["model.dept=3"], ["unknown key of model 'dept' (did you mean depth?)"]),
+        (["activation=null"], ["activation takes one option"]),
+        (["activation=[relu,tanh]"], ["activation takes one option"]),
+        (["name=${nope}"], ["nope"]),
+        (["name=" + "x" * 300], ["name must be a folder below outputs"]),
+        (["+foo=1"], ["unknown key 'foo'"]),
+        (["training.record_every=7"], ["training.steps=994"]),
+        (["activation=relu", "+activation.slope=1"], ["relu has no slope"]),
+        (["name=../elsewhere"], ["below outputs"]),
+        (["outputs=/proc/nowhere"], ["results cannot go to"]),
+        (["-m", "model.depth=0,1,-2", "seed=range(0,4)"], ["8 jobs", "4 x", "-2"]),
+        (["-m", "activation=tanh,rleu"], ["unknown activation 'rleu' (did you mean relu?)"]),
+        (["-m", "+experiment=dmeo"], ["unknown experiment 'dmeo' (did you mean demo?)"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_input_is_answered_in_a_line_or_two_and_leaves_no_folder(tmp_path, arguments, words):
+    done = script("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 5
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["init=zeros"],
+        ["activation=relu", "optimizer=sgd", "optimizer.learning_rate=1e6",
+         "training.loss_function=squared_error"],
+        ["probes=[]"],
+        ["probes=[gradient_norm,saturation]", "model.depth=1"],
+        ["training.steps=0", "name='a[b]'"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_unusual_results_are_drawn_and_told(tmp_path, arguments):
+    done = script("train", "training.steps=20", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "pictures: " in done.stdout
+    assert "name='a[b]'" not in arguments or "outputs/a[b]" in done.stdout
+
+
+def test_a_multirun_without_a_name_goes_to_one_folder(tmp_path):
+    done = script(
+        "train", "-m", "init=zeros,he_normal,lecun_normal,orthogonal", "task=xor,and,or,nand",
+        "activation=tanh,relu", "training.steps=0", "probes=[]", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folders = [path for path in (tmp_path / "outputs").iterdir() if path.name != ".compiled"]
+    assert len(folders) == 1
+    assert fadeout.load(folders[0]).sizes["run"] == 32
+
+
+def test_a_bad_job_under_hydras_own_launcher_is_an_error(tmp_path):
+    done = script("train", "-m", "model.depth=0,0", "hydra/launcher=basic", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "model.depth must be at least 1" in done.stderr
+
+
+def test_tab_completion(tmp_path):
+    words = {"COMP_LINE": "train.py activation=re", "COMP_POINT": "22"}
+    done = script("train", "-sc", "query=bash", cwd=tmp_path, **words)
+    assert "activation=relu" in done.stdout.split()
+
+
+def test_a_full_traceback_on_request(tmp_path):
+    done = script("train", "model.depth=0", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert "Traceback" in done.stderr
+
+
+def test_plotting_what_is_not_there(tmp_path):
+    done = script("plot", "outputs/none", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no results under outputs/none" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_config_are_useful(tmp_path):
+    text = script("train", "--help", cwd=tmp_path).stdout
+    assert "activation: elu, erf, gelu" in text
+    text = script("train", "activation=relu", "--cfg", "job", cwd=tmp_path).stdout
+    assert "depth: 2" in text
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,67 @@
+"""The schema: types, ranges, identity, and what is traced."""
+
+import dataclasses
+import math
+
+import pytest
+
+from fadeout.config import Activation, Config, Init, Model, Optimizer, Run, Training
+from fadeout.registry import FadeoutError
+
+
+def test_a_run_survives_plain_data():
+    run = Run(Activation("elu", alpha=2), optimizer=Optimizer(learning_rate=1), seed=3)
+    assert Run.from_dict(run.as_dict()) == run
+    assert run.activation.alpha == 2.0
+    assert isinstance(run.optimizer.learning_rate, float)
+
+
+def test_identity_follows_what_determines_the_numbers():
+    run = Run()
+    assert run.identity() == Run(optimizer=Optimizer(learning_rate=0.01)).identity()
+    different = [
+        Run(seed=1),
+        Run(optimizer=Optimizer(learning_rate=0.02)),
+        Run(training=Training(dtype="float64")),
+        Run(init=Init(gain=1.1)),
+    ]
+    assert len({r.identity() for r in [run, *different]}) == 5
+    one = Config(name="a", seed=4).run()
+    assert one == Config(name="b", outputs="elsewhere", seed=4).run() == Run(seed=4)
+
+
+def test_every_label_is_one_unique_word():
+    words = [f.name for s in ("activation", "init", "task", "model", "optimizer", "training")
+             for f in dataclasses.fields(getattr(Run(), s)) if f.name != "name"]  # fmt: skip
+    assert len(words) == len(set(words))
+    assert not set(words) & {"loss", "accuracy", "status", "step", "layer", "run", "id", "config"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Model(depth=0), "model.depth must be at least 1, not 0"),
+        (lambda: Model(depth=-3), "model.depth must be at least 1, not -3"),
+        (lambda: Model(width=0), "model.width must be at least 1, not 0"),
+        (lambda: Model(depth=2.5), "model.depth must be a whole number, not 2.5"),
+        (lambda: Model(depth=True), "model.depth must be a whole number, not True"),
+        (lambda: Optimizer(learning_rate=-0.1), "optimizer.learning_rate must be at least 0"),
+        (lambda: Optimizer(learning_rate=math.nan), "must be a finite number, not nan"),
+        (lambda: Optimizer(learning_rate="fast"), "must be a finite number, not 'fast'"),
+        (lambda: Training(steps=10, record_every=3), "set training.steps=9, or"),
+        (lambda: Training(dtype="float16"), "choose from: float32, float64"),
+        (lambda: Run(seed=math.inf), "seed must be a whole number, not inf"),
+        (lambda: Optimizer(learning_rate=10**400), "must be a finite number"),
+        (lambda: Optimizer(learning_rate=1e39), "must be a finite number"),
+        (lambda: Optimizer(warmup_steps=3), "needs optimizer.schedule=warmup"),
+        (lambda: Run(probes=[["a"]]), "must be a list of words"),
+        (lambda: Run(seed=-1), "seed must be at least 0"),
+        (lambda: Run.from_dict({"sed": 1}), r"unknown key 'sed' \(did you mean seed\?\)"),
+        (lambda: Run.from_dict({"model": {"dept": 1}}), r"key of model 'dept' .did you mean depth"),
+        (lambda: Run.from_dict({"model": 3}), "model must be a group of keys, not 3"),
+        (lambda: Run(probes="loss"), "probes must be a list, not 'loss'"),
+    ],
+)
+def test_bad_values_are_refused_with_a_reason(make, message):
+    with pytest.raises(FadeoutError, match=message):
+        make()

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from fadeout.config import Run
-from fadeout.programs import PREPARED, batch_of, precision, resolve, stack_values
+from fadeout.programs import batch_of, precision, prepare_values, resolve
 from fadeout.training import prepare
 
 
@@ -12,8 +12,9 @@ def network(run: Run):
     """One run's examples and parameters, drawn without lanes: (x, t), [(kernel, bias), ...]."""
     run = resolve(run)
     with precision(run):
-        values = jax.tree.map(lambda v: v[0], stack_values([run], PREPARED))
-        examples, model = prepare(batch_of(run).preparation, values)
+        preparation = batch_of(run).preparation
+        values = jax.tree.map(lambda v: v[0], prepare_values(preparation, [run]))
+        examples, model = prepare(preparation, values)
         return (np.asarray(examples.inputs), np.asarray(examples.targets)), layers(model)
 
 

@@ -5,8 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fadeout.activations import ACTIVATIONS, get_activation, slope, steepest_slope
+from fadeout.activations import (
+    ACTIVATIONS,
+    EVERY,
+    differentiate,
+    get_activation,
+    steepest_slope,
+)
 from fadeout.registry import FadeoutError
+from fadeout.registry import parameters as takes
 from reference import FUNCTIONS
 
 POINTS = np.linspace(-7.03, 7.04, 199)  # none of them at a kink
@@ -23,7 +30,8 @@ def test_value_and_slope_match_the_formula(name):
         activation = get_activation(name)
         z = jnp.asarray(POINTS)
         np.testing.assert_allclose(activation(z), phi(POINTS), rtol=1e-7, atol=1e-12)
-        np.testing.assert_allclose(slope(activation, z), derivative(POINTS), rtol=2e-7, atol=1e-12)
+        slopes = differentiate(activation, z)
+        np.testing.assert_allclose(slopes, derivative(POINTS), rtol=2e-7, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -33,7 +41,7 @@ def test_slope_matches_finite_differences(name):
         activation = get_activation(name)
         z = jnp.asarray(POINTS)
         difference = (activation(z + h) - activation(z - h)) / (2 * h)
-        np.testing.assert_allclose(slope(activation, z), difference, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(differentiate(activation, z), difference, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +57,17 @@ def test_parameters_may_be_traced(name, parameters, z, value):
     np.testing.assert_allclose(traced, value, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_chosen_by_its_place_in_the_table(name):
+    parameters = {"slope": 0.3, "alpha": 2.0, "beta": 3.0}
+    own = {key: parameters[key] for key in takes(ACTIVATIONS[name])}
+    alone = get_activation(name, **own)
+    chosen = get_activation(EVERY, index=list(ACTIVATIONS).index(name), **parameters)
+    z = jnp.asarray(POINTS)
+    np.testing.assert_array_equal(chosen(z), alone(z))
+    np.testing.assert_array_equal(differentiate(chosen, z), differentiate(alone, z))
+
+
 @pytest.mark.parametrize(
     ("surrogate", "expected"),
     [
@@ -62,7 +81,7 @@ def test_a_surrogate_changes_the_backward_pass_only(surrogate, expected):
     z = jnp.array([-2.0, 0.5, 2.0])
     activation = get_activation("step", surrogate)
     np.testing.assert_array_equal(activation(z), [0.0, 1.0, 1.0])
-    np.testing.assert_allclose(slope(activation, z), expected, rtol=1e-5)
+    np.testing.assert_allclose(differentiate(activation, z), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

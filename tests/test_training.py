@@ -262,7 +262,10 @@ def test_a_new_float_or_seed_shares_the_program_and_a_new_word_does_not():
     )
     assert other_init != base
     assert other_init.program == base.program
-    assert batch_of(Run(activation=Activation("selu"))).program != base.program
+    selu = batch_of(Run(activation=Activation("selu")))
+    assert selu != base
+    assert selu.program == base.program  # on a CPU, a branch of the same program
+    assert batch_of(Run(optimizer=Optimizer("sgd"))).program != base.program
 
 
 # --- outcomes

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fadeout.activations import ACTIVATIONS, SURROGATES
-from fadeout.config import Init, Run, Task, Training, options, traced
+from fadeout.activations import ACTIVATIONS, EVERY, SURROGATES
+from fadeout.config import Activation, Init, Run, Task, Training, options, traced
 from fadeout.initializers import INITIALIZERS
 from fadeout.lanes import per_lane
 from fadeout.model import MLP
@@ -79,10 +79,12 @@ class Batch(NamedTuple):
     Attributes:
       program: trains them.
       preparation: draws their examples and parameters: a run with all else erased.
+      index: of their activation in the table.
     """
 
     program: Program
     preparation: Run
+    index: int
 
 
 def batch_of(run: Run) -> Batch:
@@ -99,27 +101,36 @@ def batch_of_erased(run: Run) -> Batch:
     training = dataclasses.replace(Training(), dtype=run.training.dtype)
     preparation = Run(init=run.init, task=run.task, model=run.model, training=training).erased()
     with precision(run):
-        values = jax.tree.map(lambda v: v[0], stack_values([run], PREPARED))
+        values = jax.tree.map(lambda v: v[0], prepare_values(preparation, [run]))
         examples, _ = jax.eval_shape(functools.partial(prepare, preparation), values)
-    program = dataclasses.replace(run, init=Init(), task=Task()).erased()
-    return Batch(Program(program, *examples.inputs.shape), preparation)
+    activation = run.activation
+    if jax.default_backend() == "cpu":
+        activation = Activation(EVERY, activation.surrogate, slope=0, alpha=0, beta=0)
+    program = dataclasses.replace(run, init=Init(), task=Task(), activation=activation).erased()
+    index = list(ACTIVATIONS).index(run.activation.name)
+    return Batch(Program(program, *examples.inputs.shape), preparation, index)
 
 
-PREPARED = ("init", "task")
-FITTED = ("activation", "optimizer")
-
-
-def stack_values(runs: Sequence[Run], names: Sequence[str]) -> dict:
-    """The traced values of these sections of the runs, each [run], and their seeds."""
-    dtype = runs[0].training.dtype
-    values = {
-        name: {
-            key: np.array([getattr(getattr(run, name), key) for run in runs], dtype)
-            for key in traced(getattr(runs[0], name))
-        }
-        for name in names
-    }
+def prepare_values(preparation: Run, runs: Sequence[Run]) -> dict:
+    """What `prepare` takes of each run: {section: {key: [run]}}, and the seeds."""
+    values = {name: stack(runs, name, preparation) for name in ("init", "task")}
     return values | {"seed": np.array([run.seed for run in runs], np.uint32)}
+
+
+def fit_values(program: Program, runs: Sequence[Run], index: int = 0) -> dict:
+    """What `fit` takes of each run, and the index of their activation."""
+    values = {name: stack(runs, name, program.run) for name in ("activation", "optimizer")}
+    return values | {"index": np.int32(index)}
+
+
+def stack(runs: Sequence[Run], name: str, like: Run) -> dict[str, np.ndarray]:
+    """The traced values of one section of the runs, each [run]; 0 for what a run lacks."""
+    dtype = like.training.dtype
+    sections = [getattr(run, name) for run in runs]
+    return {
+        key: np.array([getattr(section, key) or 0.0 for section in sections], dtype)
+        for key in traced(getattr(like, name))
+    }
 
 
 def once(function: Callable) -> Callable:
@@ -149,7 +160,7 @@ def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> tuple[Ca
 
 @once
 def compile_preparation(run: Run, lane_count: int, device: jax.Device) -> Callable:
-    values = stack_values([run] * lane_count, PREPARED)
+    values = prepare_values(run, [run] * lane_count)
     return compile_for(device, per_lane(functools.partial(prepare, run)), values)
 
 
@@ -174,8 +185,9 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
         )
         return examples, model
 
-    values = stack_values([run] * lane_count, FITTED)
-    return values, *jax.eval_shape(per_lane(shapes), values["seed"])
+    seeds = np.zeros(lane_count, np.uint32)
+    values = fit_values(program, [run] * lane_count)
+    return values, *jax.eval_shape(per_lane(shapes), seeds)
 
 
 def compile_for(device: jax.Device, function: Callable, *arguments) -> Callable:
@@ -246,6 +258,7 @@ def train_chunk(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.
     with precision(runs[0]):
         prepare, fit = compile_batch(batch, lane_count, device)
         place = functools.partial(jax.device_put, device=device)
-        examples, model = prepare(place(stack_values(full, PREPARED)))
-        trace = fit(place(stack_values(full, FITTED)), examples, model)
+        examples, model = prepare(place(prepare_values(batch.preparation, full)))
+        values = fit_values(batch.program, full, batch.index)
+        trace = fit(place(values), examples, model)
         return jax.tree.map(lambda a: np.asarray(a)[..., : len(runs)], trace)

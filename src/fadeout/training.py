@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fadeout import lanes
-from fadeout.activations import get_activation, steepest_slope
-from fadeout.activations import slope as slope_of
+from fadeout.activations import differentiate, get_activation, steepest_slope
 from fadeout.config import Run, options
 from fadeout.lanes import per_lane
 from fadeout.model import MLP, Signals
@@ -126,14 +125,18 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     """Trains one network per lane, and measures them: a whole training run, as one function.
 
     Args:
-      values: of the activation and the optimiser, as `stack_values` gives them, each [run].
+      values: of the activation and the optimiser, as `fit_values` gives them, each [run]; and the
+        one `index` of their activation.
       examples: inputs [example, feature, run], targets [example, run].
       model: parameters with the run as last axis.
     """
     run, every = program.run, program.run.training.record_every
-    activation = get_activation(
-        run.activation.name, run.activation.surrogate, **values["activation"]
-    )
+
+    def activation_of(parameters):
+        chosen = run.activation
+        return get_activation(chosen.name, chosen.surrogate, values["index"], **parameters)
+
+    activation = activation_of(values["activation"])
     loss = get_loss(run.training.loss_function)
     dtype = examples.inputs.dtype
 
@@ -185,7 +188,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         zeros = jax.tree.map(jnp.zeros_like, shape_of_taps)
         seen, delta = see(state.model, zeros)
         new, updates = advance(state, seen, ~all_finite(seen))
-        slopes = slope_of(activation, seen.z.hidden)
+        slopes = differentiate(activation, seen.z.hidden)
         measured = measure(
             state.model, seen.gradients, updates, delta, seen.h.hidden, slopes, steepest
         )
@@ -196,11 +199,9 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         return state, (measured, seen.loss, seen.accuracy)
 
     shape_of_taps = jax.eval_shape(lambda m: m(examples.inputs, activation)[0], model)
-    steepest = per_lane(
-        lambda parameters, _: steepest_slope(
-            get_activation(run.activation.name, run.activation.surrogate, **parameters), dtype
-        )
-    )(values["activation"], examples.targets)
+    steepest = per_lane(lambda parameters, _: steepest_slope(activation_of(parameters), dtype))(
+        values["activation"], examples.targets
+    )
     never = jnp.full(examples.targets.shape[-1:], -1)
     start = State(
         jnp.zeros((), int),

@@ -44,11 +44,11 @@ def test_all_reasons_are_given_at_once_and_grouped():
 
 
 @pytest.fixture
-def broken_step(monkeypatch):
-    """The programs of step networks do not compile."""
+def broken_depth(monkeypatch):
+    """The programs of depth 3 do not compile."""
 
     def compile_fit(program, *rest):
-        if program.run.activation.name == "step":
+        if program.run.model.depth == 3:
             raise RuntimeError("no such kernel")
         return real(program, *rest)
 
@@ -57,21 +57,23 @@ def broken_step(monkeypatch):
 
 
 def test_a_program_that_fails_takes_only_its_own_runs_down(
-    tmp_path, small_sweep, broken_step, monkeypatch
+    tmp_path, small_sweep, broken_depth, monkeypatch
 ):
     summary = sweep(small_runs(), tmp_path)
     assert summary.outcomes["failed"] == 4
-    assert len(summary.errors) == 2
-    assert "step, he_normal, xor, adam, depth" in summary.errors[0]
+    assert len(summary.errors) == 1
+    assert "step, he_normal, xor, adam, depth 3" in summary.errors[0]
     results = fadeout.load(tmp_path)
     assert results.sizes["run"] == 8
     failed = results.isel(run=(results["status"] == "failed").values)
-    assert set(failed["activation"].values) == {"step"}
+    assert set(failed["depth"].values) == {3}
+    assert set(failed["activation"].values) == {"step", "tanh"}
     assert all("no such kernel" in error for error in failed["error"].values)
     whole = fadeout.load(small_sweep)
-    tanh = (results["activation"] == "tanh").values
+    sound = (results["depth"] == 1).values
+    first = whole.isel(layer=slice(results.sizes["layer"]))
     for name in whole:
-        np.testing.assert_array_equal(results[name].values[tanh], whole[name].values[tanh])
+        np.testing.assert_array_equal(results[name].values[sound], first[name].values[sound])
     # mended, the same command trains what failed, and nothing else
     monkeypatch.undo()
     assert sweep(small_runs(), tmp_path).outcomes.total() == 4
@@ -79,7 +81,7 @@ def test_a_program_that_fails_takes_only_its_own_runs_down(
     xr.testing.assert_equal(after.drop_vars("error"), whole)
 
 
-def test_fail_fast_stops_at_the_first(tmp_path, broken_step):
+def test_fail_fast_stops_at_the_first(tmp_path, broken_depth):
     with pytest.raises(RuntimeError, match="no such kernel"):
         sweep(small_runs(), tmp_path, fail_fast=True)
 

@@ -79,12 +79,12 @@ class Batch(NamedTuple):
     Attributes:
       program: trains them.
       preparation: draws their examples and parameters: a run with all else erased.
-      index: of their activation in the table.
+      activation: its place in the table.
     """
 
     program: Program
     preparation: Run
-    index: int
+    activation: int
 
 
 def batch_of(run: Run) -> Batch:
@@ -259,6 +259,6 @@ def train_chunk(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.
         prepare, fit = compile_batch(batch, lane_count, device)
         place = functools.partial(jax.device_put, device=device)
         examples, model = prepare(place(prepare_values(batch.preparation, full)))
-        values = fit_values(batch.program, full, batch.index)
+        values = fit_values(batch.program, full, batch.activation)
         trace = fit(place(values), examples, model)
         return jax.tree.map(lambda a: np.asarray(a)[..., : len(runs)], trace)

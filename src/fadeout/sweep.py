@@ -14,6 +14,7 @@ import jax
 import xarray as xr
 
 from fadeout import store
+from fadeout.activations import ACTIVATIONS
 from fadeout.config import Run
 from fadeout.programs import Batch, batch_of, compile_batch, resolve, train_chunk
 from fadeout.registry import FadeoutError, refuse
@@ -160,9 +161,14 @@ class Task(NamedTuple):
     runs: Sequence[Run]
     compiled: bool = False
 
+    @property
+    def programs(self) -> tuple:
+        """What is compiled for it; tasks that share it need it once."""
+        return self.batch.program, self.batch.preparation, self.lanes
+
 
 class Queue:
-    """Compiles each batch once and trains its chunks, on every core or every device at once.
+    """Compiles each program once and trains its chunks, on every core or every device at once.
 
     On CPU one device serves all threads: a program of lanes uses one core, so that as many run
     side by side as there are cores (measured: two threads on one device are 1.95 times as fast as
@@ -179,9 +185,10 @@ class Queue:
         batches: dict[Batch, list[Run]] = {}
         for run in runs:
             batches.setdefault(batch_of(run), []).append(run)
-        self.to_compile = deque(
-            Task(batch, batch.program.lanes, members) for batch, members in batches.items()
-        )
+        tasks = [Task(batch, batch.program.lanes, members) for batch, members in batches.items()]
+        first = {task.programs: task for task in reversed(tasks)}
+        self.to_compile = deque(task for task in tasks if task is first[task.programs])
+        self.waiting = [task for task in tasks if task is not first[task.programs]]
         self.to_train: deque[Task] = deque()
         self.in_flight: dict[Future, tuple[Task, jax.Device]] = {}
         summary.to_compile = len(self.to_compile)
@@ -234,25 +241,36 @@ class Queue:
         elif error is None:
             self.summary.programs += 1
             self.watch(self.summary)
-            for start in range(0, len(task.runs), task.lanes):
-                chunk = task.runs[start : start + task.lanes]
-                self.to_train.append(Task(task.batch, task.lanes, chunk, compiled=True))
+            for ready in self.sharing(task):
+                for start in range(0, len(ready.runs), task.lanes):
+                    chunk = ready.runs[start : start + task.lanes]
+                    self.to_train.append(Task(ready.batch, task.lanes, chunk, compiled=True))
         elif out_of_memory(error) and task.lanes > 1:
-            self.to_compile.appendleft(self.halved(task))
+            for smaller in self.halved(task):
+                self.to_compile.appendleft(smaller)
         elif self.fail_fast or not isinstance(error, Exception):
             raise error
         else:
             self.summary.errors.append(f"{describe(task.batch)}: {type(error).__name__}: {error}")
             text = "".join(traceback.format_exception(error))
-            yield Done(task.runs, task.lanes, None, text)
+            for failed in [task] if task.compiled else self.sharing(task):
+                yield Done(failed.runs, failed.lanes, None, text)
 
-    def halved(self, task: Task) -> Task:
-        """A task and all that waits for its program, to be tried with half the lanes."""
+    def sharing(self, task: Task) -> list[Task]:
+        """A task and those that waited for the same programs, which now wait no more."""
+        same = [other for other in self.waiting if other.programs == task.programs]
+        self.waiting = [other for other in self.waiting if other.programs != task.programs]
+        return [task, *same]
+
+    def halved(self, task: Task) -> list[Task]:
+        """A task and all that waits for its batch, to be tried with half the lanes."""
         same = [t for t in self.to_train if (t.batch, t.lanes) == (task.batch, task.lanes)]
         for other in same:
             self.to_train.remove(other)
         runs = [run for t in (task, *same) for run in t.runs]
-        return Task(task.batch, max(1, min(task.lanes, len(runs)) // 2), runs)
+        lanes = max(1, min(task.lanes, len(runs)) // 2)
+        others = [] if task.compiled else self.sharing(task)[1:]
+        return [Task(task.batch, lanes, runs), *(o._replace(lanes=o.lanes // 2) for o in others)]
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -263,7 +281,7 @@ def describe(batch: Batch) -> str:
     """A batch in a few words."""
     run, prepared = batch.program.run, batch.preparation
     return (
-        f"{run.activation.name}, {prepared.init.name}, {prepared.task.name}, "
+        f"{list(ACTIVATIONS)[batch.activation]}, {prepared.init.name}, {prepared.task.name}, "
         f"{run.optimizer.name}, depth {run.model.depth}, width {run.model.width}"
     )
 

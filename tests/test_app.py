@@ -165,6 +165,21 @@ def test_the_same_command_trains_nothing_again(study):
     assert "12 runs were stored already" in done.stdout
 
 
+def test_a_forecast_trains_nothing_and_knows_what_is_stored(study):
+    where, _ = study
+    before = sorted((where / "outputs").rglob("*"))
+    shared = ["-m", "activation=step,tanh", "name=study", "training.steps=20", "forecast=true"]
+    done = script("train", *shared, "model.depth=1,2", "seed=range(0,3)", cwd=where)
+    assert done.returncode == 0, done.stderr
+    assert "12 runs, 12 of them stored already" in done.stdout
+    assert "nothing is left to train" in done.stdout
+    done = script("train", *shared, "model.depth=2,3", "seed=range(0,4)", cwd=where)
+    assert done.returncode == 0, done.stderr
+    assert "16 runs, 6 of them stored already" in done.stdout
+    assert "to train: 10 runs in 2 programs, 4 chunks" in done.stdout
+    assert sorted((where / "outputs").rglob("*")) == before
+
+
 def test_hydras_own_launcher_gives_bit_identical_results(study):
     where, _ = study
     done = script(

@@ -85,7 +85,7 @@ def train_all(
     """Trains the runs of all configs, stores them, and shows what became of them.
 
     Returns:
-      The final loss of each config.
+      The final loss of each config; NaN after a forecast, which trains nothing.
 
     Raises:
       FadeoutError: before any compute, where a run or a folder is not good.
@@ -93,7 +93,7 @@ def train_all(
     """
     from fadeout import console, plots, store
     from fadeout.programs import keep_compiled, resolve
-    from fadeout.sweep import resolve_all, sweep
+    from fadeout.sweep import forecast, resolve_all, sweep
 
     console.hush()
     began = perf_counter()
@@ -104,6 +104,10 @@ def train_all(
         folders[folder] = resolve_all(runs)
         store.check_folder(folder)
         store.check_protocol(folder, runs)
+    if any(config.forecast for config in configs):
+        for folder, runs in folders.items():
+            console.foretell(forecast(runs, folder), folder)
+        return [float("nan")] * len(configs)
     keep_compiled(configs[0].cache)
     losses: dict[tuple[Path, str], float] = {}
     failed = False

@@ -80,6 +80,7 @@ def convert(value: Any, kind: type, where: str) -> Any:
     if kind not in (float, int, tuple) and isinstance(value, kind):
         return value
     expected = {float: "a finite number", int: "a whole number", tuple: "a list", str: "a word"}
+    expected |= {bool: "true or false"}
     raise FadeoutError(f"{where} must be {expected.get(kind, kind.__name__)}, not {value!r}")
 
 
@@ -293,11 +294,15 @@ def options(section: Section) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Config(Run):
-    """A run, where its results go, and where compiled programs are kept: the root of conf/."""
+    """A run, where its results go, and where compiled programs are kept: the root of conf/.
+
+    With `forecast`, nothing is trained: what it would take is told.
+    """
 
     name: str = "unnamed"
     outputs: str = "outputs"
     cache: str | None = None
+    forecast: bool = False
 
     def __post_init__(self):
         super().__post_init__()

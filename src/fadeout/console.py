@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from fadeout.activations import ACTIVATIONS
-from fadeout.sweep import Summary, Watch
+from fadeout.sweep import Forecast, Summary, Watch
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -109,6 +109,24 @@ def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> No
         f"compile {summary.compile_seconds:.1f} for {summary.programs} programs, "
         f"train {summary.train_seconds:.1f}; store {summary.store_seconds:.1f})"
     )
+
+
+def foretell(forecast: Forecast, folder: Path) -> None:
+    """What a sweep would take."""
+    todo = forecast.asked - forecast.stored
+    console.print(f"{folder}: {forecast.asked} runs, {forecast.stored} of them stored already")
+    if not todo:
+        console.print("nothing is left to train")
+        return
+    console.print(
+        f"to train: {todo} runs in {forecast.programs} programs, {forecast.chunks} chunks"
+    )
+    console.print(
+        f"about {forecast.compile_seconds:.0f} s to compile (less what the cache holds) and "
+        f"{forecast.train_seconds:.1f} s to train; writing and drawing come on top"
+    )
+    console.print(f"memory for results in flight: {forecast.memory / 1e6:.0f} MB")
+    console.print(f"disk: {forecast.disk / 1e6:.0f} MB")
 
 
 def status_counts(results: xr.Dataset) -> dict[str, int]:

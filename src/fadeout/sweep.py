@@ -1,5 +1,6 @@
 """A sweep is a queue of chunks: programs compile while others train, results stream to disk."""
 
+import dataclasses
 import os
 import traceback
 from collections import Counter, deque
@@ -110,6 +111,91 @@ def sweep(
         summary.store_seconds += perf_counter() - began
         queue.watch(summary)
     return summary
+
+
+class Forecast(NamedTuple):
+    """What a sweep would take.
+
+    Attributes:
+      asked, stored: runs.
+      programs: to compile, or to take from the cache.
+      chunks: to train, each a file.
+      memory, disk: bytes; memory is what the chunks in flight record, held three times over.
+      compile_seconds, train_seconds: wall time, from the calibration.
+    """
+
+    asked: int
+    stored: int
+    programs: int
+    chunks: int
+    memory: int
+    disk: int
+    compile_seconds: float
+    train_seconds: float
+
+
+def forecast(runs: Sequence[Run], folder: str | Path) -> Forecast:
+    """Foresees a sweep without training it.
+
+    The calibration compiles the program with most work to do, cut to two records, and trains one
+    chunk with it. Work is counted as steps x layers x width x (width + examples), so that the times
+    are right to within a factor of about two where widths are mixed.
+
+    Raises:
+      FadeoutError: as `sweep`.
+    """
+    runs = resolve_all(runs)
+    store.check_folder(Path(folder))
+    store.check_protocol(Path(folder), runs)
+    todo = store.pending(Path(folder), runs)
+    if not todo:
+        return Forecast(len(runs), len(runs), 0, 0, 0, 0, 0.0, 0.0)
+    queue = Queue(todo, Summary(len(runs)), lambda summary: None, fail_fast=True)
+    tasks = [*queue.to_compile, *queue.waiting]
+    threads = len(queue.devices)
+    chunks = sum(-(-len(task.runs) // task.lanes) for task in tasks)
+    largest = max(task.lanes * bytes_per_run(task.batch) for task in tasks)
+
+    heaviest = max(tasks, key=lambda task: work(task.batch) * len(task.runs))
+    every = heaviest.runs[0].training.record_every
+    brief = [
+        dataclasses.replace(run, training=dataclasses.replace(run.training, steps=every))
+        for run in heaviest.runs[: heaviest.lanes]
+    ]
+    batch = batch_of(brief[0])
+    began = perf_counter()
+    compile_batch(batch, heaviest.lanes, queue.devices[0])
+    compiled = perf_counter() - began
+    train_chunk(batch, brief, heaviest.lanes, queue.devices[0])
+    began = perf_counter()
+    train_chunk(batch, brief, heaviest.lanes, queue.devices[0])
+    trained = perf_counter() - began
+    seconds_per_work = trained / (heaviest.lanes * max(work(batch), 1))
+    whole = sum(-(-len(t.runs) // t.lanes) * t.lanes * work(t.batch) for t in tasks)
+    return Forecast(
+        asked=len(runs),
+        stored=len(runs) - len(todo),
+        programs=len(queue.to_compile),
+        chunks=chunks,
+        memory=3 * largest * min(threads, chunks),
+        disk=sum(len(task.runs) * bytes_per_run(task.batch) for task in tasks),
+        compile_seconds=compiled * -(-len(queue.to_compile) // threads),
+        train_seconds=seconds_per_work * whole / min(threads, chunks),
+    )
+
+
+def work(batch: Batch) -> int:
+    """Multiplications of one run, but for a constant."""
+    run = batch.program.run
+    width, examples = run.model.width, batch.program.examples
+    return run.training.steps * (run.model.depth + 1) * width * (width + examples)
+
+
+def bytes_per_run(batch: Batch) -> int:
+    """What one run records, and its labels."""
+    run = batch.program.run
+    numbers = batch.program.records * (len(run.probes) * (run.model.depth + 1) + 2)
+    return numbers * (8 if run.training.dtype == "float64" else 4) + 2000
 
 
 def train(runs: Run | Sequence[Run]) -> xr.Dataset:

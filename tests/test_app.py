@@ -180,6 +180,22 @@ def test_a_forecast_trains_nothing_and_knows_what_is_stored(study):
     assert sorted((where / "outputs").rglob("*")) == before
 
 
+def test_axes_span_a_grid_in_one_job(tmp_path):
+    axes = ["+axes.learning_rate=logspace:-3:1:8", "+axes.init.gain=[0.5,1,2]"]
+    done = script(
+        "train", *axes, "training.steps=20", "name=map", "probes=[]", cwd=tmp_path
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = fadeout.load(tmp_path / "outputs/map")
+    rates = np.unique(results["learning_rate"])
+    np.testing.assert_allclose(rates, np.logspace(-3, 1, 8))
+    assert results.sizes["run"] == 24
+    done = script("train", "+axes.model.depth=[1,2]", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "sweep it, -m model.depth=" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_hydras_own_launcher_gives_bit_identical_results(study):
     where, _ = study
     done = script(

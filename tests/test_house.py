@@ -11,7 +11,7 @@ SOURCE = Path(fadeout.__file__).parent
 FLOORS = [
     {"registry", "lanes", "provenance"},
     {"activations", "initializers", "tasks", "probes", "config"},
-    {"model", "optimizers"},
+    {"model", "optimizers", "grids"},
     {"training"},
     {"programs"},
     {"store"},

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 
 from fadeout.compose import compose_jobs, read
 from fadeout.config import Config, Run
+from fadeout.grids import expand
 from fadeout.registry import FadeoutError
 
 
@@ -85,7 +87,8 @@ def train_all(
     """Trains the runs of all configs, stores them, and shows what became of them.
 
     Returns:
-      The final loss of each config; NaN after a forecast, which trains nothing.
+      The final loss of each config, the mean over its runs; NaN after a forecast, which trains
+      nothing.
 
     Raises:
       FadeoutError: before any compute, where a run or a folder is not good.
@@ -99,7 +102,7 @@ def train_all(
     began = perf_counter()
     folders: dict[Path, list[Run]] = {}
     for config in configs:
-        folders.setdefault(config.folder(), []).append(config.run())
+        folders.setdefault(config.folder(), []).extend(expand(config))
     for folder, runs in folders.items():
         folders[folder] = resolve_all(runs)
         store.check_folder(folder)
@@ -122,4 +125,7 @@ def train_all(
         losses |= {(folder, identity): float(loss) for identity, loss in final}
     if failed:
         raise SystemExit(1)
-    return [losses[config.folder(), resolve(config.run()).identity()] for config in configs]
+    return [
+        fmean(losses[config.folder(), resolve(run).identity()] for run in expand(config))
+        for config in configs
+    ]

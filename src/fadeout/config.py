@@ -13,7 +13,7 @@ import json
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Any, Self
@@ -77,6 +77,8 @@ def convert(value: Any, kind: type, where: str) -> Any:
         return tuple(value)
     if kind is str and isinstance(value, str | int | float):
         return str(value)
+    if kind is dict and isinstance(value, dict):
+        return {str(key): inner for key, inner in value.items()}
     if kind not in (float, int, tuple) and isinstance(value, kind):
         return value
     expected = {float: "a finite number", int: "a whole number", tuple: "a list", str: "a word"}
@@ -256,12 +258,20 @@ class Run(Section):
     def identity(self) -> str:
         """A hash of everything that determines the run's numbers, of a run whose defaults are
         written out (`programs.resolve`)."""
-        canonical = json.dumps([NUMERICS, self.as_dict()], sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        parts = [f'"{name}": {canonical(getattr(self, name))}' for name in sorted(kinds(Run))]
+        text = f"[{NUMERICS}, {{{', '.join(parts)}}}]"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 NUMERICS = 1
 """Raised whenever a change of the package changes the numbers of a run with the same config."""
+
+
+@lru_cache(maxsize=65536)
+def canonical(value: Any) -> str:
+    """A section or a value as JSON with sorted keys; the runs of a sweep share nearly all."""
+    plain = dataclasses.asdict(value) if isinstance(value, Section) else value
+    return json.dumps(plain, sort_keys=True)
 
 
 def sections_of(schema: type) -> tuple[str, ...]:
@@ -269,6 +279,7 @@ def sections_of(schema: type) -> tuple[str, ...]:
     return tuple(name for name, (kind, _) in kinds(schema).items() if issubclass(kind, Section))
 
 
+@lru_cache(maxsize=65536)
 def erase(section: Section) -> Section:
     """The section with 0 for every float: what is left is static."""
     return dataclasses.replace(section, **dict.fromkeys(traced(section), 0.0))
@@ -296,13 +307,16 @@ def options(section: Section) -> dict[str, Any]:
 class Config(Run):
     """A run, where its results go, and where compiled programs are kept: the root of conf/.
 
-    With `forecast`, nothing is trained: what it would take is told.
+    With `forecast`, nothing is trained: what it would take is told. `axes` spans a grid of runs
+    (`grids.expand`); those that `zipped` names advance together.
     """
 
     name: str = "unnamed"
     outputs: str = "outputs"
     cache: str | None = None
     forecast: bool = False
+    axes: dict[str, Any] = field(default_factory=dict)
+    zipped: tuple[str, ...] = ()
 
     def __post_init__(self):
         super().__post_init__()

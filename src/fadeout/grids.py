@@ -1,0 +1,148 @@
+"""Axes over traced values: one job that is a whole grid of runs."""
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fadeout.config import Config, Run, Section, kinds, sections_of
+from fadeout.registry import FadeoutError, lookup
+
+SPACES = {
+    "linspace": (np.linspace, 3),
+    "logspace": (np.logspace, 3),
+    "geomspace": (np.geomspace, 3),
+    "range": (np.arange, 2),
+}
+"""NumPy's, each with as many numbers as it takes: start, stop and count (`range`: no count)."""
+
+LARGEST = 10_000_000
+"""Runs of one grid: an axis with a count too many is answered, not allocated."""
+
+
+def expand(config: Config) -> list[Run]:
+    """The runs of a config: one, or the product of its axes.
+
+    Axes that `zipped` names advance together, the others multiply.
+
+    Raises:
+      FadeoutError: an axis that is not traced, values that cannot be read or are out of range.
+
+    >>> config = Config(axes={"learning_rate": "logspace(-2,0,3)", "seed": [1, 2]})
+    >>> [(run.optimizer.learning_rate, run.seed) for run in expand(config)]
+    [(0.01, 1), (0.01, 2), (0.1, 1), (0.1, 2), (1.0, 1), (1.0, 2)]
+    """
+    base = config.run()
+    axes = {place(name): (name, points(name, text)) for name, text in flatten(config.axes).items()}
+    together = [place(name) for name in config.zipped]
+    for path, name in zip(together, config.zipped, strict=True):
+        if path not in axes:
+            raise FadeoutError(f"zipped names {name}, which is no axis: add +axes.{name}=...")
+    lengths = {len(axes[path][1]) for path in together}
+    if len(lengths) > 1:
+        raise FadeoutError(
+            f"zipped axes must be equally long, not {' and '.join(map(str, sorted(lengths)))}"
+        )
+    groups = [[path] for path in axes if path not in together] + [together] * bool(together)
+    steps = [list(zip(*[axes[path][1] for path in group], strict=True)) for group in groups]
+    if np.prod([float(len(step)) for step in steps]) > LARGEST:
+        raise FadeoutError(f"the axes make more than {LARGEST:,} runs: give fewer points")
+    paths = [path for group in groups for path in group]
+    return [
+        with_values(base, paths, list(itertools.chain(*values)))
+        for values in itertools.product(*steps)
+    ]
+
+
+def flatten(axes: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"init": {"gain": ...}} as {"init.gain": ...}, which is how Hydra writes a dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in axes.items():
+        inner = isinstance(value, dict)
+        flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
+
+
+def place(name: str) -> tuple[str, str]:
+    """The section and the key of a traced value, by its path or by its last word alone."""
+    traced = {f"{s}.{key}": (s, key) for s, key in traced_keys()} | {"seed": ("", "seed")}
+    static = {
+        f"{section}.{key}"
+        for section in sections_of(Run)
+        for key in kinds(kinds(Run)[section][0])
+        if f"{section}.{key}" not in traced
+    }
+    full = [path for path in [*traced, *static] if name in (path, path.split(".")[-1])]
+    if full and full[0] in static:
+        raise FadeoutError(
+            f"{full[0]} decides a program and cannot be an axis: sweep it, -m {full[0]}=..."
+        )
+    return lookup(traced, full[0] if full else name, "axis")
+
+
+def traced_keys() -> list[tuple[str, str]]:
+    return [
+        (section, key)
+        for section in sections_of(Run)
+        for key, (kind, _) in kinds(kinds(Run)[section][0]).items()
+        if kind is float
+    ]
+
+
+def points(name: str, text: Any) -> Sequence[float]:
+    """The values of an axis: a list, or one of `SPACES` with its numbers."""
+    if isinstance(text, list | tuple):
+        values: Iterable = text
+    else:
+        form = re.fullmatch(r"(\w+)[(:](.*?)\)?", str(text).replace(" ", ""))
+        if form is None or form[1] not in SPACES:
+            raise FadeoutError(unreadable(name, text))
+        function, count = SPACES[form[1]]
+        try:
+            numbers = [float(word) for word in re.split("[,:]", form[2])]
+            if len(numbers) != count or not np.isfinite(numbers).all():
+                raise ValueError
+            if count == 3:
+                if not 1 <= numbers[2] <= LARGEST or numbers[2] % 1:
+                    raise ValueError
+                values = function(numbers[0], numbers[1], int(numbers[2])).tolist()
+            else:
+                if numbers[1] - numbers[0] > LARGEST:
+                    raise ValueError
+                values = function(*numbers).tolist()
+        except ValueError:
+            raise FadeoutError(unreadable(name, text)) from None
+    values = list(values)
+    if not all(isinstance(value, int | float) for value in values):
+        raise FadeoutError(unreadable(name, text))
+    values = list(dict.fromkeys(values))
+    if not values:
+        raise FadeoutError(f"the axis {name} is empty: {text!r}")
+    return values
+
+
+def unreadable(name: str, text: Any) -> str:
+    return (
+        f"axis {name}={text!r} cannot be read: give a list of numbers, [0.1,0.2], or "
+        "linspace:START:STOP:COUNT, logspace (exponents of 10), geomspace, or range:START:STOP"
+    )
+
+
+def with_values(base: Run, paths: Sequence[tuple[str, str]], values: Sequence[Any]) -> Run:
+    changes: dict[str, Any] = {}
+    for (section, key), value in zip(paths, values, strict=True):
+        if not section:
+            changes[key] = value
+        else:
+            before = changes.get(section, getattr(base, section))
+            changes[section] = with_value(before, key, value)
+    return replace(base, **changes)
+
+
+@lru_cache(maxsize=65536)
+def with_value(section: Section, key: str, value: Any) -> Section:
+    return replace(section, **{key: value})  # type: ignore[arg-type]

@@ -1,0 +1,68 @@
+"""Axes: products, zips, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fadeout.config import NUMERICS, Config, Run
+from fadeout.grids import expand
+from fadeout.programs import batch_of, resolve
+from fadeout.registry import FadeoutError
+
+
+def values(config):
+    return [(run.optimizer.learning_rate, run.init.gain) for run in expand(config)]
+
+
+def test_axes_multiply_and_share_one_program():
+    axes = {"optimizer": {"learning_rate": "geomspace:0.001:10:5"}, "gain": "linspace(0.2, 4, 3)"}
+    config = Config(axes=axes)
+    expected = [(r, g) for r in np.geomspace(0.001, 10, 5) for g in np.linspace(0.2, 4, 3)]
+    np.testing.assert_allclose(values(config), expected)
+    assert len({batch_of(run) for run in expand(config)}) == 1
+
+
+def test_zipped_axes_advance_together_and_the_others_multiply():
+    axes = {"learning_rate": [0.1, 0.2], "init.gain": [1, 2], "seed": "range:0:3"}
+    runs = expand(Config(axes=axes, zipped=("learning_rate", "gain")))
+    assert [(r.seed, r.optimizer.learning_rate, r.init.gain) for r in runs] == [
+        (seed, rate, gain) for seed in range(3) for rate, gain in [(0.1, 1.0), (0.2, 2.0)]
+    ]
+
+
+def test_no_axes_is_one_run():
+    assert expand(Config(seed=4)) == [Run(seed=4)]
+
+
+def test_the_identity_is_the_hash_of_the_whole_config():
+    import hashlib
+
+    run = resolve(Run(seed=7))
+    text = json.dumps([NUMERICS, run.as_dict()], sort_keys=True)
+    assert run.identity() == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("axes", "zipped", "words"),
+    [
+        ({"model.depth": [1, 2]}, (), "model.depth decides a program.*-m model.depth=..."),
+        ({"lerning_rate": [1]}, (), "unknown axis 'lerning_rate'"),
+        ({"gain": "linspac:0:1:5"}, (), "axis gain='linspac:0:1:5' cannot be read"),
+        ({"gain": "linspace:0:1"}, (), "cannot be read"),
+        ({"gain": "linspace:0:1:2.5"}, (), "cannot be read"),
+        ({"gain": "linspace:0:1:1e12"}, (), "cannot be read"),
+        ({"gain": 3}, (), "cannot be read"),
+        ({"gain": [[1]]}, (), "cannot be read"),
+        ({"gain": []}, (), "the axis gain is empty"),
+        ({"learning_rate": [-1.0]}, (), "optimizer.learning_rate must be at least 0"),
+        ({"seed": [0.5]}, (), "seed must be a whole number"),
+        ({"gain": [1, 2], "seed": [1]}, ("gain", "seed"), "equally long, not 1 and 2"),
+        ({"gain": [1]}, ("seed",), "zipped names seed, which is no axis"),
+        ({"gain": "linspace:0:1:9999", "seed": "range:0:9999"}, (), "give fewer points"),
+    ],
+    ids=str,
+)
+def test_what_is_no_axis_is_refused(axes, zipped, words):
+    with pytest.raises(FadeoutError, match=words):
+        expand(Config(axes=axes, zipped=zipped))

@@ -43,6 +43,13 @@ def test_the_identity_is_the_hash_of_the_whole_config():
     assert run.identity() == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def test_a_negative_zero_is_zero():
+    minus, plus = (expand(Config(axes={"gain": [zero]}))[0] for zero in (-0.0, 0.0))
+    assert minus.as_dict() == plus.as_dict()
+    assert str(minus.init.gain) == "0.0"
+    assert resolve(minus).identity() == resolve(plus).identity()
+
+
 @pytest.mark.parametrize(
     ("axes", "zipped", "words"),
     [

@@ -101,8 +101,9 @@ def train_all(
     console.hush()
     began = perf_counter()
     folders: dict[Path, list[Run]] = {}
-    for config in configs:
-        folders.setdefault(config.folder(), []).extend(expand(config))
+    grids = [expand(config) for config in configs]
+    for config, grid in zip(configs, grids, strict=True):
+        folders.setdefault(config.folder(), []).extend(grid)
     for folder, runs in folders.items():
         folders[folder] = resolve_all(runs)
         store.check_folder(folder)
@@ -126,6 +127,6 @@ def train_all(
     if failed:
         raise SystemExit(1)
     return [
-        fmean(losses[config.folder(), resolve(run).identity()] for run in expand(config))
-        for config in configs
+        fmean(losses[config.folder(), resolve(run).identity()] for run in grid)
+        for config, grid in zip(configs, grids, strict=True)
     ]

@@ -68,7 +68,7 @@ def convert(value: Any, kind: type, where: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     number = number and abs(value) <= LARGEST
     if kind is float and number:
-        return float(value)
+        return float(value) + 0.0  # -0.0 is 0.0: equal values are one run, of one identity
     if kind is int and number and value == int(value):
         return int(value)
     if kind is tuple and isinstance(value, list | tuple):

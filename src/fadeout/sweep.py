@@ -73,6 +73,18 @@ def resolve_all(runs: Iterable[Run]) -> list[Run]:
     return list(resolved)
 
 
+def asked_and_pending(runs: Iterable[Run], folder: Path) -> tuple[list[Run], list[Run]]:
+    """The runs with their defaults written out, and those that the folder does not hold yet.
+
+    Raises:
+      FadeoutError: as `sweep`, before any compute.
+    """
+    resolved = resolve_all(runs)
+    store.check_folder(folder)
+    store.check_protocol(folder, resolved)
+    return resolved, store.pending(folder, resolved)
+
+
 def sweep(
     runs: Sequence[Run],
     folder: str | Path,
@@ -96,10 +108,7 @@ def sweep(
         another study, before any compute; a write that fails.
     """
     folder = Path(folder)
-    runs = resolve_all(runs)
-    store.check_folder(folder)
-    store.check_protocol(folder, runs)
-    todo = store.pending(folder, runs)
+    runs, todo = asked_and_pending(runs, folder)
     summary = Summary(len(runs), stored=len(runs) - len(todo))
     queue = Queue(todo, summary, watch or (lambda summary: None), fail_fast)
     for done in queue.finished():
@@ -144,16 +153,13 @@ def forecast(runs: Sequence[Run], folder: str | Path) -> Forecast:
     Raises:
       FadeoutError: as `sweep`.
     """
-    runs = resolve_all(runs)
-    store.check_folder(Path(folder))
-    store.check_protocol(Path(folder), runs)
-    todo = store.pending(Path(folder), runs)
+    runs, todo = asked_and_pending(runs, Path(folder))
     if not todo:
         return Forecast(len(runs), len(runs), 0, 0, 0, 0, 0.0, 0.0)
     queue = Queue(todo, Summary(len(runs)), lambda summary: None, fail_fast=True)
     tasks = [*queue.to_compile, *queue.waiting]
     threads = len(queue.devices)
-    chunks = sum(-(-len(task.runs) // task.lanes) for task in tasks)
+    chunks = sum(len(task.chunks) for task in tasks)
     largest = max(task.lanes * bytes_per_run(task.batch) for task in tasks)
 
     heaviest = max(tasks, key=lambda task: work(task.batch) * len(task.runs))
@@ -171,7 +177,7 @@ def forecast(runs: Sequence[Run], folder: str | Path) -> Forecast:
     train_chunk(batch, brief, heaviest.lanes, queue.devices[0])
     trained = perf_counter() - began
     seconds_per_work = trained / (heaviest.lanes * max(work(batch), 1))
-    whole = sum(-(-len(t.runs) // t.lanes) * t.lanes * work(t.batch) for t in tasks)
+    whole = sum(len(task.chunks) * task.lanes * work(task.batch) for task in tasks)
     return Forecast(
         asked=len(runs),
         stored=len(runs) - len(todo),
@@ -193,9 +199,8 @@ def work(batch: Batch) -> int:
 
 def bytes_per_run(batch: Batch) -> int:
     """What one run records, and its labels."""
-    run = batch.program.run
-    numbers = batch.program.records * (len(run.probes) * (run.model.depth + 1) + 2)
-    return numbers * (8 if run.training.dtype == "float64" else 4) + 2000
+    size = 8 if batch.program.run.training.dtype == "float64" else 4
+    return batch.program.recorded * size + 2000
 
 
 def train(runs: Run | Sequence[Run]) -> xr.Dataset:
@@ -251,6 +256,13 @@ class Task(NamedTuple):
     def programs(self) -> tuple:
         """What is compiled for it; tasks that share it need it once."""
         return self.batch.program, self.batch.preparation, self.lanes
+
+    @property
+    def chunks(self) -> list["Task"]:
+        """What is to train once it is compiled."""
+        starts = range(0, len(self.runs), self.lanes)
+        parts = [self.runs[start : start + self.lanes] for start in starts]
+        return [Task(self.batch, self.lanes, part, compiled=True) for part in parts]
 
 
 class Queue:
@@ -328,9 +340,7 @@ class Queue:
             self.summary.programs += 1
             self.watch(self.summary)
             for ready in self.sharing(task):
-                for start in range(0, len(ready.runs), task.lanes):
-                    chunk = ready.runs[start : start + task.lanes]
-                    self.to_train.append(Task(ready.batch, task.lanes, chunk, compiled=True))
+                self.to_train.extend(ready.chunks)
         elif out_of_memory(error) and task.lanes > 1:
             for smaller in self.halved(task):
                 self.to_compile.appendleft(smaller)

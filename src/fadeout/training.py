@@ -36,12 +36,16 @@ class Program(NamedTuple):
         return self.run.training.steps // self.run.training.record_every + 1
 
     @property
+    def recorded(self) -> int:
+        """How many numbers are recorded of one run."""
+        return self.records * (len(self.run.probes) * (self.run.model.depth + 1) + 2)
+
+    @property
     def lanes(self) -> int:
         """How many networks it trains at once, whatever their number."""
         model = self.run.model
-        numbers = self.records * (len(self.run.probes) * (model.depth + 1) + 2)
         return lanes.lane_count(
-            model.depth, model.width, self.examples, numbers, jax.default_backend()
+            model.depth, model.width, self.examples, self.recorded, jax.default_backend()
         )
 
 

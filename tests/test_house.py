@@ -9,12 +9,13 @@ import fadeout
 
 SOURCE = Path(fadeout.__file__).parent
 FLOORS = [
-    {"registry", "lanes", "provenance"},
-    {"activations", "initializers", "tasks", "probes", "config"},
+    {"registry", "lanes", "provenance", "jobs"},
+    {"activations", "initializers", "tasks", "probes", "config", "executors"},
     {"model", "optimizers", "grids"},
     {"training"},
     {"programs"},
-    {"store"},
+    {"results"},
+    {"store", "queue"},
     {"sweep"},
     {"plots", "compose", "console"},
     {"app"},
@@ -24,9 +25,9 @@ DOORS = {
     "optax": {"optimizers"},
     "matplotlib": {"plots"},
     "rich": {"console"},
-    "hydra": {"compose", "app"},
-    "omegaconf": {"compose", "app"},
-    "xarray": {"store", "sweep", "plots", "console"},
+    "hydra": {"compose", "app", "jobs"},
+    "omegaconf": {"compose", "app", "jobs"},
+    "xarray": {"results", "store", "sweep", "plots", "console"},
     "h5py": {"store"},
     "scipy": {"plots"},
     "jax": {
@@ -38,7 +39,7 @@ DOORS = {
         "probes",
         "model",
         "training",
-        "sweep",
+        "queue",
     },
 }
 

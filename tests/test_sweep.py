@@ -15,8 +15,7 @@ import xarray as xr
 
 import fadeout
 from conftest import COMPILED, small_runs
-from fadeout import programs, store
-from fadeout import sweep as queue
+from fadeout import programs, queue, store
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweep import sweep
@@ -39,7 +38,7 @@ def test_new_floats_and_seeds_compile_nothing(tmp_path):
 def test_all_reasons_are_given_at_once_and_grouped():
     bad = [Run(Activation("rleu"), seed=s) for s in range(3)] + [Run(init=Init("he")), Run()]
     with pytest.raises(FadeoutError) as caught:
-        queue.resolve_all(bad)
+        queue.survey(bad)
     assert str(caught.value).startswith("4 runs cannot be trained:\n  3 x unknown activation")
 
 
@@ -89,14 +88,14 @@ def test_fail_fast_stops_at_the_first(tmp_path, broken_depth):
 def test_out_of_memory_halves_the_chunk_and_tries_again(tmp_path, small_sweep, monkeypatch):
     tried = []
 
-    def train_chunk(batch, runs, lanes, device):
+    def train_batch(batch, runs, lanes, device):
         tried.append(lanes)
         if lanes > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
         return real(batch, runs, lanes, device)
 
-    real = queue.train_chunk
-    monkeypatch.setattr(queue, "train_chunk", train_chunk)
+    real = queue.train_batch
+    monkeypatch.setattr(queue, "train_batch", train_batch)
     runs = [run for run in small_runs(seeds=8) if run.activation.name == "tanh"]
     sweep(runs, tmp_path)
     assert sorted(set(tried), reverse=True) == [128, 4, 2]
@@ -126,13 +125,13 @@ def test_another_study_under_the_same_name_is_refused_with_the_difference(small_
     runs = [dataclasses.replace(run, training=other) for run in small_runs()]
     with pytest.raises(FadeoutError, match=r"holds runs of another study.*\n  steps: 6 -> 9\n"):
         sweep(runs, small_sweep)
-    queue.store.check_protocol(small_sweep, runs + small_runs())  # widening is not
+    store.check_protocol(small_sweep, runs + small_runs())  # widening is not
 
 
 def test_many_chunks_of_one_program_fill_the_store(tmp_path):
     runs = [Run(training=Training(2, 1), model=Model(1, 2), probes=(), seed=s) for s in range(300)]
     summary = sweep(runs, tmp_path)
-    assert summary.programs == 1
+    assert len(summary.compiled) == 1
     assert len(store.files(tmp_path)) == 3
     assert fadeout.load(tmp_path)["seed"].values.tolist() == list(range(300))
 

@@ -1,24 +1,45 @@
 """The application: configs in; results, tables and pictures out. A single run is a sweep of one."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from fadeout.compose import compose_jobs, read
-from fadeout.config import Config, Run
-from fadeout.grids import expand
+from fadeout.config import Config
+from fadeout.executors import executor
+from fadeout.grids import Chain, expand
+from fadeout.jobs import Jobs
 from fadeout.registry import FadeoutError
 
 
 class Refused(CompactHydraException):
     """A mistake in what was asked: Hydra prints its message alone, and exits with status 1."""
+
+
+class Launch(NamedTuple):
+    """How a multirun is carried out.
+
+    Attributes:
+      fail_fast: stop at the first program that fails.
+      executor: who trains, by its name in `executors`.
+      jobs: into how many parts it is cut for workers.
+      options: of the executor.
+    """
+
+    fail_fast: bool = False
+    executor: str = "local"
+    jobs: int = 4
+    options: Mapping[str, Any] = {}
+
+
+LOCAL = Launch()
 
 
 def run_job(config: DictConfig) -> float:
@@ -31,16 +52,13 @@ def run_job(config: DictConfig) -> float:
         return train_all([read(config)])[0]
 
 
-def run_jobs(
-    loader: Any, master: DictConfig, jobs: Sequence[Sequence[str]], fail_fast: bool = False
-) -> list[float]:
+def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> list[float]:
     """All jobs of a multirun at once, as our launcher calls it.
 
     Args:
-      loader: Hydra's config loader.
-      master: the multirun's own config.
-      jobs: the overrides of each job.
-      fail_fast: stop at the first program that fails.
+      jobs: the multirun.
+      overrides: of each job.
+      launch: how they are carried out.
 
     Returns:
       The final loss of each job.
@@ -50,8 +68,9 @@ def run_jobs(
     """
     with doors():
         began = perf_counter()
-        configs = compose_jobs(loader, master, jobs)
-        return train_all(configs, fail_fast, compose_seconds=perf_counter() - began)
+        configs = compose_jobs(jobs.context.config_loader, jobs.master, overrides)
+        jobs.start(overrides)
+        return train_all(configs, launch, compose_seconds=perf_counter() - began)
 
 
 @contextmanager
@@ -82,7 +101,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def train_all(
-    configs: Sequence[Config], fail_fast: bool = False, compose_seconds: float = 0.0
+    configs: Sequence[Config], launch: Launch = LOCAL, compose_seconds: float = 0.0
 ) -> list[float]:
     """Trains the runs of all configs, stores them, and shows what became of them.
 
@@ -94,39 +113,66 @@ def train_all(
       FadeoutError: before any compute, where a run or a folder is not good.
       SystemExit: some runs failed; the others are stored.
     """
-    from fadeout import console, plots, store
-    from fadeout.programs import keep_compiled, resolve
-    from fadeout.sweep import forecast, resolve_all, sweep
+    from fadeout import console
+    from fadeout.programs import keep_compiled
+    from fadeout.queue import survey
+    from fadeout.sweep import forecast, to_train
 
     console.hush()
     began = perf_counter()
-    folders: dict[Path, list[Run]] = {}
+    folders: dict[Path, list[int]] = {}
+    for number, config in enumerate(configs):
+        folders.setdefault(config.folder(), []).append(number)
     grids = [expand(config) for config in configs]
-    for config, grid in zip(configs, grids, strict=True):
-        folders.setdefault(config.folder(), []).extend(grid)
-    for folder, runs in folders.items():
-        folders[folder] = resolve_all(runs)
-        store.check_folder(folder)
-        store.check_protocol(folder, runs)
+    surveys = {
+        folder: survey(Chain([grids[number] for number in members]))
+        for folder, members in folders.items()
+    }
+    losses = np.full(len(configs), np.nan)
     if any(config.forecast for config in configs):
-        for folder, runs in folders.items():
-            console.foretell(forecast(runs, folder), folder)
-        return [float("nan")] * len(configs)
-    keep_compiled(configs[0].cache)
-    losses: dict[tuple[Path, str], float] = {}
+        for folder, looked in surveys.items():
+            console.foretell(forecast(looked, folder), folder)
+        return losses.tolist()
+    for folder, looked in surveys.items():
+        to_train(folder, looked)  # all folders are checked before any is filled
+    cache = configs[0].cache
+    keep_compiled(cache)
     failed = False
-    for folder, runs in folders.items():
-        with console.progress() as watch:
-            summary = sweep(runs, folder, watch, fail_fast)
-        results = store.load(folder)
-        console.show(store.only(results, runs), folder, plots.save_all(results, folder))
+    for folder, members in folders.items():
+        with console.progress() as watch, executor(launch.executor, launch.options) as workers:
+            summary = train_folder(
+                surveys[folder], folder, watch, launch, workers, configs[0].cache
+            )
+        ends = finish(surveys[folder], folder)
         console.account(summary, compose_seconds, perf_counter() - began)
         failed |= bool(summary.errors)
-        final = zip(results["id"].values, store.final(results["loss"]).values, strict=True)
-        losses |= {(folder, identity): float(loss) for identity, loss in final}
+        stops = np.cumsum([len(grids[number]) for number in members])
+        losses[members] = [part.mean() for part in np.split(ends, stops[:-1])]
     if failed:
         raise SystemExit(1)
-    return [
-        fmean(losses[config.folder(), resolve(run).identity()] for run in grid)
-        for config, grid in zip(configs, grids, strict=True)
-    ]
+    return losses.tolist()
+
+
+def train_folder(looked, folder, watch, launch: Launch, workers, cache):
+    from fadeout.sweep import distribute, sweep
+
+    if workers is None:
+        return sweep(looked, folder, watch, launch.fail_fast)
+    return distribute(looked, folder, workers, launch.jobs, watch, cache)
+
+
+def finish(looked, folder: Path) -> np.ndarray:
+    """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
+    from fadeout import console, plots, store
+    from fadeout.results import final, numbers, only
+
+    results = store.load(folder)
+    asked = only(results, looked.identity)
+    if not asked.sizes["run"]:
+        return np.full(looked.identity.size, np.nan)
+    console.show(asked, folder, plots.save_all(results, folder))
+    identities = numbers(asked["id"].values)
+    order = np.argsort(identities)
+    place = np.searchsorted(identities, looked.identity, sorter=order).clip(max=order.size - 1)
+    ends = final(asked["loss"]).values[order[place]]
+    return np.where(identities[order[place]] == looked.identity, ends, np.nan)

@@ -231,6 +231,20 @@ class Run(Section):
                 labels[section if key == "name" else key] = value
         return labels | {"seed": self.seed}
 
+    def with_labels(self, labels: dict[str, Any]) -> Self:
+        """The run with other values, each named by its label.
+
+        >>> Run().with_labels({"depth": 3, "activation": "relu"}).model
+        Model(depth=3, width=8)
+        """
+        sections: dict[str, Any] = {}
+        for section in sections_of(Run):
+            words = {f: section if f == "name" else f for f in vars(getattr(self, section))}
+            own = {key: labels[word] for key, word in words.items() if word in labels}
+            if own:
+                sections[section] = dataclasses.replace(getattr(self, section), **own)
+        return dataclasses.replace(self, **sections, seed=labels.get("seed", self.seed))
+
     def as_dict(self) -> dict[str, Any]:
         """The run as plain nested data, for JSON."""
         return dataclasses.asdict(self)

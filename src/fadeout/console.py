@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from fadeout.activations import ACTIVATIONS
+from fadeout.queue import Compiled
 from fadeout.sweep import Forecast, Summary, Watch
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -33,7 +34,7 @@ def hush() -> None:
 
 @contextmanager
 def progress() -> Iterator[Watch]:
-    """One bar for a sweep; a plain line every ten seconds where there is no terminal."""
+    """One bar for a sweep and a line for each program; plain lines where there is no terminal."""
     began = perf_counter()
     if not console.is_terminal:
         last = began
@@ -56,8 +57,13 @@ def progress() -> Iterator[Watch]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("training", total=None, state="compiling")
+        told = 0
 
         def watch(summary: Summary) -> None:
+            nonlocal told
+            for program in summary.compiled[told:]:
+                bar.console.print(program_line(program))
+            told = len(summary.compiled)
             seconds = perf_counter() - began
             text = f"{state(summary, seconds)}, {time_left(summary, seconds)}"
             bar.update(task, total=summary.asked, completed=summary.done, state=text)
@@ -65,18 +71,23 @@ def progress() -> Iterator[Watch]:
         yield watch
 
 
+def program_line(program: Compiled) -> str:
+    how = "from the cache" if program.cached else "compiled"
+    return f"program:  {program.program}: {how} in {program.seconds:.1f} s"
+
+
 def state(summary: Summary, seconds: float) -> str:
     """How a sweep stands, in a few words."""
     rate = summary.run_steps / seconds
     words = [
-        f"{summary.programs} of {summary.to_compile} programs compiled",
+        f"{len(summary.compiled)} of {summary.to_compile} programs compiled",
         f"{rate:.2g} run-steps/s",
     ]
     return ", ".join(words + [f"{n} {status}" for status, n in summary.outcomes.items()])
 
 
 def time_left(summary: Summary, seconds: float) -> str:
-    trained = sum(summary.outcomes.values())
+    trained = summary.outcomes.total()
     if not trained:
         return "compiling"
     return f"{seconds / trained * (summary.asked - summary.done):.0f} s left"
@@ -99,16 +110,31 @@ def show(results: xr.Dataset, folder: Path, pictures: Sequence[Path]) -> None:
 
 
 def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
-    """What a sweep cost, and what went wrong."""
+    """What a sweep did and cost, and what went wrong."""
     for error in summary.errors:
         console.print(f"failed: {error.splitlines()[0]}")
     if summary.stored:
         console.print(f"{summary.stored} runs were stored already and were not trained again")
-    console.print(
-        f"time:     {wall_seconds:.1f} s (compose {compose_seconds:.1f}; summed over threads: "
-        f"compile {summary.compile_seconds:.1f} for {summary.programs} programs, "
-        f"train {summary.train_seconds:.1f}; store {summary.store_seconds:.1f})"
-    )
+    if summary.asked == 1:
+        return
+    trained = {
+        word: summary.outcomes[word] for word in ("solved", "unsolved", "diverged", "failed")
+    }
+    cached = sum(program.cached for program in summary.compiled)
+    rows = {
+        "runs": f"{summary.asked}: {summary.stored} stored before, "
+        + ", ".join(f"{count} {word}" for word, count in trained.items()),
+        "programs": f"{len(summary.compiled)}, {cached} of them from the cache",
+        "wall time": f"{wall_seconds:.1f} s, with pictures",
+        "compose": f"{compose_seconds:.1f} s",
+        "compile": f"{summary.compile_seconds:.1f} s over all threads",
+        "train": f"{summary.train_seconds:.1f} s over all threads",
+        "store": f"{summary.store_seconds:.1f} s",
+    }
+    table = Table(show_header=False)
+    for row in rows.items():
+        table.add_row(*row)
+    console.print(table)
 
 
 def foretell(forecast: Forecast, folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Axes over traced values: one job that is a whole grid of runs."""
 
+import bisect
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -24,7 +26,54 @@ LARGEST = 10_000_000
 """Runs of one grid: an axis with a count too many is answered, not allocated."""
 
 
-def expand(config: Config) -> list[Run]:
+class Grid(Sequence[Run]):
+    """The product of some axes around a run, each member made when it is asked for.
+
+    Args:
+      base: what all members share.
+      axes: groups of values that advance together: per group, the places (section, key) that its
+        steps set, and the steps.
+    """
+
+    def __init__(self, base: Run, axes: Sequence[tuple[list[tuple[str, str]], list[tuple]]]):
+        self.base = base
+        self.paths = [path for paths, _ in axes for path in paths]
+        self.steps = [steps for _, steps in axes]
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.steps))
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        values: list = []
+        for steps in reversed(self.steps):
+            index, step = divmod(index, len(steps))
+            values[:0] = steps[step]
+        return with_values(self.base, self.paths, values)
+
+
+class Chain(Sequence[Run]):
+    """Sequences of runs one after another, none of them copied."""
+
+    def __init__(self, parts: Sequence[Sequence[Run]]):
+        self.parts = parts
+        self.ends = list(itertools.accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect.bisect_right(self.ends, index)
+        return self.parts[part][index - (self.ends[part - 1] if part else 0)]
+
+    def __iter__(self):
+        return itertools.chain.from_iterable(self.parts)
+
+
+def expand(config: Config) -> Sequence[Run]:
     """The runs of a config: one, or the product of its axes.
 
     Axes that `zipped` names advance together, the others multiply.
@@ -37,6 +86,8 @@ def expand(config: Config) -> list[Run]:
     [(0.01, 1), (0.01, 2), (0.1, 1), (0.1, 2), (1.0, 1), (1.0, 2)]
     """
     base = config.run()
+    if not config.axes and not config.zipped:
+        return [base]
     axes = {place(name): (name, points(name, text)) for name, text in flatten(config.axes).items()}
     together = [place(name) for name in config.zipped]
     for path, name in zip(together, config.zipped, strict=True):
@@ -47,15 +98,14 @@ def expand(config: Config) -> list[Run]:
         raise FadeoutError(
             f"zipped axes must be equally long, not {' and '.join(map(str, sorted(lengths)))}"
         )
+    for path, (_, values) in axes.items():
+        for value in values:
+            with_values(base, [path], [value])  # out of range: refused before any compute
     groups = [[path] for path in axes if path not in together] + [together] * bool(together)
     steps = [list(zip(*[axes[path][1] for path in group], strict=True)) for group in groups]
-    if np.prod([float(len(step)) for step in steps]) > LARGEST:
+    if math.prod(map(len, steps)) > LARGEST:
         raise FadeoutError(f"the axes make more than {LARGEST:,} runs: give fewer points")
-    paths = [path for group in groups for path in group]
-    return [
-        with_values(base, paths, list(itertools.chain(*values)))
-        for values in itertools.product(*steps)
-    ]
+    return Grid(base, list(zip(groups, steps, strict=True)))
 
 
 def flatten(axes: dict[str, Any], prefix: str = "") -> dict[str, Any]:

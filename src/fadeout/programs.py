@@ -204,6 +204,20 @@ def compile_for(device: jax.Device, function: Callable, *arguments) -> Callable:
     return jax.jit(function).lower(*shapes).compile(compiler_options=options)
 
 
+class Cache(threading.local):
+    """How often this thread found a compiled program in JAX's persistent cache, and did not."""
+
+    hits = misses = 0
+
+    def __call__(self, event: str, **_) -> None:
+        self.hits += event == "/jax/compilation_cache/cache_hits"
+        self.misses += event == "/jax/compilation_cache/cache_misses"
+
+
+cache = Cache()
+jax.monitoring.register_event_listener(cache)
+
+
 def keep_compiled(folder: str | None) -> None:
     """Keeps compiled programs in a folder, from which later processes take them.
 
@@ -218,7 +232,7 @@ def keep_compiled(folder: str | None) -> None:
 def train(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
     """Trains runs of one batch, and records what their probes see.
 
-    A single run goes through the same compiled program as thousands: chunks of a fixed number of
+    A single run goes through the same compiled program as thousands: blocks of a fixed number of
     lanes, the last one filled up with copies.
 
     Args:
@@ -243,16 +257,19 @@ def train(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
             "numbers and seeds, or use fadeout.train, which groups them"
         )
     batch = batches.pop()
-    device = device or jax.local_devices()[0]
-    width = batch.program.lanes
-    chunks = [runs[i : i + width] for i in range(0, len(runs), width)]
-    traces = [train_chunk(batch, chunk, width, device) for chunk in chunks]
+    return train_batch(batch, runs, batch.program.lanes, device or jax.local_devices()[0])
+
+
+def train_batch(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device) -> Trace:
+    """Trains runs of one batch, one block of lanes after another."""
+    blocks = [runs[i : i + lane_count] for i in range(0, len(runs), lane_count)]
+    traces = [train_block(batch, block, lane_count, device) for block in blocks]
     if len(traces) == 1:
         return traces[0]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *traces)
 
 
-def train_chunk(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device) -> Trace:
+def train_block(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device) -> Trace:
     """Trains at most `lane_count` runs, the program filled up with copies of the last."""
     full = [*runs, *[runs[-1]] * (lane_count - len(runs))]
     with precision(runs[0]):

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
 
@@ -17,6 +17,10 @@ from hydra.plugins.launcher import Launcher
 class LanesLauncherConf:
     _target_: str = "hydra_plugins.fadeout_lanes.LanesLauncher"
     fail_fast: bool = False
+    job_dirs: bool = False
+    executor: str = "local"
+    jobs: int = 4
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -30,27 +34,31 @@ class LanesLauncher(Launcher):
 
     Args:
       fail_fast: stop at the first program that fails; otherwise its runs alone are lost.
+      job_dirs: write a folder with .hydra/ for each job, as Hydra's own launcher does.
+      executor: who trains: local, processes, submitit or dask.
+      jobs: into how many parts the sweep is cut for its workers.
+      options: of the executor.
     """
 
-    def __init__(self, fail_fast: bool = False) -> None:
+    def __init__(self, job_dirs: bool = False, **launch: Any) -> None:
         super().__init__()
-        self.fail_fast = fail_fast
+        self.job_dirs = job_dirs
+        self.launch_options = launch
 
     def setup(self, *, hydra_context, task_function, config) -> None:
         self.hydra_context = hydra_context
+        self.task_function = task_function
         self.config = config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from fadeout.app import run_jobs
+        from fadeout.app import Launch, run_jobs
+        from fadeout.jobs import Jobs
 
-        loader = self.hydra_context.config_loader
-        losses = run_jobs(loader, self.config, job_overrides, self.fail_fast)
-        return [
-            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=loss)
-            for overrides, loss in zip(job_overrides, losses, strict=True)
-        ]
+        jobs = Jobs(self.hydra_context, self.config, self.task_function, self.job_dirs)
+        losses = run_jobs(jobs, job_overrides, Launch(**self.launch_options))
+        return jobs.end(job_overrides, losses)
 
 
 class LanesSweeper(BasicSweeper):

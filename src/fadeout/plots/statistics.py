@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from fadeout.activations import ACTIVATIONS
 from fadeout.config import Run
-from fadeout.store import final
+from fadeout.results import final
 
 HUES = (
     "activation", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate", "gain",

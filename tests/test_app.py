@@ -332,3 +332,59 @@ def test_help_and_config_are_useful(tmp_path):
     text = script("train", "activation=relu", "--cfg", "job", cwd=tmp_path).stdout
     assert "depth: 2" in text
     assert os.listdir(tmp_path) == []
+
+
+# --- other doors of Hydra
+
+
+def test_joblib_gives_bit_identical_results(study):
+    where, _ = study
+    done = script(
+        "train", "-m", "activation=step,tanh", "model.depth=1,2", "seed=1", "name=joblib",
+        "training.steps=20", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=where,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    joblib, lanes = (fadeout.load(where / "outputs" / name) for name in ("joblib", "study"))
+    lanes = lanes.isel(run=lanes["seed"].values == 1)
+    for name in lanes:
+        np.testing.assert_array_equal(joblib[name].values, lanes[name].values)
+
+
+CALLBACK = """
+class Note:
+    def __getattr__(self, name):
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda config, **about: self.note(name, about)
+
+    def note(self, name, about):
+        loss = about["job_return"].return_value if "job_return" in about else ""
+        with open("notes", "a") as file:
+            print(name, loss, file=file)
+"""
+
+
+def test_callbacks_hear_of_every_job(tmp_path):
+    (tmp_path / "notes_of.py").write_text(CALLBACK)
+    done = script(
+        "train", "-m", "activation=step,tanh", "training.steps=0", "name=heard", "probes=[]",
+        "+hydra.callbacks.note._target_=notes_of.Note", cwd=tmp_path, PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    heard = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    assert [line[0] for line in heard] == [
+        "on_multirun_start", "on_job_start", "on_job_start", "on_job_end", "on_job_end",
+        "on_multirun_end",
+    ]  # fmt: skip
+    assert all(float(line[1]) > 0 for line in heard if line[0] == "on_job_end")
+
+
+def test_optuna_gets_each_jobs_loss(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is out")
+    done = script(
+        "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.n_jobs=2", "seed=choice(1,2,3)",
+        "training.steps=20", "name=searched", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 1 <= fadeout.load(tmp_path / "outputs/searched").sizes["run"] <= 3

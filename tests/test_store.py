@@ -130,3 +130,22 @@ def test_importing_the_package_is_light():
     code = "import fadeout, sys; fadeout.Run; print({'jax', 'xarray'} & sys.modules.keys())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 200 kB, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_keeps_what_it_has(tiny_disk):
+    with pytest.raises(FadeoutError, match=r"No space left.*what was stored before is whole"):
+        sweep(small_runs(seeds=60), tiny_disk)
+    assert 0 < fadeout.load(tiny_disk).sizes["run"] < 240
+    assert not list((tiny_disk / store.RESULTS).glob("*.partial"))

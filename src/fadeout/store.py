@@ -76,9 +76,12 @@ def save(folder: Path, part: Part, **about: str) -> Path:
     axes = {axis: (axis, getattr(part, axis), words) for axis, words in AXES.items()}
     dataset = xr.Dataset(data, axes, attributes)
     try:
+        # HDF5 itself crashes the process where a disk fills up, so that it writes to memory
+        content = dataset.to_netcdf(engine="h5netcdf")
         path.parent.mkdir(parents=True, exist_ok=True)
-        dataset.to_netcdf(partial, engine="h5netcdf")
-        with open(partial, "rb") as file:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:

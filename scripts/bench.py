@@ -1,0 +1,292 @@
+"""Measures fadeout against other ways to do the same: python scripts/bench.py --help.
+
+Every ratio is of two things timed in turn in one process, and given as the median of the rounds with
+its range. Absolute times are of this machine and of this moment.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from yardsticks import plain
+
+from fadeout import Activation, Init, Model, Optimizer, Run, Training
+from fadeout.config import DEFAULT_PROBES, Config
+from fadeout.grids import expand
+from fadeout.programs import (
+    batch_of, compile_batch, compile_fit, fit_arguments, fit_values, keep_compiled, prepare_values,
+    train_batch,
+)  # fmt: skip
+from fadeout.queue import core_count
+from fadeout.sweep import sweep
+from fadeout.training import fit
+
+SHAPES = ((4, 4, 2048), (8, 2, 2048), (8, 16, 1024), (16, 8, 1024), (32, 16, 256))
+"""(width, depth, runs)"""
+ROUNDS = 3
+HERE = Path(__file__).parent
+
+
+def describe_run(width, depth, seed, **changes) -> Run:
+    changes = {
+        "optimizer": Optimizer("sgd", 0.01),
+        "training": Training(300, 1),
+        "probes": ("gradient_norm",),
+    } | changes
+    return Run(
+        Activation("relu"), Init("he_normal"), model=Model(depth, width), seed=seed, **changes
+    )
+
+
+def lanes(width, depth, runs, **changes) -> Callable[[], None]:
+    """Trains runs as a sweep does, in chunks on every core; compiled before it is timed."""
+    members = [describe_run(width, depth, seed, **changes) for seed in range(runs)]
+    batch, device = batch_of(members[0]), jax.local_devices()[0]
+    size = batch.program.lanes
+    chunks = [members[start : start + size] for start in range(0, runs, size)]
+    compile_batch(batch, size, device)
+    pool = ThreadPoolExecutor(core_count())
+
+    def train():
+        list(pool.map(lambda chunk: train_batch(batch, chunk, size, device), chunks))
+
+    return train
+
+
+def own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
+    """The same training program, written for one network, under jax.vmap instead of lanes."""
+    members = [describe_run(width, depth, seed, **changes) for seed in range(runs)]
+    batch = batch_of(members[0])
+    prepare, _ = compile_batch(batch, runs, jax.local_devices()[0])
+    examples, model = prepare(prepare_values(batch.preparation, members))
+    values = fit_values(batch.program, members, batch.activation)
+    index = values.pop("index")
+    single = jax.tree.map(lambda a: np.asarray(a)[..., None], (values, examples, model))
+
+    def one(values, examples, model):
+        return fit(batch.program, values | {"index": index}, examples, model)
+
+    mapped = jax.jit(jax.vmap(one, in_axes=-2, out_axes=-2))
+    compiled = mapped.lower(*single).compile({"xla_backend_optimization_level": 1})
+    return lambda: jax.block_until_ready(compiled(*single))
+
+
+def seconds(function: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def side_by_side(ours: Callable, theirs: Callable) -> np.ndarray:
+    """How many times longer theirs takes, once a round, after one round that is not counted."""
+    ours(), theirs()
+    return np.array([seconds(theirs) / seconds(ours) for _ in range(ROUNDS)])
+
+
+def geometric(rows: list[np.ndarray]) -> np.ndarray:
+    return np.exp(np.mean(np.log(rows), axis=0))
+
+
+class Table:
+    """Rows as they come, printed and kept."""
+
+    def __init__(self):
+        self.rows: list[dict] = []
+
+    def ratio(self, what: str, against: str, ratios: np.ndarray) -> None:
+        low, middle, high = np.min(ratios), np.median(ratios), np.max(ratios)
+        self.add(what, against, f"{middle:.3g}x ({low:.3g} to {high:.3g})", float(middle))
+
+    def add(self, what: str, against: str, text: str, value: float | None = None) -> None:
+        self.rows.append({"what": what, "against": against, "measured": text, "value": value})
+        print(f"| {what} | {against} | {text} |", flush=True)
+
+
+def throughput(table: Table, shapes, folder: Path) -> None:
+    """Training throughput against vmap of plain code, and against C."""
+    fused = build_yardstick(table, folder)
+    by_vmap, by_c = [], []
+    for width, depth, runs in shapes:
+        steps = 300
+        ours = lanes(width, depth, runs)
+        theirs = plain.vmapped(depth, width, steps, runs, level=1)
+        ratios = side_by_side(ours, theirs)
+        rate = runs * steps / seconds(ours)
+        shape = f"{width} x {depth}, {runs} runs ({rate:.2g} run-steps/s)"
+        table.ratio(shape, "jax.vmap of plain code", ratios)
+        by_vmap.append(ratios)
+        if fused:
+
+            def yardstick(depth=depth, width=width, runs=runs, steps=steps):
+                words = [fused, *map(str, (runs, depth, width, steps))]
+                done = subprocess.run(words, capture_output=True, text=True, check=True)
+                return float(done.stdout.split()[0])
+
+            ratios = np.array([yardstick() / seconds(ours) for _ in range(ROUNDS)])
+            table.ratio(shape, "fused C loop", ratios)
+            by_c.append(ratios)
+    table.ratio("geometric mean", "jax.vmap of plain code", geometric(by_vmap))
+    if fused:
+        table.ratio("geometric mean", "fused C loop", geometric(by_c))
+
+
+def build_yardstick(table: Table, folder: Path) -> str | None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        table.add("throughput", "fused C loop", "skipped: no C compiler (cc) is here")
+        return None
+    target = folder / "fused"
+    source = HERE / "yardsticks" / "fused.c"
+    flags = ["-O3", "-march=native", "-ffast-math", "-fopenmp"]
+    subprocess.run([compiler, *flags, source, "-o", target, "-lm"], check=True)
+    return str(target)
+
+
+def everything_recorded(table: Table, shapes) -> None:
+    """Adam and all default probes: against the same under vmap, and against no recording."""
+    changes = {"optimizer": Optimizer("adam", 0.01), "training": Training(300, 10)}
+    by_vmap, by_silence = [], []
+    for width, depth, runs in shapes:
+        ours = lanes(width, depth, runs, **changes, probes=DEFAULT_PROBES)
+        theirs = own_program_vmapped(width, depth, runs, **changes, probes=DEFAULT_PROBES)
+        by_vmap.append(side_by_side(ours, theirs))
+        silent = lanes(width, depth, runs, **changes, probes=())
+        by_silence.append(side_by_side(ours, silent))
+        shape = f"{width} x {depth}, {runs} runs, Adam, default probes every 10 steps"
+        table.ratio(shape, "the same program under jax.vmap", by_vmap[-1])
+        table.ratio(shape, "the same without probes", by_silence[-1])
+    table.ratio("geometric mean", "the same program under jax.vmap", geometric(by_vmap))
+    table.ratio("geometric mean", "the same without probes", geometric(by_silence))
+
+
+def compiling(table: Table, folder: Path) -> None:
+    """A program's compile time: at level 1 against the default, and from the cache."""
+    run = describe_run(8, 4, 0, optimizer=Optimizer("adam"), probes=DEFAULT_PROBES)
+    batch, device = batch_of(run), jax.local_devices()[0]
+    size = batch.program.lanes
+    lowered = jax.jit(lambda *a: fit(batch.program, *a)).lower(*fit_arguments(batch.program, size))
+    ratios = [
+        seconds(lambda: lowered.compile({"xla_backend_optimization_level": 1}))
+        / seconds(lambda: lowered.compile())
+        for _ in range(ROUNDS)
+    ]
+    table.ratio("compile time, cold", "the default optimisation level", np.array(ratios))
+    keep_compiled(str(folder / "compiled"))
+    compile_uncached = compile_fit.__wrapped__  # type: ignore[attr-defined]
+    cold = seconds(lambda: compile_uncached(batch.program, size, device))
+    warm = seconds(lambda: compile_uncached(batch.program, size, device))
+    keep_compiled(None)
+    table.add("compile time, warm", "cold", f"{warm / cold:.2g}x ({cold:.1f} s cold)", warm / cold)
+
+
+def scaling(table: Table) -> None:
+    """Run-steps per second over runs, depth and width."""
+
+    def rate(width, depth, runs):
+        train = lanes(width, depth, runs, training=Training(100, 10))
+        train()
+        return f"{runs * 100 / min(seconds(train) for _ in range(ROUNDS)):.2g}"
+
+    for what, shapes in (
+        ("runs 1, 128, 1024, 8192 (8 x 4)", [(8, 4, n) for n in (1, 128, 1024, 8192)]),
+        ("depth 1, 4, 16, 64 (width 8, 1024 runs)", [(8, d, 1024) for d in (1, 4, 16, 64)]),
+        ("width 4, 16, 64, 256 (depth 4, 256 runs)", [(w, 4, 256) for w in (4, 16, 64, 256)]),
+    ):
+        table.add(what, "run-steps/s", ", ".join(rate(*shape) for shape in shapes))
+
+
+def against_torch(table: Table) -> None:
+    try:
+        import torch
+    except ImportError:
+        table.add("throughput", "PyTorch", "skipped: pip install torch to measure it")
+        return
+    for width, depth, runs in ((8, 2, 2048), (16, 8, 1024)):
+        ours = lanes(width, depth, runs)
+        ours()
+        rate = runs * 300 / min(seconds(ours) for _ in range(ROUNDS))
+        loop = 100 / min(plain.torch_loop(torch, depth, width, 100) for _ in range(ROUNDS))
+        mapped = min(plain.torch_vmapped(torch, depth, width, 20, runs) for _ in range(ROUNDS))
+        shape = f"{width} x {depth}, {runs} runs"
+        table.add(shape, f"PyTorch {torch.__version__} loop", f"{rate / loop:.3g}x", rate / loop)
+        ratio = rate / (20 * runs / mapped)
+        table.add(shape, "torch.func.vmap", f"{ratio:.3g}x", ratio)
+
+
+def whole_command(table: Table, folder: Path) -> None:
+    """10,000 runs from the command line, against Hydra's basic launcher on 20 of them."""
+
+    def command(*words):
+        script = [sys.executable, str(HERE / "train.py"), "-m", f"outputs={folder}", *words]
+        return seconds(lambda: subprocess.run(script, check=True, stdout=subprocess.DEVNULL))
+
+    ours = command("+experiment=ten_thousand")
+    theirs = command(
+        "+experiment=ten_thousand", "name=basic", "hydra/launcher=basic", "hydra/sweeper=basic",
+        "model.depth=1,2,4,8,16", "activation=tanh,relu", "seed=0,1",
+    )  # fmt: skip
+    ratio = theirs / 20 * 10_000 / ours
+    text = f"{ratio:.3g}x ({ours:.0f} s, pictures included)"
+    table.add("multirun of 10,000 runs", "Hydra's basic launcher, from 20 jobs", text, ratio)
+
+
+MEMORY = "memory-of"
+
+
+def memory(table: Table, most: int) -> None:
+    """Peak resident memory of a sweep over its number of runs."""
+    for count in [n for n in (10**4, 10**5, 10**6) if n <= most]:
+        words = [sys.executable, __file__, MEMORY, str(count)]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        peak, took = done.stdout.split()
+        text = f"{peak} MB ({took} s)"
+        table.add(f"peak memory, {count:,} runs", "8 x 2, 20 steps", text, float(peak))
+
+
+def memory_of(count: int) -> None:
+    axes = {"learning_rate": f"logspace:-3:0:{count // 100}", "seed": "range:0:100"}
+    training = Training(20, 20)
+    config = Config(axes=axes, training=training, probes=(), model=Model(2, 8))
+    with tempfile.TemporaryDirectory() as folder:
+        took = seconds(lambda: sweep(expand(config), folder))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, round(took))
+
+
+def main() -> None:
+    if sys.argv[1:2] == [MEMORY]:
+        memory_of(int(sys.argv[2]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes, no whole commands")
+    quick = parser.parse_args().quick
+    table = Table()
+    print(f"{jax.devices()[0].device_kind}, {core_count()} cores, jax {jax.__version__}")
+    print("| what | against | measured |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        shapes = SHAPES[:2] if quick else SHAPES
+        throughput(table, shapes, Path(folder))
+        everything_recorded(table, shapes[1:4])
+        compiling(table, Path(folder))
+        against_torch(table)
+        memory(table, 10**5 if quick else 10**6)
+        if not quick:
+            scaling(table)
+            whole_command(table, Path(folder))
+    target = parser.parse_args().json
+    if target:
+        target.write_text(json.dumps(table.rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,11 @@
 """Measures fadeout against other ways to do the same: python scripts/bench.py --help.
 
-Every ratio is of two things timed in turn in one process, and given as the median of the rounds with
-its range. Absolute times are of this machine and of this moment.
+Every ratio is of two things timed in turn in one process, and given as the median of the rounds
+with its range. Absolute times are of this machine and of this moment.
 """
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,18 +17,24 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from yardsticks import plain
 
 from fadeout import Activation, Init, Model, Optimizer, Run, Training
 from fadeout.config import DEFAULT_PROBES, Config
 from fadeout.grids import expand
 from fadeout.programs import (
-    batch_of, compile_batch, compile_fit, fit_arguments, fit_values, keep_compiled, prepare_values,
+    batch_of,
+    compile_batch,
+    compile_fit,
+    fit_arguments,
+    fit_values,
+    keep_compiled,
+    prepare_values,
     train_batch,
 )  # fmt: skip
 from fadeout.queue import core_count
 from fadeout.sweep import sweep
 from fadeout.training import fit
+from yardsticks import plain
 
 SHAPES = ((4, 4, 2048), (8, 2, 2048), (8, 16, 1024), (16, 8, 1024), (32, 16, 256))
 """(width, depth, runs)"""
@@ -174,12 +179,14 @@ def compiling(table: Table, folder: Path) -> None:
     run = describe_run(8, 4, 0, optimizer=Optimizer("adam"), probes=DEFAULT_PROBES)
     batch, device = batch_of(run), jax.local_devices()[0]
     size = batch.program.lanes
-    lowered = jax.jit(lambda *a: fit(batch.program, *a)).lower(*fit_arguments(batch.program, size))
-    ratios = [
-        seconds(lambda: lowered.compile({"xla_backend_optimization_level": 1}))
-        / seconds(lambda: lowered.compile())
-        for _ in range(ROUNDS)
-    ]
+
+    def compiled_in(options) -> float:
+        lowered = jax.jit(lambda *a: fit(batch.program, *a)).lower(*shapes)
+        return seconds(lambda: lowered.compile(options))
+
+    shapes = fit_arguments(batch.program, size)
+    ratios = [compiled_in({"xla_backend_optimization_level": 1}) / compiled_in(None)
+              for _ in range(ROUNDS)]  # fmt: skip
     table.ratio("compile time, cold", "the default optimisation level", np.array(ratios))
     keep_compiled(str(folder / "compiled"))
     compile_uncached = compile_fit.__wrapped__  # type: ignore[attr-defined]
@@ -245,6 +252,9 @@ MEMORY = "memory-of"
 
 def memory(table: Table, most: int) -> None:
     """Peak resident memory of a sweep over its number of runs."""
+    if not Path("/proc/self/status").exists():
+        table.add("peak memory", "runs", "skipped: only Linux tells a process its peak")
+        return
     for count in [n for n in (10**4, 10**5, 10**6) if n <= most]:
         words = [sys.executable, __file__, MEMORY, str(count)]
         done = subprocess.run(words, check=True, capture_output=True, text=True)
@@ -259,7 +269,9 @@ def memory_of(count: int) -> None:
     config = Config(axes=axes, training=training, probes=(), model=Model(2, 8))
     with tempfile.TemporaryDirectory() as folder:
         took = seconds(lambda: sweep(expand(config), folder))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, round(took))
+    status = Path("/proc/self/status").read_text()  # getrusage would count the parent's peak
+    peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    print(int(peak) // 1024, round(took))
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
-from test_app import script
 
 import fadeout
 from conftest import COMPILED, small_runs
@@ -17,6 +16,7 @@ from fadeout.executors import executor
 from fadeout.queue import survey
 from fadeout.registry import FadeoutError
 from fadeout.sweep import distribute, shares
+from test_app import script
 
 
 def equal(folder, small_sweep):

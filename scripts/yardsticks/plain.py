@@ -4,6 +4,7 @@ XOR, relu, full-batch gradient descent, the norm of every layer's weight gradien
 """
 
 import time
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,7 @@ def torch_networks(torch, depth, width, runs):
             (2 / i) ** 0.5 * torch.randn(runs, i, o, generator=generator),
             torch.zeros(runs, o),
         )
-        for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+        for i, o in pairwise(sizes)
     ]
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fadeout.lanes import fold
 from fadeout.registry import lookup
 
 
@@ -45,8 +46,22 @@ def norm(x: jax.Array) -> jax.Array:
     5e-30
     """
     tiny = jnp.finfo(x.dtype).tiny
-    scale = 1 / jnp.clip(jnp.max(jnp.abs(x)), tiny, 1 / tiny)
-    return jnp.sqrt(jnp.sum(jnp.square(x * scale))) / scale
+    scale = 1 / jnp.clip(fold(jnp.maximum, jnp.abs(x)), tiny, 1 / tiny)
+    return jnp.sqrt(fold(jnp.add, jnp.square(x * scale))) / scale
+
+
+def mean(x: jax.Array) -> jax.Array:
+    return fold(jnp.add, x) / x.size
+
+
+def share(flags: jax.Array, of: jax.Array) -> jax.Array:
+    """The share of true flags, each about one element of `of`; NaN where one is not finite."""
+    return mean(flags + 0 * of)
+
+
+def every(flags: jax.Array) -> jax.Array:
+    """Whether all of a unit's flags are true, [out]."""
+    return fold(jnp.logical_and, flags, 1)
 
 
 def gradient_norm(layer: Layer) -> jax.Array:
@@ -81,29 +96,29 @@ def update_ratio(layer: Layer) -> jax.Array:
 def one_sided(layer: Layer) -> jax.Array:
     """Share of units whose incoming weight gradients all have one sign and are not all 0."""
     gradient = layer.kernel_gradient
-    same = jnp.all(gradient >= 0, axis=0) | jnp.all(gradient <= 0, axis=0)
-    return jnp.mean(same & jnp.any(gradient != 0, axis=0), dtype=gradient.dtype)
+    same = every(gradient >= 0) | every(gradient <= 0)
+    return share(same & ~every(gradient == 0), fold(jnp.add, gradient, 1))
 
 
 def activation_mean(layer: Layer) -> jax.Array:
     """Mean of phi(z) over examples and units."""
-    return jnp.mean(layer.activation)
+    return mean(layer.activation)
 
 
 def activation_std(layer: Layer) -> jax.Array:
     """Standard deviation of phi(z) over examples and units."""
-    return jnp.std(layer.activation)
+    return jnp.sqrt(mean(jnp.square(layer.activation - mean(layer.activation))))
 
 
 def saturation(layer: Layer) -> jax.Array:
     """Share of (example, unit) pairs where |phi'(z)| is at most 5 % of its largest value."""
     flat = jnp.abs(layer.slope) <= 0.05 * layer.steepest_slope
-    return jnp.mean(flat, dtype=layer.slope.dtype)
+    return share(flat, layer.activation)
 
 
 def dead_units(layer: Layer) -> jax.Array:
     """Share of units where phi'(z) = 0 on every example: no gradient reaches their weights."""
-    return jnp.mean(jnp.all(layer.slope == 0, axis=0), dtype=layer.slope.dtype)
+    return share(every(layer.slope == 0), fold(jnp.add, layer.activation, 1))
 
 
 class Probe(NamedTuple):

@@ -1,6 +1,5 @@
 """A whole training run as one function, in lanes, measuring every layer on the way."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -246,11 +245,11 @@ def split_layers(model, gradients, updates, delta, activation, slope, steepest):
 
 
 def over_layers(probe: Probe, first: Layer, hidden: Layer, readout: Layer) -> jax.Array:
-    """One probe in every weight layer: [depth + 1]; NaN where the layer is not finite."""
+    """One probe in every weight layer: [depth + 1]; NaN where what it looks at is not finite."""
 
     def measured(layer: Layer) -> jax.Array:
-        sound = [jnp.all(jnp.isfinite(signal)) for signal in jax.tree.leaves(layer)]
-        return jnp.where(jnp.all(jnp.stack(sound)), probe.function(layer), jnp.nan)
+        value = probe.function(layer)
+        return jnp.where(jnp.isfinite(value), value, jnp.nan)
 
     rows = [measured(first)[None]]
     if hidden.kernel.shape[0]:
@@ -262,10 +261,19 @@ def over_layers(probe: Probe, first: Layer, hidden: Layer, readout: Layer) -> ja
 # --- outcomes
 
 
+@per_lane
 def all_finite(seen: Seen) -> jax.Array:
     """Per run, whether the loss and every preactivation and gradient are finite."""
-    leaves = jax.tree.leaves((seen.loss, seen.z, seen.gradients))
-    return functools.reduce(jnp.logical_and, (finite(leaf, 0) for leaf in leaves))
+    gradients, hidden = seen.gradients, jax.vmap(sound)
+    layers = jax.tree.leaves((gradients.first, gradients.readout))
+    stacks = [seen.z.hidden, *jax.tree.leaves(gradients.hidden)]
+    single = [sound(leaf) for leaf in (seen.loss, seen.z.readout, *layers)]
+    return jnp.all(jnp.concatenate([jnp.stack(single), *map(hidden, stacks)]))
+
+
+def sound(x: jax.Array) -> jax.Array:
+    """Whether x is finite all over: 0 x is NaN where it is not."""
+    return jnp.isfinite(lanes.fold(jnp.add, 0 * x))
 
 
 def judge(state: State, seen: Seen, suspect) -> Outcome:

@@ -380,7 +380,6 @@ def test_callbacks_hear_of_every_job(tmp_path):
 
 
 def test_optuna_gets_each_jobs_loss(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is out")
     done = script(
         "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4",
         "hydra.sweeper.n_jobs=2", "seed=choice(1,2,3)",

@@ -11,7 +11,7 @@ SOURCE = Path(fadeout.__file__).parent
 FLOORS = [
     {"registry", "lanes", "provenance", "jobs"},
     {"activations", "initializers", "tasks", "probes", "config", "executors"},
-    {"model", "optimizers", "grids"},
+    {"model", "optimizers", "grids", "theory"},
     {"training"},
     {"programs"},
     {"results"},
@@ -29,7 +29,7 @@ DOORS = {
     "omegaconf": {"compose", "app", "jobs"},
     "xarray": {"results", "store", "sweep", "plots", "console"},
     "h5py": {"store"},
-    "scipy": {"plots"},
+    "scipy": {"plots", "theory"},
     "jax": {
         "programs",
         "lanes",
@@ -38,6 +38,7 @@ DOORS = {
         "tasks",
         "probes",
         "model",
+        "theory",
         "training",
         "queue",
     },

@@ -35,9 +35,15 @@ def test_one_sided_counts_units_whose_incoming_gradients_share_a_sign():
 def test_saturation_and_dead_units():
     # three examples, two units; the second unit has slope 0 on every example
     slope = [[1.0, 0.0], [0.05, 0.0], [0.5, 0.0]]
-    seen = layer(slope=slope, steepest_slope=1.0)
+    seen = layer(slope=slope, activation=np.ones((3, 2)), steepest_slope=1.0)
     np.testing.assert_allclose(probes.saturation(seen), 4 / 6)
     np.testing.assert_allclose(probes.dead_units(seen), 1 / 2)
+
+
+def test_units_whose_activations_are_not_finite_are_neither_dead_nor_saturated():
+    seen = layer(slope=jnp.zeros((1, 2)), activation=[[1.0, jnp.nan]], steepest_slope=1.0)
+    assert np.isnan(probes.dead_units(seen))
+    assert np.isnan(probes.saturation(seen))
 
 
 def test_the_default_config_records_every_probe():

@@ -16,9 +16,11 @@ import xarray as xr
 import fadeout
 from conftest import COMPILED, small_runs
 from fadeout import programs, queue, store
-from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
+from fadeout.config import Activation, Config, Init, Model, Optimizer, Run, Training
+from fadeout.grids import Chain, expand
 from fadeout.registry import FadeoutError
 from fadeout.sweep import sweep
+from fadeout.training import Program
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,6 +136,28 @@ def test_many_chunks_of_one_program_fill_the_store(tmp_path):
     assert len(summary.compiled) == 1
     assert len(store.files(tmp_path)) == 3
     assert fadeout.load(tmp_path)["seed"].values.tolist() == list(range(300))
+
+
+def test_chunks_of_several_blocks_give_the_same_results_in_fewer_files(tmp_path, monkeypatch):
+    runs = [Run(training=Training(2, 1), model=Model(1, 2), probes=(), seed=s) for s in range(300)]
+    sweep(runs, tmp_path / "single")
+    monkeypatch.setattr(queue, "core_count", lambda: 1)
+    monkeypatch.setattr(Program, "lanes", 16)
+    sweep(runs, tmp_path / "blocks")
+    assert len(store.files(tmp_path / "blocks")) == 5  # of 4 blocks of 16
+    single, blocks = (fadeout.load(tmp_path / name) for name in ("single", "blocks"))
+    assert single["seed"].equals(blocks["seed"])
+    np.testing.assert_allclose(single["loss"], blocks["loss"], rtol=1e-5)
+
+
+def test_a_grid_is_never_held_as_a_list():
+    grid = expand(Config(axes={"learning_rate": "logspace:-3:0:1000", "seed": "range:0:1000"}))
+    assert len(grid) == 1_000_000
+    assert grid[1_000 * 7 + 3].seed == 3
+    looked = queue.survey(Chain([grid.__class__(grid.base, []), [Run(seed=9)], [Run(seed=9)]]))
+    assert looked.once().tolist() == [0, 1]
+    assert looked.take(np.array([1]))[0].seed == 9
+    assert looked.batch.itemsize + looked.identity.itemsize == 12
 
 
 # --- real processes

@@ -12,7 +12,6 @@ the program to itself.
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -21,9 +20,6 @@ from jax import lax
 
 UNROLL = 48
 """Contractions up to this size are written out as sums of products, one term per index."""
-
-FUSED = 256
-"""Folds of more elements go axis by axis, so that they do not become one huge expression."""
 
 BLOCK_BYTES = 400 * 2**10
 """The parameters and signals of a block of lanes should stay in a core's second cache. Measured
@@ -77,10 +73,8 @@ def fold(operator: Callable, x: jax.Array, axes: int | None = None) -> jax.Array
     axes = x.ndim if axes is None else axes
     if axes and max(x.shape[:axes]) > UNROLL:
         return REDUCTIONS[operator](x, axis=tuple(range(axes)))
-    many = math.prod(x.shape[:axes]) > FUSED
     for _ in range(axes):
         x = pairwise(operator, x)
-        x = lax.optimization_barrier(x) if many else x
     return x
 
 

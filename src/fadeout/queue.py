@@ -65,7 +65,7 @@ def survey(runs: Sequence[Run]) -> Survey:
         except FadeoutError as error:
             reasons[str(error)] += 1
     refuse(reasons, "runs cannot be trained")
-    return Survey(runs, list(batches), np.array(batch, int), np.array(identity, np.uint64))
+    return Survey(runs, list(batches), np.array(batch, np.int32), np.array(identity, np.uint64))
 
 
 class Task(NamedTuple):

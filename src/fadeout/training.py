@@ -190,7 +190,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     def recorded_step(state: State, last) -> tuple[State, tuple]:
         zeros = jax.tree.map(jnp.zeros_like, shape_of_taps)
         seen, delta = see(state.model, zeros)
-        new, updates = advance(state, seen, ~all_finite(seen))
+        new, updates = advance(state, seen, ~all_finite(seen, delta))
         slopes = differentiate(activation, seen.z.hidden)
         measured = measure(
             state.model, seen.gradients, updates, delta, seen.h.hidden, slopes, steepest
@@ -262,13 +262,13 @@ def over_layers(probe: Probe, first: Layer, hidden: Layer, readout: Layer) -> ja
 
 
 @per_lane
-def all_finite(seen: Seen) -> jax.Array:
-    """Per run, whether the loss and every preactivation and gradient are finite."""
-    gradients, hidden = seen.gradients, jax.vmap(sound)
-    layers = jax.tree.leaves((gradients.first, gradients.readout))
-    stacks = [seen.z.hidden, *jax.tree.leaves(gradients.hidden)]
-    single = [sound(leaf) for leaf in (seen.loss, seen.z.readout, *layers)]
-    return jnp.all(jnp.concatenate([jnp.stack(single), *map(hidden, stacks)]))
+def all_finite(seen: Seen, delta: Signals) -> jax.Array:
+    """Per run, whether the loss and every preactivation and delta are finite.
+
+    A weight gradient that alone is not breaks the parameters, and the next step sees that.
+    """
+    hidden = jax.vmap(lambda z, delta: sound(z) & sound(delta))(seen.z.hidden, delta.hidden)
+    return jnp.all(hidden) & sound(seen.loss) & sound(seen.z.readout) & sound(delta.readout)
 
 
 def sound(x: jax.Array) -> jax.Array:

@@ -1,0 +1,283 @@
+"""What mean-field theory predicts of a random network, for any activation. No network is trained.
+
+Conventions (Poole 2016, Schoenholz 2017): z = W phi(z below) + b with W ~ (0, weight_variance /
+fan_in) and b ~ (0, bias_variance), variance q = E z^2, Z a standard normal. An activation is a name
+of `fadeout.activations` or a function of an array; slopes come by automatic differentiation. All is
+computed in float64.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma
+from scipy.stats import binom
+
+from fadeout.activations import get_activation
+
+Activation = str | Callable
+
+KINKS = np.array([1.0, 3.0, 6.0])
+"""Where, besides 0, the activations of the table have kinks."""
+
+LARGEST, SMALLEST = 1e12, 1e-14
+"""Variances beyond these count as infinite, or as 0."""
+
+REACH = 14.0
+"""Standard deviations to which expectations are taken; e^(-98) lies beyond."""
+
+
+class Moments(NamedTuple):
+    """Gaussian expectations of an activation at u = sqrt(q) Z.
+
+    Attributes:
+      value, square: E phi, E phi^2.
+      slope_square, slope_fourth: E phi'^2, E phi'^4.
+      stretch: d E phi^2 / dq = E phi phi' Z / sqrt(q), which needs no second derivative.
+    """
+
+    value: float
+    square: float
+    slope_square: float
+    slope_fourth: float
+    stretch: float
+
+
+@lru_cache(maxsize=1)
+def unit_rule() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(24)
+
+
+def normal_rule(variance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes z and weights of expectations over a standard normal.
+
+    Composite Gauss-Legendre: panels shrink towards 0, where tanh of a wide u turns within
+    1/sqrt(q), and end at the kinks.
+    """
+    graded = REACH * 2.0 ** -np.arange(0, 44 * 0.5, 0.5)
+    kinks = KINKS / math.sqrt(variance) if variance > 0 else KINKS[:0]
+    half = np.unique(np.concatenate([[0.0], graded, kinks[kinks < REACH]]))
+    edges = np.concatenate([-half[:0:-1], half])
+    x, w = unit_rule()
+    middle, reach = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    z = (middle[:, None] + reach[:, None] * x).ravel()
+    return z, (reach[:, None] * w).ravel() * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+
+
+@lru_cache(maxsize=256)
+def compiled(activation: Activation) -> Callable:
+    function = get_activation(activation) if isinstance(activation, str) else activation
+    return jax.jit(lambda u: jax.jvp(function, (u,), (jnp.ones_like(u),)))
+
+
+def value_and_slope(activation: Activation, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """phi(u) and phi'(u) in float64."""
+    with jax.enable_x64(True):
+        value, slope = compiled(activation)(jnp.asarray(u, jnp.float64))
+        return np.asarray(value), np.asarray(slope)
+
+
+@lru_cache(maxsize=65536)
+def moments(activation: Activation, variance: float) -> Moments:
+    """Gaussian expectations of an activation.
+
+    >>> round(moments("relu", 2.0).square, 12)
+    1.0
+    """
+    z, weight = normal_rule(variance)
+    phi, slope = value_and_slope(activation, math.sqrt(variance) * z)
+    return Moments(
+        value=float(weight @ phi),
+        square=float(weight @ phi**2),
+        slope_square=float(weight @ slope**2),
+        slope_fourth=float(weight @ slope**4),
+        stretch=float(weight @ (phi * slope * z)) / math.sqrt(variance) if variance else math.nan,
+    )
+
+
+def variance_map(
+    activation: Activation, variance: float, weight_variance: float, bias_variance: float = 0.0
+) -> float:
+    """The variance of the next layer's preactivations: Q(q) = sw2 E phi(sqrt(q) Z)^2 + sb2.
+
+    Reference: Poole 2016, eq. 3.
+
+    >>> round(variance_map("relu", 3.0, 2.0), 12)
+    3.0
+    """
+    return weight_variance * moments(activation, variance).square + bias_variance
+
+
+def chi(activation: Activation, variance: float, weight_variance: float) -> float:
+    """The mean squared gain of the gradient per layer: chi_1 = sw2 E phi'(sqrt(q) Z)^2.
+
+    The log10 of a delta norm changes by 0.5 log10 chi_1 a layer. Reference: Schoenholz 2017, eq. 4.
+
+    >>> round(chi("sigmoid", 0.0, 1.0), 6)
+    0.0625
+    """
+    return weight_variance * moments(activation, variance).slope_square
+
+
+def fixed_point(
+    activation: Activation, weight_variance: float, bias_variance: float = 0.0
+) -> float:
+    """The variance q* that layers approach from variance 1; inf where they diverge.
+
+    Where every variance is a fixed point, as for relu at weight variance 2, it is 1.
+
+    >>> fixed_point("relu", 2.5), fixed_point("tanh", 0.9)
+    (inf, 0.0)
+    """
+
+    def growth(q: float) -> float:
+        return variance_map(activation, q, weight_variance, bias_variance) - q
+
+    low = high = 1.0
+    start = growth(1.0)
+    if abs(start) < 1e-14:
+        return 1.0
+    if start > 0:
+        while growth(high) > 0:
+            low, high = high, 2 * high
+            if high > LARGEST:
+                return math.inf
+    else:
+        while growth(low) < 0:
+            low, high = low / 2, low
+            if low < SMALLEST:
+                return 0.0
+    return float(brentq(growth, low, high, xtol=1e-300, rtol=1e-14))
+
+
+class DepthScales(NamedTuple):
+    """Layers over which a signal is forgotten.
+
+    Attributes:
+      variance: xi_q, of the approach to the fixed point.
+      gradient: xi of chi_1 at the fixed point, over which two inputs' correlation dies in the
+        ordered phase and the gradient vanishes; negative where it explodes (chi_1 > 1).
+    """
+
+    variance: float
+    gradient: float
+
+
+def depth_scales(
+    activation: Activation, weight_variance: float, bias_variance: float = 0.0
+) -> DepthScales:
+    """xi = -1 / ln of the slope of the variance map, and of chi_1, at the fixed point.
+
+    Reference: Schoenholz 2017, eqs. 7 and 9. Networks train up to about six xi of chi_1.
+    """
+    q = fixed_point(activation, weight_variance, bias_variance)
+    if math.isinf(q):
+        return DepthScales(math.nan, math.nan)
+    slope = moments(activation, q).stretch if q else moments(activation, SMALLEST).slope_square
+    scales = (weight_variance * slope, chi(activation, q, weight_variance))
+    return DepthScales(*(scale_of(rate) for rate in scales))
+
+
+def scale_of(rate: float) -> float:
+    if rate <= 0:
+        return 0.0
+    return math.inf if abs(rate - 1) < 1e-12 else -1 / math.log(rate)
+
+
+class CriticalPoint(NamedTuple):
+    """A point on the edge of chaos: chi_1 = 1 at the fixed point `variance`."""
+
+    weight_variance: float
+    variance: float
+
+
+def critical(activation: Activation, bias_variance: float = 0.0) -> list[CriticalPoint]:
+    """The points of the edge of chaos at a bias variance; none where there is no edge.
+
+    The edge is followed along q, where no root of a map is needed: sw2 = 1 / E phi'^2 and
+    sb2 = q - sw2 E phi^2 (Hayou 2019). Where an edge point holds for every q, as relu's (2, 0), it
+    is given at q = 1.
+
+    >>> [tuple(round(x, 6) for x in point) for point in critical("relu")]
+    [(2.0, 1.0)]
+    >>> critical("softplus")
+    []
+    """
+
+    def excess(q: float) -> float:
+        return (
+            q - moments(activation, q).square / moments(activation, q).slope_square - bias_variance
+        )
+
+    def point(q: float) -> CriticalPoint:
+        return CriticalPoint(1 / moments(activation, q).slope_square, q)
+
+    grid = np.geomspace(1e-8, 1e6, 281)
+    slopes = [moments(activation, float(q)).slope_square for q in grid]
+    if min(slopes) <= 0:
+        return []
+    left = np.array([excess(float(q)) for q in grid])
+    if np.all(np.abs(left + bias_variance) < 1e-9 * grid):  # sb2 = 0 along the whole edge
+        return [point(1.0)] if bias_variance == 0 else []
+    points = []
+    if bias_variance == 0 and abs(left[0]) < 1e-6 * grid[0]:  # the edge starts at q = 0
+        points.append(CriticalPoint(1 / moments(activation, 0.0).slope_square, 0.0))
+        left[np.abs(left) < 1e-6 * grid] = abs(left[-1])
+    crossings = np.flatnonzero(left[:-1] * left[1:] < 0)
+    roots = [float(brentq(excess, grid[i], grid[i + 1], rtol=1e-14)) for i in crossings]
+    return points + [point(q) for q in roots]
+
+
+def gradient_profile(
+    activation: Activation,
+    depth: int,
+    weight_variance: float,
+    bias_variance: float = 0.0,
+    variance: float = 1.0,
+) -> np.ndarray:
+    """log10 of the delta norm of every hidden layer, [depth], less that of the last: 0 at the top.
+
+    Args:
+      variance: of the first hidden layer's preactivations.
+
+    Going down from hidden layer l + 1 to l, the squared norm is multiplied by
+    sw2 E phi'(sqrt(q_l) Z)^2, the widths being equal.
+    """
+    log_gains = []
+    for _ in range(depth):
+        gain = chi(activation, variance, weight_variance)
+        log_gains.append(0.5 * math.log10(gain) if gain > 0 else -math.inf)
+        variance = variance_map(activation, variance, weight_variance, bias_variance)
+    below = np.concatenate([log_gains[:-1], [0.0]])
+    return np.cumsum(below[::-1])[::-1]
+
+
+def log_gradient_moments(width: int, weight_variance: float) -> tuple[float, float]:
+    """Mean and variance of log R, R the factor of a squared norm in one layer of a relu network.
+
+    Exact at any width, given that a unit is alive: R = (sw2 / n) chi2_B, B ~ Binomial(n, 1/2),
+    independent over layers. Reference: Hanin 2018; Hanin & Nica 2018.
+    """
+    alive = np.arange(1, width + 1)
+    weight = binom.pmf(alive, width, 0.5)
+    weight = weight / weight.sum()
+    logs = np.log(2 * weight_variance / width) + digamma(alive / 2)
+    mean = float(weight @ logs)
+    return mean, float(weight @ (polygamma(1, alive / 2) + (logs - mean) ** 2))
+
+
+def dead_probability(*widths: int) -> float:
+    """The probability that some layer of a relu network is born dead at one input.
+
+    Exact for any symmetric initialisation without atoms: 1 - prod(1 - 2^-n).
+    Reference: Lu, Shin, Su & Karniadakis 2019.
+
+    >>> dead_probability(1, 1)
+    0.75
+    """
+    return -math.expm1(sum(math.log1p(-(2.0**-n)) for n in widths))

@@ -201,7 +201,8 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
 
     The edge is followed along q, where no root of a map is needed: sw2 = 1 / E phi'^2 and
     sb2 = q - sw2 E phi^2 (Hayou 2019). Where an edge point holds for every q, as relu's (2, 0), it
-    is given at q = 1.
+    is given at q = 1. A point at q = 0 is the limit of small signals: tanh's (1, 0) draws larger
+    ones in, gelu's (4, 0) does not.
 
     >>> [tuple(round(x, 6) for x in point) for point in critical("relu")]
     [(2.0, 1.0)]

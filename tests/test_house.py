@@ -27,7 +27,8 @@ DOORS = {
     "rich": {"console"},
     "hydra": {"compose", "app", "jobs"},
     "omegaconf": {"compose", "app", "jobs"},
-    "xarray": {"results", "store", "sweep", "plots", "console"},
+    "h5netcdf": {"store"},
+    "xarray": {"results", "sweep", "plots", "console"},
     "h5py": {"store"},
     "scipy": {"plots", "theory"},
     "jax": {

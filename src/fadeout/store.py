@@ -8,6 +8,7 @@ are variables.
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import h5py
 import numpy as np
 import xarray as xr
@@ -72,12 +74,11 @@ def save(folder: Path, part: Part, **about: str) -> Path:
     data: dict[str, tuple] = {
         name: (dims(name), part.get(name), VARIABLES[name]) for name in part.kinds
     }
-    data |= {name: ("run", values) for name, values in part.labels.items()}
-    axes = {axis: (axis, getattr(part, axis), words) for axis, words in AXES.items()}
-    dataset = xr.Dataset(data, axes, attributes)
+    data |= {name: (("run",), values, {}) for name, values in part.labels.items()}
+    data |= {axis: ((axis,), getattr(part, axis), words) for axis, words in AXES.items()}
     try:
         # HDF5 itself crashes the process where a disk fills up, so that it writes to memory
-        content = dataset.to_netcdf(engine="h5netcdf")
+        content = netcdf(data, attributes)
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             file.write(content)
@@ -92,6 +93,23 @@ def save(folder: Path, part: Part, **about: str) -> Path:
             "what was stored before is whole, and the same command goes on from there"
         ) from error
     return path
+
+
+def netcdf(data: dict[str, tuple], attributes: dict[str, str]) -> memoryview:
+    """The bytes of a netCDF-4 file of variables (dims, values, attributes)."""
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        file.dimensions = {d: n for dims, values, _ in data.values()
+                           for d, n in zip(dims, values.shape, strict=True)}  # fmt: skip
+        for name, (dims, values, words) in data.items():
+            if values.dtype.kind in "OUT":
+                variable = file.create_variable(name, dims, h5py.string_dtype())
+                variable[:] = values.astype(object)
+            else:
+                variable = file.create_variable(name, dims, data=values)
+            variable.attrs.update(words)
+        file.attrs.update(attributes)
+    return buffer.getbuffer()
 
 
 def files(folder: Path) -> list[Path]:

@@ -28,7 +28,7 @@ DOORS = {
     "hydra": {"compose", "app", "jobs"},
     "omegaconf": {"compose", "app", "jobs"},
     "h5netcdf": {"store"},
-    "xarray": {"results", "sweep", "plots", "console"},
+    "xarray": {"results", "store", "sweep", "plots", "console"},
     "h5py": {"store"},
     "scipy": {"plots", "theory"},
     "jax": {

@@ -77,13 +77,17 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
 def doors() -> Iterator[None]:
     """Turns our errors and interrupts into what Hydra and a shell expect."""
 
-    def terminate(*_):
-        raise Terminated
+    from fadeout.queue import INTERRUPTS
 
+    def stop(number, _):
+        INTERRUPTS.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        raise INTERRUPTS[-1]
+
+    INTERRUPTS.clear()
     try:
-        before = signal.signal(signal.SIGTERM, terminate)
+        before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not in the main thread: another launcher's worker
-        before = None
+        before = {}
     try:
         yield
     except FadeoutError as error:
@@ -92,8 +96,8 @@ def doors() -> Iterator[None]:
         print("interrupted; what was trained is stored: repeat the command with the same name=")
         raise SystemExit(143 if isinstance(error, Terminated) else 130) from error
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Terminated(KeyboardInterrupt):

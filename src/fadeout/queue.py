@@ -19,6 +19,9 @@ from fadeout.programs import Batch, batch_of, cache, compile_batch, resolve, tra
 from fadeout.registry import FadeoutError, refuse
 from fadeout.results import Part
 
+INTERRUPTS: list[KeyboardInterrupt] = []
+"""What a signal handler raised; Python swallows it where it struck inside a destructor."""
+
 CHUNK_BYTES = 16 * 2**20
 CHUNK_WORK = 10**9
 """A chunk of several blocks of lanes records at most so many bytes and takes a few seconds."""
@@ -183,6 +186,8 @@ class Queue:
         idle = deque(self.devices)
         with ThreadPoolExecutor(len(self.devices)) as pool:
             while self.in_flight or ((self.to_train or self.to_compile) and not self.interrupted):
+                if INTERRUPTS and not self.interrupted:
+                    self.interrupted = INTERRUPTS[0]
                 try:
                     while idle and not self.interrupted and (self.to_train or self.to_compile):
                         task = (self.to_train or self.to_compile).popleft()

@@ -281,7 +281,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the rows there as well")
     parser.add_argument("--quick", action="store_true", help="fewer shapes, no whole commands")
-    quick = parser.parse_args().quick
+    arguments = parser.parse_args()
+    quick = arguments.quick
     table = Table()
     print(f"{jax.devices()[0].device_kind}, {core_count()} cores, jax {jax.__version__}")
     print("| what | against | measured |\n|---|---|---|")
@@ -295,9 +296,8 @@ def main() -> None:
         if not quick:
             scaling(table)
             whole_command(table, Path(folder))
-    target = parser.parse_args().json
-    if target:
-        target.write_text(json.dumps(table.rows, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table.rows, indent=2))
 
 
 if __name__ == "__main__":

@@ -196,19 +196,23 @@ def test_axes_span_a_grid_in_one_job(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_hydras_own_launcher_gives_bit_identical_results(study):
+@pytest.mark.parametrize(
+    ("launcher", "options"),
+    [("basic", ["hydra/sweeper=basic"]), ("joblib", ["hydra.launcher.n_jobs=2"])],
+)
+def test_other_launchers_give_bit_identical_results(study, launcher, options):
     where, _ = study
     done = script(
-        "train", "-m", "activation=step,tanh", "model.depth=1,2", "seed=1", "name=basic",
-        "training.steps=20", "hydra/launcher=basic", "hydra/sweeper=basic", cwd=where,
+        "train", "-m", "activation=step,tanh", "model.depth=1,2", "seed=1", f"name={launcher}",
+        "training.steps=20", f"hydra/launcher={launcher}", *options, cwd=where,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    basic = fadeout.load(where / "outputs/basic")
+    other = fadeout.load(where / "outputs" / launcher)
     lanes = fadeout.load(where / "outputs/study")
     lanes = lanes.isel(run=lanes["seed"].values == 1)
-    assert basic.sizes["run"] == 4
-    for name in basic:
-        np.testing.assert_array_equal(basic[name].values, lanes[name].values)
+    assert other.sizes["run"] == 4
+    for name in lanes:
+        np.testing.assert_array_equal(other[name].values, lanes[name].values)
 
 
 def test_a_single_run_prints_its_layers_and_its_outcome(tmp_path):
@@ -335,19 +339,6 @@ def test_help_and_config_are_useful(tmp_path):
 
 
 # --- other doors of Hydra
-
-
-def test_joblib_gives_bit_identical_results(study):
-    where, _ = study
-    done = script(
-        "train", "-m", "activation=step,tanh", "model.depth=1,2", "seed=1", "name=joblib",
-        "training.steps=20", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=where,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    joblib, lanes = (fadeout.load(where / "outputs" / name) for name in ("joblib", "study"))
-    lanes = lanes.isel(run=lanes["seed"].values == 1)
-    for name in lanes:
-        np.testing.assert_array_equal(joblib[name].values, lanes[name].values)
 
 
 CALLBACK = """

@@ -1,6 +1,5 @@
 """The application: configs in; results, tables and pictures out. A single run is a sweep of one."""
 
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from fadeout.compose import compose_jobs, read
 from fadeout.config import Config
 from fadeout.executors import executor
 from fadeout.grids import Chain, expand
+from fadeout.interrupts import Terminated, noted
 from fadeout.jobs import Jobs
 from fadeout.registry import FadeoutError
 
@@ -76,32 +76,14 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
 @contextmanager
 def doors() -> Iterator[None]:
     """Turns our errors and interrupts into what Hydra and a shell expect."""
-
-    from fadeout.queue import INTERRUPTS
-
-    def stop(number, _):
-        INTERRUPTS.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
-        raise INTERRUPTS[-1]
-
-    INTERRUPTS.clear()
     try:
-        before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread: another launcher's worker
-        before = {}
-    try:
-        yield
+        with noted():
+            yield
     except FadeoutError as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:
         print("interrupted; what was trained is stored: repeat the command with the same name=")
         raise SystemExit(143 if isinstance(error, Terminated) else 130) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which should end a sweep as Ctrl-C does."""
 
 
 def train_all(
@@ -120,7 +102,7 @@ def train_all(
     from fadeout import console
     from fadeout.programs import keep_compiled
     from fadeout.queue import survey
-    from fadeout.sweep import forecast, to_train
+    from fadeout.sweep import check, forecast
 
     console.hush()
     began = perf_counter()
@@ -138,15 +120,13 @@ def train_all(
             console.foretell(forecast(looked, folder), folder)
         return losses.tolist()
     for folder, looked in surveys.items():
-        to_train(folder, looked)  # all folders are checked before any is filled
+        check(folder, looked)  # all folders are checked before any is filled
     cache = configs[0].cache
     keep_compiled(cache)
     failed = False
     for folder, members in folders.items():
         with console.progress() as watch, executor(launch.executor, launch.options) as workers:
-            summary = train_folder(
-                surveys[folder], folder, watch, launch, workers, configs[0].cache
-            )
+            summary = train_folder(surveys[folder], folder, watch, launch, workers, cache)
         ends = finish(surveys[folder], folder)
         console.account(summary, compose_seconds, perf_counter() - began)
         failed |= bool(summary.errors)
@@ -170,6 +150,8 @@ def finish(looked, folder: Path) -> np.ndarray:
     from fadeout import console, plots, store
     from fadeout.results import final, numbers, only
 
+    if not store.files(folder):  # all workers died
+        return np.full(looked.identity.size, np.nan)
     results = store.load(folder)
     asked = only(results, looked.identity)
     if not asked.sizes["run"]:

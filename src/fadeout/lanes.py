@@ -12,6 +12,7 @@ the program to itself.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -134,11 +135,13 @@ def outer(x, g):
     return summed + block(x[split:], g[split:]) if rest else summed
 
 
-def mean(x: jax.Array) -> jax.Array:
-    """The mean over the leading axis, of any number of lanes."""
-    if x.shape[0] <= UNROLL:
-        return total(x) / x.shape[0]
-    return jnp.mean(x, axis=0)
+def mean(x: jax.Array, axes: int = 1) -> jax.Array:
+    """The mean over the first `axes` axes, of any number of lanes.
+
+    >>> print(mean(jnp.array([[1.0, 5.0], [7.0, 2.0]])))
+    [4.  3.5]
+    """
+    return fold(jnp.add, x, axes) / math.prod(x.shape[:axes])
 
 
 def per_lane(function):

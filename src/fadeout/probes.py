@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fadeout.lanes import fold
+from fadeout.lanes import fold, mean
 from fadeout.registry import lookup
 
 
@@ -50,13 +50,9 @@ def norm(x: jax.Array) -> jax.Array:
     return jnp.sqrt(fold(jnp.add, jnp.square(x * scale))) / scale
 
 
-def mean(x: jax.Array) -> jax.Array:
-    return fold(jnp.add, x) / x.size
-
-
 def share(flags: jax.Array, of: jax.Array) -> jax.Array:
     """The share of true flags, each about one element of `of`; NaN where one is not finite."""
-    return mean(flags + 0 * of)
+    return mean(flags + 0 * of, of.ndim)
 
 
 def every(flags: jax.Array) -> jax.Array:
@@ -102,12 +98,12 @@ def one_sided(layer: Layer) -> jax.Array:
 
 def activation_mean(layer: Layer) -> jax.Array:
     """Mean of phi(z) over examples and units."""
-    return mean(layer.activation)
+    return mean(layer.activation, 2)
 
 
 def activation_std(layer: Layer) -> jax.Array:
     """Standard deviation of phi(z) over examples and units."""
-    return jnp.sqrt(mean(jnp.square(layer.activation - mean(layer.activation))))
+    return jnp.sqrt(mean(jnp.square(layer.activation - activation_mean(layer)), 2))
 
 
 def saturation(layer: Layer) -> jax.Array:

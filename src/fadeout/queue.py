@@ -12,15 +12,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fadeout import results
+from fadeout import interrupts, results
 from fadeout.activations import ACTIVATIONS
 from fadeout.config import Run
 from fadeout.programs import Batch, batch_of, cache, compile_batch, resolve, train_batch
 from fadeout.registry import FadeoutError, refuse
 from fadeout.results import Part
-
-INTERRUPTS: list[KeyboardInterrupt] = []
-"""What a signal handler raised; Python swallows it where it struck inside a destructor."""
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_WORK = 10**9
@@ -186,8 +183,8 @@ class Queue:
         idle = deque(self.devices)
         with ThreadPoolExecutor(len(self.devices)) as pool:
             while self.in_flight or ((self.to_train or self.to_compile) and not self.interrupted):
-                if INTERRUPTS and not self.interrupted:
-                    self.interrupted = INTERRUPTS[0]
+                if interrupts.NOTED and not self.interrupted:
+                    self.interrupted = interrupts.NOTED[0]
                 try:
                     while idle and not self.interrupted and (self.to_train or self.to_compile):
                         task = (self.to_train or self.to_compile).popleft()

@@ -145,9 +145,9 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
     place[order] = np.arange(order.size)
 
     def gathered(name: str) -> Gathered:
-        missing = "" if any(p.kinds.get(name, np.dtype(int)).kind in "OUT" for p in parts) else 0
-        kind = np.result_type(*[p.kinds[name] for p in parts if name in p.kinds])
-        kind = np.dtype(object) if missing == "" else np.result_type(kind, np.float32)
+        kinds = [p.kinds[name] for p in parts if name in p.kinds]
+        text = any(kind.kind in "OUT" for kind in kinds)
+        kind = np.dtype(object) if text else np.result_type(*kinds, np.float32)
         shape = tuple(sizes[dim] for dim in dims(name))
         return Gathered(shape, kind, lambda: gather(name, kind, shape, parts, place, axes))
 

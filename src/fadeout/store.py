@@ -99,14 +99,15 @@ def netcdf(data: dict[str, tuple], attributes: dict[str, str]) -> memoryview:
     """The bytes of a netCDF-4 file of variables (dims, values, attributes)."""
     buffer = io.BytesIO()
     with h5netcdf.File(buffer, "w") as file:
-        file.dimensions = {d: n for dims, values, _ in data.values()
-                           for d, n in zip(dims, values.shape, strict=True)}  # fmt: skip
-        for name, (dims, values, words) in data.items():
+        for name, (along, values, words) in data.items():
+            for dim, size in zip(along, values.shape, strict=True):
+                if dim not in file.dimensions:
+                    file.dimensions[dim] = size
             if values.dtype.kind in "OUT":
-                variable = file.create_variable(name, dims, h5py.string_dtype())
+                variable = file.create_variable(name, along, h5py.string_dtype())
                 variable[:] = values.astype(object)
             else:
-                variable = file.create_variable(name, dims, data=values)
+                variable = file.create_variable(name, along, data=values)
             variable.attrs.update(words)
         file.attrs.update(attributes)
     return buffer.getbuffer()

@@ -67,14 +67,23 @@ def unwatched(summary: Summary) -> None:
     pass
 
 
+def check(folder: Path, looked: Survey) -> None:
+    """Refuses a folder that cannot be written, or that holds another study.
+
+    Raises:
+      FadeoutError
+    """
+    store.check_folder(folder)
+    store.check_protocol(folder, [batch.program.run for batch in looked.batches])
+
+
 def to_train(folder: Path, looked: Survey) -> tuple[np.ndarray, Summary]:
     """The places of the runs that a folder does not hold yet, and what is known before training.
 
     Raises:
       FadeoutError: as `sweep`, before any compute.
     """
-    store.check_folder(folder)
-    store.check_protocol(folder, [batch.program.run for batch in looked.batches])
+    check(folder, looked)
     once = looked.once()
     missing = once[~np.isin(looked.identity[once], store.stored(folder))]
     return missing, Summary(asked=once.size, stored=once.size - missing.size)

@@ -103,17 +103,13 @@ def spread(values: xr.DataArray) -> Spread:
     Runs that are not finite are left out; where none is finite, NaN.
     """
     data = np.moveaxis(values.values, values.dims.index("run"), 0).astype(float)
-    data = np.sort(np.where(np.isfinite(data), data, np.nan), axis=0)  # NaN comes last
-    last = np.sum(~np.isnan(data), axis=0) - 1
-
-    def quantile(q: float) -> np.ndarray:
-        place = np.maximum(q * last, 0)
-        below = np.floor(place).astype(int)
-        low, high = (np.take_along_axis(data, np.minimum(i, len(data) - 1)[None], 0)[0]
-                     for i in (below, below + (place > below)))  # fmt: skip
-        return low + (place - below) * (high - low)
-
-    return Spread(quantile(0.1), quantile(0.5), quantile(0.9))
+    data = np.where(np.isfinite(data), data, np.nan)
+    some = ~np.isnan(data).all(axis=0)
+    result = np.full((3, *data.shape[1:]), np.nan)
+    gaps = np.isnan(data[:, some]).any()
+    quantile = np.nanquantile if gaps else np.quantile  # the first goes column by column
+    result[:, some] = quantile(data[:, some], [0.1, 0.5, 0.9], axis=0)
+    return Spread(*result)
 
 
 def at_start(values: xr.DataArray) -> xr.DataArray:

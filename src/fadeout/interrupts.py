@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NOTED: list[KeyboardInterrupt] = []
-"""What a handler raised. Python swallows it where it struck inside a destructor; the queue looks
+"""Those that struck. Python swallows what a handler raises inside a destructor; the queue looks
 here as well."""
 
 
@@ -14,19 +14,24 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def noted() -> Iterator[None]:
-    """Raises and notes interrupts, for as long as the context lasts."""
+def noted(hold: bool = False) -> Iterator[list[KeyboardInterrupt]]:
+    """Notes and raises interrupts, for as long as the context lasts.
+
+    Args:
+      hold: only note the first, for a loop that looks at what is noted; a second is raised.
+    """
 
     def stop(number, _):
         NOTED.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
-        raise NOTED[-1]
+        if not hold or len(NOTED) > 1:
+            raise NOTED[-1]
 
     try:
         before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not in the main thread: another launcher's worker
         before = {}
     try:
-        yield
+        yield NOTED
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fadeout import interrupts, results
+from fadeout import results
 from fadeout.activations import ACTIVATIONS
 from fadeout.config import Run
+from fadeout.interrupts import noted
 from fadeout.programs import Batch, batch_of, cache, compile_batch, resolve, train_batch
 from fadeout.registry import FadeoutError, refuse
 from fadeout.results import Part
@@ -22,6 +23,9 @@ from fadeout.results import Part
 CHUNK_BYTES = 16 * 2**20
 CHUNK_WORK = 10**9
 """A chunk of several blocks of lanes records at most so many bytes and takes a few seconds."""
+
+POLL_SECONDS = 0.2
+"""How often an interrupt is looked for while nothing finishes."""
 
 
 class Survey(NamedTuple):
@@ -169,7 +173,6 @@ class Queue:
         self.to_train: deque[Task] = deque()
         self.in_flight: dict[Future, tuple[Task, jax.Device]] = {}
         self.compiled: set[tuple] = set()
-        self.interrupted: KeyboardInterrupt | None = None
 
     @property
     def device(self) -> str:
@@ -178,35 +181,23 @@ class Queue:
     def finished(self) -> Iterator[Compiled | Trained]:
         """Yields every program and every chunk, in the order in which they finish.
 
-        An interrupt is raised once what is in flight has come back.
+        An interrupt is raised once what is in flight has come back; a second one does not wait.
         """
         idle = deque(self.devices)
-        with ThreadPoolExecutor(len(self.devices)) as pool:
-            while self.in_flight or ((self.to_train or self.to_compile) and not self.interrupted):
-                if interrupts.NOTED and not self.interrupted:
-                    self.interrupted = interrupts.NOTED[0]
-                try:
-                    while idle and not self.interrupted and (self.to_train or self.to_compile):
-                        task = (self.to_train or self.to_compile).popleft()
-                        device = idle.popleft()
-                        work = self.train if task.compiled else self.compile
-                        self.in_flight[pool.submit(work, task, device)] = task, device
-                    ready = wait(self.in_flight, return_when=FIRST_COMPLETED).done
-                except KeyboardInterrupt as error:
-                    self.interrupt(error)
-                    continue
+        with noted(hold=True) as interrupts, ThreadPoolExecutor(len(self.devices)) as pool:
+            while self.in_flight or (not interrupts and (self.to_train or self.to_compile)):
+                while idle and not interrupts and (self.to_train or self.to_compile):
+                    task = (self.to_train or self.to_compile).popleft()
+                    device = idle.popleft()
+                    work = self.train if task.compiled else self.compile
+                    self.in_flight[pool.submit(work, task, device)] = task, device
+                ready = wait(self.in_flight, POLL_SECONDS, FIRST_COMPLETED).done
                 for future in ready:
                     task, device = self.in_flight.pop(future)
                     idle.append(device)
                     yield from self.settle(task, future)
-        if self.interrupted:
-            raise self.interrupted
-
-    def interrupt(self, error: KeyboardInterrupt) -> None:
-        """Starts nothing more; a second interrupt does not wait."""
-        if self.interrupted:
-            raise error
-        self.interrupted = error
+            if interrupts:
+                raise interrupts[0]
 
     def compile(self, task: Task, device: jax.Device) -> Compiled:
         began, hits, misses = perf_counter(), cache.hits, cache.misses

@@ -130,11 +130,7 @@ def sweep(
         summary.errors += [done.error] * bool(done.error)
 
     for done in queue.finished():
-        try:
-            keep(done)
-        except KeyboardInterrupt as error:
-            queue.interrupt(error)
-            keep(done)  # writing it again changes nothing
+        keep(done)
         watch(summary)
     return summary
 

@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.initializers import INITIALIZERS, initialize
+from fadeout.programs import resolve, train
 from fadeout.registry import FadeoutError
+from helpers import layers, network
 
 FAN_IN, FAN_OUT = 300, 500
 VARIANCE = {
@@ -22,11 +25,21 @@ VARIANCE = {
     "he_uniform": 2 / FAN_IN,
     "orthogonal": 1 / FAN_OUT,
     "mean_field": 1 / FAN_IN,
+    "critical": 2 / FAN_IN,
+    "lsuv": 1 / FAN_OUT,
 }
+GIVEN = {"critical": {"weight_variance": 2.0}}
 
 
 def draw(name, **parameters):
-    return initialize(jax.random.key(0), (FAN_IN, FAN_OUT), jnp.float32, name=name, **parameters)
+    return initialize(
+        jax.random.key(0),
+        (FAN_IN, FAN_OUT),
+        jnp.float32,
+        name=name,
+        **GIVEN.get(name, {}),
+        **parameters,
+    )
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
@@ -57,3 +70,50 @@ def test_bias_variance():
 def test_unknown_name():
     with pytest.raises(FadeoutError, match=r"unknown init 'he'.*glorot_normal"):
         draw("he")
+
+
+def test_critical_is_solved_for_the_activation():
+    def solved(name, **parameters):
+        bias_variance = parameters.pop("bias_variance", 0.0)
+        init = Init("critical", bias_variance=bias_variance)
+        return resolve(Run(Activation(name, **parameters), init)).init.weight_variance
+
+    assert solved("relu") == 2
+    assert solved("leaky_relu", slope=0.5) == pytest.approx(2 / 1.25)
+    assert solved("tanh", bias_variance=0.05) == pytest.approx(1.76, abs=0.01)  # Schoenholz 2017
+    assert solved("sigmoid") == pytest.approx(103.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "bias_variance", "message"),
+    [
+        ("softplus", 0.0, r"softplus has no edge of chaos at init.bias_variance=0, nor.*init=lsuv"),
+        ("step", 0.0, "nor at any other"),
+        ("relu", 0.1, r"relu has no edge .*=0.1: the nearest is at init.bias_variance=0$"),
+    ],
+)
+def test_no_edge_of_chaos_is_said_before_any_compute(name, bias_variance, message):
+    with pytest.raises(FadeoutError, match=message):
+        resolve(Run(Activation(name), Init("critical", bias_variance=bias_variance)))
+
+
+@pytest.mark.parametrize("name", ["tanh", "softplus"])
+def test_lsuv_gives_every_layer_variance_gain_squared(name):
+    training = Training(dtype="float64")  # softplus's mean grows until float32 loses the variance
+    run = Run(
+        Activation(name), Init("lsuv", gain=1.5), Task("teacher"), Model(50, 12), training=training
+    )
+    (x, _), weights = network(run)
+    phi = {"tanh": np.tanh, "softplus": lambda z: np.logaddexp(0, z)}[name]
+    for kernel, bias in weights:
+        z = x @ kernel + bias
+        assert np.var(z) == pytest.approx(2.25, rel=1e-4)
+        x = phi(z)
+
+
+def test_deep_orthogonal_networks_do_not_hang():
+    """Twelve or more batched QR calls in one program deadlock; one for all layers does not."""
+    training = Training(steps=0, record_every=1)
+    run = Run(init=Init("orthogonal"), model=Model(60, 12), training=training, probes=())
+    (kernel, _), *_ = layers(train([run] * 3).model, 2)[1:]
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(12), atol=1e-5)

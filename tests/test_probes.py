@@ -1,12 +1,17 @@
 """Probes on their own; against hand-written backpropagation they stand in test_training."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fadeout import probes
-from fadeout.config import DEFAULT_PROBES
+from fadeout.config import DEFAULT_PROBES, Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.probes import PROBES, Layer, norm
+from fadeout.programs import train
+from helpers import layers, network
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1.0, 1e20, 1e37])
@@ -46,5 +51,111 @@ def test_units_whose_activations_are_not_finite_are_neither_dead_nor_saturated()
     assert np.isnan(probes.saturation(seen))
 
 
-def test_the_default_config_records_every_probe():
-    assert set(DEFAULT_PROBES) == set(PROBES)
+# --- those that are not recorded by default, at initialisation and along three steps
+
+COSTLY = tuple(name for name in PROBES if name not in DEFAULT_PROBES)
+RUN = Run(
+    Activation("silu"), Init("mean_field", bias_variance=0.1, weight_variance=2.0),
+    Task("teacher", examples=5, features=3), Model(3, 6),
+    Optimizer("momentum", learning_rate=0.1),
+    Training(steps=3, record_every=1, dtype="float64"), probes=COSTLY, seed=7,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return {name: values[:, :, 0] for name, values in train(RUN).layers.items()}
+
+
+@pytest.fixture(scope="module")
+def hidden():
+    """(z, h, phi'(z)) of each hidden layer at initialisation, and the network."""
+    (x, _), weights = network(RUN)
+    rows = []
+    for kernel, bias in weights[:-1]:
+        z = x @ kernel + bias
+        sigmoid = 1 / (1 + np.exp(-z))
+        x = z * sigmoid
+        rows.append((z, x, sigmoid * (1 + z * (1 - sigmoid))))
+    return rows, weights
+
+
+def test_jacobians_against_their_singular_values(measured, hidden):
+    rows, weights = hidden
+    for layer, (_, _, slope) in enumerate(rows):
+        below = np.stack([weights[layer][0] * s for s in slope])
+        own = np.linalg.svd(below, compute_uv=False)
+        gain = np.sqrt((own**2).sum(1).mean() / own.shape[1])
+        np.testing.assert_allclose(measured["layer_gain"][0, layer], gain)
+        np.testing.assert_allclose(measured["layer_largest"][0, layer], own[:, 0].mean())
+    jacobian = np.stack([np.eye(6)] * 5)
+    for layer in range(3):
+        if layer:
+            jacobian = np.einsum("io,ei,eij->eoj", weights[layer][0], rows[layer - 1][2], jacobian)
+        s = np.linalg.svd(jacobian, compute_uv=False)
+        spread = np.var(s**2, axis=1) / np.mean(s**2, axis=1) ** 2
+        expected = {
+            "jacobian_gain": np.sqrt(np.mean(s**2, axis=1)).mean(),
+            "jacobian_spread": spread.mean(),
+            "jacobian_largest": s[:, 0].mean(),
+            "jacobian_smallest": s[:, -1].mean(),
+        }
+        for name, value in expected.items():
+            np.testing.assert_allclose(measured[name][0, layer], value, atol=1e-12, err_msg=name)
+        assert np.isnan(measured["jacobian_gain"][0, 3])
+
+
+def test_the_neural_tangent_kernel_against_automatic_differentiation(measured):
+    (x, _), weights = network(RUN)
+
+    def output(weights):
+        h = jnp.asarray(x)
+        for kernel, bias in weights[:-1]:
+            h = jax.nn.silu(h @ kernel + bias)
+        return (h @ weights[-1][0] + weights[-1][1])[:, 0]
+
+    with jax.enable_x64(True):
+        gradients = jax.jacrev(output)([(jnp.asarray(k), jnp.asarray(b)) for k, b in weights])
+    flat = [np.concatenate([np.asarray(g).reshape(5, -1) for g in layer], 1) for layer in gradients]
+    for layer in range(4):
+        seen = np.concatenate(flat[: layer + 1], axis=1)
+        values = np.linalg.eigvalsh(seen @ seen.T)
+        np.testing.assert_allclose(measured["ntk_largest"][0, layer], values[-1])
+        np.testing.assert_allclose(measured["ntk_smallest"][0, layer], values[0])
+
+
+def test_activations_between_examples(measured, hidden):
+    for layer, (_, h, _) in enumerate(hidden[0]):
+        unit = h / np.linalg.norm(h, axis=1, keepdims=True)
+        pairs = (unit @ unit.T)[np.triu_indices(5, 1)]
+        np.testing.assert_allclose(measured["example_correlation"][0, layer], pairs.mean())
+        s = np.linalg.svd(h, compute_uv=False)
+        p = s / s.sum()
+        np.testing.assert_allclose(
+            measured["effective_rank"][0, layer], np.exp(-(p * np.log(p)).sum())
+        )
+
+
+def test_examples_without_activation_have_no_cosine():
+    assert probes.example_correlation(layer(activation=[[0.0, 0], [1, 0], [1, 0]])) == 1
+    assert np.isnan(probes.example_correlation(layer(activation=[[0.0, 0], [1, 0]])))
+
+
+def test_the_path_of_the_kernels(measured):
+    """Against the networks that shorter trainings end with."""
+    ends = []
+    for steps in range(5):
+        training = Training(steps=steps, record_every=1, dtype="float64")
+        model = train(dataclasses.replace(RUN, training=training, probes=())).model
+        ends.append([kernel for kernel, _ in layers(model, 0)])
+    for layer in range(4):
+        kernels = [end[layer] for end in ends]
+        moves = np.diff(kernels, axis=0)
+        lengths = np.linalg.norm(moves, axis=(1, 2))
+        path = np.append(0, np.cumsum(lengths))[:4]
+        away = [np.linalg.norm(kernel - kernels[0]) for kernel in kernels[:4]]
+        cosine = (moves[1:] * moves[:-1]).sum((1, 2)) / (lengths[1:] * lengths[:-1])
+        np.testing.assert_allclose(measured["path_length"][:, layer], path, rtol=1e-9)
+        np.testing.assert_allclose(measured["displacement"][:, layer], away, rtol=1e-9)
+        np.testing.assert_allclose(measured["update_cosine"][1:, layer], cosine, rtol=1e-9)
+        assert np.isnan(measured["update_cosine"][0, layer])

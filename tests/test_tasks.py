@@ -40,6 +40,21 @@ def test_noisy_xor_is_xor_with_noise():
     np.testing.assert_array_equal(examples.targets[:8], [0, 1, 1, 0] * 2)
 
 
+def test_a_teacher_halves_gaussian_inputs_in_a_way_that_no_line_does():
+    examples = make_examples(
+        jax.random.key(2), jnp.float32, name="teacher", examples=4000, features=6
+    )
+    x, t = np.asarray(examples.inputs), np.asarray(examples.targets)
+    assert t.mean() == 0.5
+    np.testing.assert_allclose(x.mean(0), 0, atol=5 / np.sqrt(4000))
+    np.testing.assert_allclose(np.cov(x.T), np.eye(6), atol=0.12)
+    line = np.linalg.lstsq(np.c_[x, np.ones(4000)], 2 * t - 1, rcond=None)[0]
+    right = ((np.c_[x, np.ones(4000)] @ line > 0) == (t > 0.5)).mean()
+    assert 0.5 < right < 0.97
+    other = make_examples(jax.random.key(3), jnp.float32, name="teacher", examples=4000, features=6)
+    assert not np.array_equal(other.inputs, x)
+
+
 @pytest.mark.parametrize(
     ("name", "output", "target", "value"),
     [

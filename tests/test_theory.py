@@ -8,7 +8,7 @@ import pytest
 from scipy.special import erf
 
 import fadeout
-from fadeout import Activation, Init, Model, Run, Task, Training
+from fadeout import Activation, Init, Model, Run, Task, Training, theory
 from fadeout.theory import (
     chi,
     critical,
@@ -128,3 +128,40 @@ def test_wide_networks_follow_the_predicted_gradient(name):
     predicted = gradient_profile(name, depth, 1.0, variance=1.0)
     slopes = [np.polyfit(np.arange(depth), profile, 1)[0] for profile in (measured, predicted)]
     assert abs(slopes[0] - slopes[1]) < 0.01
+
+
+@pytest.mark.parametrize("c", [-1.0, -0.5, 0.0, 0.3, 0.9, 0.999, 1.0])
+def test_correlation_maps_against_arc_cosine_and_arc_sine_kernels(c):
+    """Cho & Saul 2009 for relu; Williams 1997 for erf; and every smooth case at c = 1."""
+    angle = np.arccos(c)
+    relu = (np.sin(angle) + (np.pi - angle) * c) / np.pi
+    assert theory.correlation_map("relu", c, 3.0, 2.0) == pytest.approx(relu, abs=1e-9)
+    q = 1.7
+    exact = 2 / np.pi * np.arcsin(2 * q * c / (1 + 2 * q))
+    assert theory.product_moment("erf", c, q) == pytest.approx(exact, abs=1e-9)
+    assert theory.correlation_map("tanh", 1.0, q, 2.0, 0.1) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_off_the_ordered_phase_correlations_settle_below_one():
+    c = theory.correlation_fixed_point("tanh", 2.5, 0.05)
+    assert 0 < c < 1
+    q = theory.fixed_point("tanh", 2.5, 0.05)
+    followed = 0.9
+    for _ in range(300):
+        followed = theory.correlation_map("tanh", followed, q, 2.5, 0.05)
+    assert followed == pytest.approx(c, abs=1e-9)
+    h = 1e-3
+    ends = [theory.correlation_map("tanh", c + s * h, q, 2.5, 0.05) for s in (1, -1)]
+    slope = (ends[0] - ends[1]) / (2 * h)
+    scales = theory.depth_scales("tanh", 2.5, 0.05)
+    assert scales.correlation == pytest.approx(-1 / np.log(slope), rel=1e-3)
+    assert scales.gradient < 0
+    ordered = theory.depth_scales("tanh", 1.5, 0.05)
+    assert ordered.correlation == ordered.gradient > 0
+
+
+def test_the_edge_holds_the_critical_points():
+    weight_variance, bias_variance = theory.edge("tanh")
+    at = np.interp(0.05, bias_variance, weight_variance)
+    assert theory.critical("tanh", 0.05)[0].weight_variance == pytest.approx(at, rel=1e-3)
+    assert theory.edge("softplus")[0].size == 0

@@ -382,7 +382,8 @@ def test_nothing_is_measured_in_a_layer_that_is_not_finite():
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_builds_with_every_initialiser(activation, init):
     def build(key, x):
-        model = MLP.create(key, 2, depth=3, width=4, name=init)
+        solved = {"weight_variance": 1.0} if init == "critical" else {}
+        model = MLP.create(key, 2, depth=3, width=4, name=init, **solved)
         return model(x, get_activation(activation))
 
     z, h = jax.eval_shape(build, jax.random.key(0), jnp.zeros((4, 2)))

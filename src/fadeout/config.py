@@ -126,7 +126,8 @@ class Task(Section):
     name: str = "xor"
     inputs: str = bounded("binary", choices=("binary", "bipolar"))
     bits: int | None = bounded(None, minimum=1, maximum=12)
-    examples: int | None = bounded(None, minimum=4, maximum=65536)
+    examples: int | None = bounded(None, minimum=1, maximum=65536)
+    features: int | None = bounded(None, minimum=1, maximum=4096)
     noise: float | None = bounded(None, minimum=0)
 
 

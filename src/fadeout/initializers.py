@@ -39,6 +39,17 @@ def mean_field(key, shape, dtype, *, weight_variance=1.0):
     return deviation * jax.random.normal(key, shape, dtype)
 
 
+def critical(key, shape, dtype, *, weight_variance=None):
+    """`mean_field` on the activation's edge of chaos, which `programs.resolve` solves."""
+    return mean_field(key, shape, dtype, weight_variance=weight_variance)
+
+
+def lsuv(key, shape, dtype):
+    """Orthogonal; then each layer is scaled until its preactivations on the task's examples have
+    variance 1 (`MLP.scaled`). Reference: Mishkin & Matas 2016."""
+    return library.orthogonal()(key, shape, dtype)
+
+
 INITIALIZERS: dict[str, Callable] = {
     "zeros": zeros,
     "constant": constant,
@@ -52,7 +63,12 @@ INITIALIZERS: dict[str, Callable] = {
     "he_uniform": library.he_uniform(),
     "orthogonal": library.orthogonal(),
     "mean_field": mean_field,
+    "critical": critical,
+    "lsuv": lsuv,
 }
+
+FROM_DATA = ("lsuv",)
+"""Those that look at the task's examples, through the run's activation."""
 
 
 def get_initializer(name: str) -> Callable:

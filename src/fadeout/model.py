@@ -90,6 +90,25 @@ class MLP(nnx.Module):
             neuron(readout, width, 1),
         )
 
+    def scaled(self, x: jax.Array, activation: Activation, gain: float | jax.Array = 1.0) -> "MLP":
+        """The network with every kernel scaled so that its weighted sums over examples and units
+        have variance gain^2; a layer without any variance stays as it is.
+
+        Args:
+          x: [example, feature].
+        """
+
+        def layer(x, neuron):
+            sums = contract(x, neuron.kernel[...])
+            deviation = jnp.std(sums)
+            kernel = neuron.kernel[...] * jnp.where(deviation > 0, gain / deviation, 1)
+            neuron = Neuron(kernel, neuron.bias[...])
+            return neuron(x, activation), neuron
+
+        x, first = layer(x, self.first)
+        x, hidden = lax.scan(layer, x, self.hidden)
+        return MLP(first, hidden, layer(x, self.readout)[1])
+
     def __call__(
         self, x: jax.Array, activation: Activation, taps: Signals | None = None
     ) -> tuple[Signals, Signals]:

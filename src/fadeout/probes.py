@@ -1,6 +1,7 @@
 """What is measured: one small pure function of a layer of one network at one step, per quantity.
 
-To add a probe, write a function of a `Layer`, put it in `PROBES`, and name it in a config.
+To add a probe, write a function of a `Layer`, or of all layers where it needs them at once, put it
+in `PROBES`, and name it in a config.
 """
 
 from collections.abc import Callable
@@ -9,8 +10,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fadeout.lanes import fold, mean
+from fadeout.lanes import contract, fold, mean
 from fadeout.registry import lookup
+
+HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Layer(NamedTuple):
@@ -22,6 +25,8 @@ class Layer(NamedTuple):
       kernel, kernel_gradient, kernel_update: [in, out].
       bias_gradient: [out].
       delta: dL/dz of each example's share of the loss, [example, out].
+      below: the activations that it weighs, or the task's inputs, [example, in].
+      path: of its kernel since the start.
       activation, slope: phi(z) and phi'(z), [example, out].
       steepest_slope: the largest |phi'|, a scalar.
     """
@@ -31,9 +36,32 @@ class Layer(NamedTuple):
     kernel_update: jax.Array
     bias_gradient: jax.Array
     delta: jax.Array
+    below: jax.Array
+    path: "Path" = None  # type: ignore[assignment]
     activation: jax.Array = None
     slope: jax.Array = None
     steepest_slope: jax.Array = None
+
+
+class Path(NamedTuple):
+    """The way that a kernel has gone, kept only where a probe asks for it.
+
+    Attributes:
+      start, last_update: [in, out]; before the first step, the last update is 0.
+      length: summed norms of all updates, a scalar.
+    """
+
+    start: jax.Array
+    last_update: jax.Array
+    length: jax.Array
+
+
+class Layers(NamedTuple):
+    """All layers of a network, bottom to top; the `hidden` ones but the first are stacked."""
+
+    first: Layer
+    hidden: Layer
+    readout: Layer
 
 
 def norm(x: jax.Array) -> jax.Array:
@@ -117,16 +145,167 @@ def dead_units(layer: Layer) -> jax.Array:
     return share(every(layer.slope == 0), fold(jnp.add, layer.activation, 1))
 
 
-class Probe(NamedTuple):
-    """Attributes:
-    function: of a `Layer`, giving a scalar.
-    title: what it is, for an axis.
-    readout: whether the readout has it too, or only layers with an activation function.
+def example_correlation(layer: Layer) -> jax.Array:
+    """Mean cosine between the activations of two examples, over all pairs that have any."""
+    x = layer.activation
+    unit = x / jnp.sqrt(jnp.sum(jnp.square(x), axis=1, keepdims=True))
+    cosines = contract(unit, unit.T)
+    pairs = jnp.triu(jnp.isfinite(cosines), k=1)
+    return jnp.sum(jnp.where(pairs, cosines, 0)) / jnp.sum(pairs)
+
+
+def effective_rank(layer: Layer) -> jax.Array:
+    """exp of the entropy of the normalised singular values of the activations [example, out].
+
+    Reference: Roy & Vetterli 2007.
+    """
+    values = jnp.linalg.svd(layer.activation, compute_uv=False)
+    shares = values / jnp.sum(values)
+    return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares)))
+
+
+def update_cosine(layer: Layer) -> jax.Array:
+    """Cosine between this step's update and the last; -1 is a zig-zag. NaN at step 0."""
+    new, old = layer.kernel_update, layer.path.last_update
+    return jnp.sum((new / norm(new)) * (old / norm(old)))
+
+
+def path_length(layer: Layer) -> jax.Array:
+    """Summed norms of all updates so far: the way that the kernel has gone."""
+    return layer.path.length
+
+
+def displacement(layer: Layer) -> jax.Array:
+    """||W - W at the start||, which a straight path makes as long as `path_length`."""
+    return norm(layer.kernel - layer.path.start)
+
+
+# --- of all layers at once
+
+
+def scan_up(function: Callable, start, layers: Layers) -> jax.Array:
+    """[depth]: what `function(carry, layer)` gives of each hidden layer but the first, from the
+    first up; `start` is the carry and the value of the first."""
+    carry, first = start
+    _, others = jax.lax.scan(function, carry, layers.hidden)
+    return jnp.concatenate([first[None], others])
+
+
+def jacobians(statistic: Callable, layers: Layers) -> jax.Array:
+    """A statistic of dz/dz_1 of each hidden layer, [depth]; its mean over examples.
+
+    Args:
+      statistic: of a Jacobian [out, in] of Frobenius norm 1, and that norm.
+
+    The Jacobian is kept at norm 1, so that only its true size can underflow.
     """
 
-    function: Callable[[Layer], jax.Array]
+    def summary(jacobian, log_size):
+        return jnp.mean(jax.vmap(statistic)(jacobian, jnp.exp(log_size)))
+
+    def up(carry, layer):
+        slope_below, jacobian, log_size = carry
+        grown = jnp.einsum("io,ei,eij->eoj", layer.kernel, slope_below, jacobian, precision=HIGHEST)
+        size = jax.vmap(norm)(grown)
+        grown = grown / jnp.where(size > 0, size, 1)[:, None, None]
+        log_size = log_size + jnp.log(size)
+        return (layer.slope, grown, log_size), summary(grown, log_size)
+
+    examples, width = layers.first.slope.shape
+    same = jnp.broadcast_to(jnp.eye(width) / jnp.sqrt(width), (examples, width, width))
+    log_size = jnp.full(examples, jnp.log(width) / 2)
+    start = (layers.first.slope, same, log_size), summary(same, log_size)
+    return scan_up(up, start, layers)
+
+
+def jacobian_gain(layers: Layers) -> jax.Array:
+    """Root mean squared singular value of dz/dz_1: how a small change at layer 1 has grown."""
+    return jacobians(lambda jacobian, size: size / jnp.sqrt(jacobian.shape[0]), layers)
+
+
+def jacobian_spread(layers: Layers) -> jax.Array:
+    """Var(s^2) / (E s^2)^2 over the singular values s of dz/dz_1; 0 is an isometry.
+
+    Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22.
+    """
+
+    def spread(jacobian, size):
+        gram = jnp.matmul(jacobian.T, jacobian, precision=HIGHEST)
+        return jacobian.shape[0] * jnp.sum(jnp.square(gram)) - 1 + 0 * size
+
+    return jacobians(spread, layers)
+
+
+def jacobian_largest(layers: Layers) -> jax.Array:
+    """Largest singular value of dz/dz_1."""
+    return jacobians(lambda j, size: size * jnp.linalg.svd(j, compute_uv=False)[0], layers)
+
+
+def jacobian_smallest(layers: Layers) -> jax.Array:
+    """Smallest singular value of dz/dz_1."""
+    return jacobians(lambda j, size: size * jnp.linalg.svd(j, compute_uv=False)[-1], layers)
+
+
+def layer_gain(layer: Layer) -> jax.Array:
+    """Root mean squared singular value of the layer's own Jacobian dh/dh_below = phi'(z) W."""
+    squares = mean(jnp.square(layer.slope), 1) * fold(jnp.add, jnp.square(layer.kernel), 1)
+    return jnp.sqrt(fold(jnp.add, squares) / min(layer.kernel.shape[0], layer.kernel.shape[1]))
+
+
+def layer_largest(layer: Layer) -> jax.Array:
+    """Largest singular value of the layer's own Jacobian, its mean over examples."""
+    jacobian = layer.kernel * layer.slope[:, None]
+    return jnp.mean(jnp.linalg.svd(jacobian, compute_uv=False)[:, 0])
+
+
+def tangent_kernels(layers: Layers) -> jax.Array:
+    """The empirical neural tangent kernel between examples, of all parameters up to each weight
+    layer, [depth + 1, example, example]. Reference: Jacot, Gabriel & Hongler 2018.
+
+    d output / dz goes down by the kernels and slopes; a layer's share of the kernel is its Gram
+    matrix times that of the activations below plus 1 for the bias.
+    """
+
+    def gram(x):
+        return jnp.matmul(x, x.T, precision=HIGHEST)
+
+    def down(gradient, layer):  # of the output by this layer's activations, [example, out]
+        gradient = gradient * layer.slope
+        below = jnp.matmul(gradient, layer.kernel.T, precision=HIGHEST)
+        return below, gram(gradient) * (gram(layer.below) + 1)
+
+    first, hidden, readout = layers
+    top = gram(readout.below) + 1
+    start = jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape)
+    gradient, others = jax.lax.scan(down, start, hidden, reverse=True)
+    _, bottom = down(gradient, first)
+    return jnp.cumsum(jnp.concatenate([bottom[None], others, top[None]]), axis=0)
+
+
+def ntk_largest(layers: Layers) -> jax.Array:
+    """Largest eigenvalue of the neural tangent kernel of all parameters up to each layer."""
+    return jnp.linalg.eigvalsh(tangent_kernels(layers))[:, -1]
+
+
+def ntk_smallest(layers: Layers) -> jax.Array:
+    """Smallest eigenvalue of that kernel: the slowest way to learn under gradient flow."""
+    return jnp.linalg.eigvalsh(tangent_kernels(layers))[:, 0]
+
+
+class Probe(NamedTuple):
+    """Attributes:
+    function: of a `Layer`, giving a scalar; or of `Layers`, giving one a layer.
+    title: what it is, for an axis.
+    readout: whether the readout has it too, or only layers with an activation function.
+    whole: whether it is a function of all layers.
+    path: whether it needs the kernels' `Path`, which then is kept at every step.
+    """
+
+    function: Callable[..., jax.Array]
     title: str
     readout: bool
+    whole: bool = False
+    path: bool = False
 
 
 PROBES: dict[str, Probe] = {
@@ -140,6 +319,26 @@ PROBES: dict[str, Probe] = {
     "weight_norm": Probe(weight_norm, "norm of the weights", True),
     "update_ratio": Probe(update_ratio, "norm of the update over norm of the weights", True),
     "one_sided": Probe(one_sided, "share of units with one-signed weight gradients", True),
+    # not among the defaults: the config says what each costs
+    "example_correlation": Probe(example_correlation, "cosine between two examples", False),
+    "effective_rank": Probe(effective_rank, "effective rank of the activations", False),
+    "layer_gain": Probe(layer_gain, "rms singular value of the layer's Jacobian", False),
+    "layer_largest": Probe(layer_largest, "largest singular value of the layer's Jacobian", False),
+    "jacobian_gain": Probe(jacobian_gain, "rms singular value of dz/dz_1", False, whole=True),
+    "jacobian_spread": Probe(jacobian_spread, "Var(s^2) / (E s^2)^2 of dz/dz_1", False, whole=True),
+    "jacobian_largest": Probe(
+        jacobian_largest, "largest singular value of dz/dz_1", False, whole=True
+    ),
+    "jacobian_smallest": Probe(
+        jacobian_smallest, "smallest singular value of dz/dz_1", False, whole=True
+    ),
+    "ntk_largest": Probe(ntk_largest, "largest eigenvalue of the NTK up to here", True, whole=True),
+    "ntk_smallest": Probe(
+        ntk_smallest, "smallest eigenvalue of the NTK up to here", True, whole=True
+    ),
+    "update_cosine": Probe(update_cosine, "cosine between successive updates", True, path=True),
+    "path_length": Probe(path_length, "length of the kernel's path", True, path=True),
+    "displacement": Probe(displacement, "distance of the kernel from its start", True, path=True),
 }
 
 

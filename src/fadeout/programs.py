@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fadeout.activations import ACTIVATIONS, EVERY, SURROGATES
+from fadeout import theory
+from fadeout.activations import ACTIVATIONS, EVERY, SURROGATES, get_activation
 from fadeout.config import Activation, Init, Run, Task, Training, options, traced
-from fadeout.initializers import INITIALIZERS
+from fadeout.initializers import FROM_DATA, INITIALIZERS
 from fadeout.lanes import per_lane
 from fadeout.model import MLP
 from fadeout.optimizers import OPTIMIZERS
@@ -63,9 +64,35 @@ def resolve(run: Run) -> Run:
     check_probes(run.probes)
     lookup(SURROGATES, run.activation.surrogate, "activation.surrogate")
     sections = {group: resolve_section(group, getattr(run, group)) for group in ENTRIES}
+    if run.init.name == "critical" and run.init.weight_variance is None:
+        sections["init"] = on_the_edge(sections["init"], sections["activation"])
     if all(section is getattr(run, group) for group, section in sections.items()):
         return run
     return dataclasses.replace(run, **sections)
+
+
+@functools.lru_cache(maxsize=1024)
+def on_the_edge(init: Init, activation: Activation) -> Init:
+    """`init=critical` with its weight variance, which belongs to gain 1.
+
+    Of several points on the edge the first with a signal (q > 0) is taken. Nine digits are kept,
+    so that all machines find the same run.
+
+    Raises:
+      FadeoutError: the activation has no edge of chaos at this bias variance.
+    """
+    parameters: dict[str, Any] = traced(activation)
+    chosen = get_activation(activation.name, **parameters)
+    points = theory.critical(chosen, init.bias_variance)
+    if points:
+        point = next((point for point in points if point.variance > 0), points[0])
+        return dataclasses.replace(init, weight_variance=float(f"{point.weight_variance:.9g}"))
+    weight_variance, bias_variance = theory.edge(chosen)
+    where = f"{activation.name} has no edge of chaos at init.bias_variance={init.bias_variance:g}"
+    if not weight_variance.size:
+        raise FadeoutError(f"{where}, nor at any other: use init=lsuv, which scales by the data")
+    nearest = bias_variance[np.argmin(np.abs(bias_variance - init.bias_variance))]
+    raise FadeoutError(f"{where}: the nearest is at init.bias_variance={nearest:.3g}")
 
 
 def precision(run: Run):
@@ -99,7 +126,8 @@ def batch_of(run: Run) -> Batch:
 @functools.lru_cache(maxsize=65536)
 def batch_of_erased(run: Run) -> Batch:
     training = dataclasses.replace(Training(), dtype=run.training.dtype)
-    preparation = Run(init=run.init, task=run.task, model=run.model, training=training).erased()
+    seen = run.activation if run.init.name in FROM_DATA else Activation()
+    preparation = Run(seen, run.init, run.task, run.model, training=training).erased()
     with precision(run):
         values = jax.tree.map(lambda v: v[0], prepare_values(preparation, [run]))
         examples, _ = jax.eval_shape(functools.partial(prepare, preparation), values)
@@ -113,7 +141,7 @@ def batch_of_erased(run: Run) -> Batch:
 
 def prepare_values(preparation: Run, runs: Sequence[Run]) -> dict:
     """What `prepare` takes of each run: {section: {key: [run]}}, and the seeds."""
-    values = {name: stack(runs, name, preparation) for name in ("init", "task")}
+    values = {name: stack(runs, name, preparation) for name in ("activation", "init", "task")}
     return values | {"seed": np.array([run.seed for run in runs], np.uint32)}
 
 

@@ -1,4 +1,4 @@
-"""What the networks learn: small Boolean tasks, and the losses that judge them."""
+"""What the networks learn: small Boolean tasks, a random teacher, and losses that judge."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fadeout.lanes import contract
 from fadeout.registry import lookup
 
 
@@ -26,46 +27,59 @@ INPUTS: dict[str, tuple[float, float]] = {"binary": (0.0, 1.0), "bipolar": (-1.0
 """How a task writes false and true on its inputs."""
 
 
-def truth_table(function: Callable[[np.ndarray], np.ndarray], bits: int) -> tuple:
-    """All corners of {0, 1}^bits in counting order, and what `function` makes of each."""
+def truth_table(function: Callable[[np.ndarray], np.ndarray], bits: int, levels) -> tuple:
+    """All corners of {0, 1}^bits in counting order, written in `levels`, and what `function` makes
+    of each."""
     corners = (np.arange(2**bits)[:, None] >> np.arange(bits)[::-1]) & 1
-    return corners, function(corners)
+    return np.asarray(levels)[corners], function(corners)
 
 
 def odd(corners):
     return corners.sum(-1) % 2
 
 
-def xor(key):
+def xor(key, levels):
     """Same gives 0, different gives 1."""
-    return truth_table(odd, 2)
+    return truth_table(odd, 2, levels)
 
 
-def and_(key):
+def and_(key, levels):
     """1 where both are 1."""
-    return truth_table(lambda corners: corners.all(-1), 2)
+    return truth_table(lambda corners: corners.all(-1), 2, levels)
 
 
-def or_(key):
+def or_(key, levels):
     """1 where at least one is 1."""
-    return truth_table(lambda corners: corners.any(-1), 2)
+    return truth_table(lambda corners: corners.any(-1), 2, levels)
 
 
-def nand(key):
+def nand(key, levels):
     """0 where both are 1."""
-    return truth_table(lambda corners: ~corners.all(-1), 2)
+    return truth_table(lambda corners: ~corners.all(-1), 2, levels)
 
 
-def parity(key, *, bits=4):
+def parity(key, levels, *, bits=4):
     """1 where the number of ones among `bits` inputs is odd; two bits are xor."""
-    return truth_table(odd, bits)
+    return truth_table(odd, bits, levels)
 
 
-def noisy_xor(key, *, examples=64, noise=0.1):
+def noisy_xor(key, levels, *, examples=64, noise=0.1):
     """XOR's four corners in turn, each input with noise N(0, noise^2) in units of the inputs."""
-    corners, targets = truth_table(odd, 2)
+    corners, targets = xor(key, levels)
     turn = np.arange(examples) % 4
-    return corners[turn], targets[turn], noise * jax.random.normal(key, (examples, 2))
+    return corners[turn] + noise * jax.random.normal(key, (examples, 2)), targets[turn]
+
+
+def teacher(key, levels, *, examples=256, features=16):
+    """Gaussian inputs, halved by a random network of one layer of `features` tanh units.
+
+    Its weights are N(0, 4 / fan-in), and its median output is the threshold.
+    """
+    inputs, below, above = jax.random.split(key, 3)
+    x = jax.random.normal(inputs, (examples, features))
+    kernel = 2 / np.sqrt(features) * jax.random.normal(below, (features, features))
+    score = contract(jnp.tanh(contract(x, kernel)), jax.random.normal(above, (features, 1)))[:, 0]
+    return x, score > jnp.median(score)
 
 
 TASKS: dict[str, Callable] = {
@@ -75,6 +89,7 @@ TASKS: dict[str, Callable] = {
     "nand": nand,
     "parity": parity,
     "noisy_xor": noisy_xor,
+    "teacher": teacher,
 }
 
 
@@ -91,18 +106,15 @@ def make_examples(key, dtype, *, name: str, inputs: str = "binary", **parameters
     """Draws a task's examples.
 
     Args:
-      key: a JAX key; only tasks with noise use it.
-      inputs: `binary` writes {0, 1} on the inputs, `bipolar` {-1, 1}.
+      key: a JAX key; only random tasks use it.
+      inputs: `binary` writes {0, 1} on the inputs of Boolean tasks, `bipolar` {-1, 1}.
 
     >>> make_examples(None, jnp.float32, name="xor", inputs="bipolar").inputs.tolist()
     [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
     """
-    low, high = lookup(INPUTS, inputs, "task.inputs")
-    corners, targets, *noise = get_task(name)(key, **parameters)
-    corners = low + (high - low) * jnp.asarray(corners, dtype)
-    if noise:
-        corners = corners + noise[0].astype(dtype)
-    return Examples(corners, jnp.asarray(targets, dtype))
+    levels = lookup(INPUTS, inputs, "task.inputs")
+    inputs, targets = get_task(name)(key, levels, **parameters)
+    return Examples(jnp.asarray(inputs, dtype), jnp.asarray(targets, dtype))
 
 
 class Loss(NamedTuple):

@@ -6,6 +6,7 @@ of `fadeout.activations` or a function of an array; slopes come by automatic dif
 computed in float64.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -155,32 +156,112 @@ def fixed_point(
     return float(brentq(growth, low, high, xtol=1e-300, rtol=1e-14))
 
 
+def correlation_map(
+    activation: Activation,
+    correlation: float,
+    variance: float,
+    weight_variance: float,
+    bias_variance: float = 0.0,
+) -> float:
+    """The next layer's correlation of two inputs' preactivations, both of the same variance.
+
+    (sw2 E phi(sqrt(q) Z1) phi(sqrt(q) (c Z1 + sqrt(1 - c^2) Z2)) + sb2) / Q(q).
+    Reference: Poole 2016, eq. 5.
+
+    >>> round(correlation_map("relu", 0.0, 1.0, 2.0), 9) == round(1 / math.pi, 9)
+    True
+    """
+    mixed = product_moment(activation, correlation, variance)
+    grown = variance_map(activation, variance, weight_variance, bias_variance)
+    return (weight_variance * mixed + bias_variance) / grown
+
+
+@lru_cache(maxsize=4096)
+def product_moment(activation: Activation, correlation: float, variance: float) -> float:
+    """E phi(u1) phi(u2) for u of a variance and a correlation.
+
+    In polar coordinates of (Z1, Z2) the kinks at 0 are two straight rays, at which the angles
+    are cut; the radius goes through the rule of one dimension.
+    """
+    if correlation >= 1:
+        return moments(activation, variance).square
+    turn = math.asin(min(1.0, max(-1.0, correlation)))
+    cuts = np.array([-1.0, 1.0, 3.0]) * math.pi / 2  # where cos = 0
+    other = np.array([-turn, math.pi - turn, 2 * math.pi - turn])  # where sin(angle + turn) = 0
+    edges = np.unique(np.concatenate([cuts, other[(other > cuts[0]) & (other < cuts[-1])]]))
+    finer = [np.linspace(a, b, 8, endpoint=False) for a, b in itertools.pairwise(edges)]
+    edges = np.concatenate([*finer, edges[-1:]])
+    x, w = unit_rule()
+    middle, reach = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    angle = (middle[:, None] + reach[:, None] * x).ravel()
+    angle_weight = (reach[:, None] * w).ravel()
+    z, z_weight = normal_rule(variance)
+    r, r_weight = z[z > 0], (z * z_weight)[z > 0] / math.sqrt(2 * math.pi)
+    deviation = math.sqrt(variance)
+    first, _ = value_and_slope(activation, deviation * r * np.cos(angle)[:, None])
+    second, _ = value_and_slope(activation, deviation * r * np.sin(angle + turn)[:, None])
+    return float(angle_weight @ ((first * second) @ r_weight))
+
+
+def correlation_fixed_point(
+    activation: Activation, weight_variance: float, bias_variance: float = 0.0
+) -> float:
+    """The correlation c* that any two inputs approach with depth: 1 in the ordered phase.
+
+    >>> correlation_fixed_point("tanh", 0.9)
+    1.0
+    """
+    q = fixed_point(activation, weight_variance, bias_variance)
+    if not 0 < q < math.inf or chi(activation, q, weight_variance) <= 1 + 1e-9:
+        return 1.0
+
+    def growth(c: float) -> float:
+        return correlation_map(activation, c, q, weight_variance, bias_variance) - c
+
+    if growth(0.0) <= 1e-12:
+        return 0.0
+    return float(brentq(growth, 0.0, 1 - 1e-9, xtol=1e-12))
+
+
 class DepthScales(NamedTuple):
     """Layers over which a signal is forgotten.
 
     Attributes:
       variance: xi_q, of the approach to the fixed point.
-      gradient: xi of chi_1 at the fixed point, over which two inputs' correlation dies in the
-        ordered phase and the gradient vanishes; negative where it explodes (chi_1 > 1).
+      gradient: xi of chi_1 at the fixed point, over which the gradient vanishes; negative where it
+        explodes (chi_1 > 1).
+      correlation: xi_c, over which two inputs' correlation approaches c*: in the ordered phase that
+        of the gradient.
     """
 
     variance: float
     gradient: float
+    correlation: float
 
 
 def depth_scales(
     activation: Activation, weight_variance: float, bias_variance: float = 0.0
 ) -> DepthScales:
-    """xi = -1 / ln of the slope of the variance map, and of chi_1, at the fixed point.
+    """xi = -1 / ln of the slopes of the variance and correlation maps, and of chi_1, at the fixed
+    point.
 
-    Reference: Schoenholz 2017, eqs. 7 and 9. Networks train up to about six xi of chi_1.
+    Reference: Schoenholz 2017, eqs. 7 and 9. Networks train up to about six xi_c.
     """
     q = fixed_point(activation, weight_variance, bias_variance)
     if math.isinf(q):
-        return DepthScales(math.nan, math.nan)
+        return DepthScales(math.nan, math.nan, math.nan)
     slope = moments(activation, q).stretch if q else moments(activation, SMALLEST).slope_square
-    scales = (weight_variance * slope, chi(activation, q, weight_variance))
-    return DepthScales(*(scale_of(rate) for rate in scales))
+    gain = chi(activation, q, weight_variance)
+    c = correlation_fixed_point(activation, weight_variance, bias_variance)
+    forgets = gain
+    if c < 1:  # the map's slope, by a difference: kinks have no second derivative at c = 1 only
+        h = min(1e-4, (1 - c) / 2)
+        ends = [
+            correlation_map(activation, c + side * h, q, weight_variance, bias_variance)
+            for side in (1, -1)
+        ]
+        forgets = (ends[0] - ends[1]) / (2 * h)
+    return DepthScales(*(scale_of(rate) for rate in (weight_variance * slope, gain, forgets)))
 
 
 def scale_of(rate: float) -> float:
@@ -210,6 +291,11 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
     []
     """
 
+    curve = edge_curve(activation)
+    if curve is None:
+        return []
+    grid, _, edge_bias = curve
+
     def excess(q: float) -> float:
         return (
             q - moments(activation, q).square / moments(activation, q).slope_square - bias_variance
@@ -218,20 +304,42 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
     def point(q: float) -> CriticalPoint:
         return CriticalPoint(1 / moments(activation, q).slope_square, q)
 
-    grid = np.geomspace(1e-8, 1e6, 281)
-    slopes = [moments(activation, float(q)).slope_square for q in grid]
-    if min(slopes) <= 0:
-        return []
-    left = np.array([excess(float(q)) for q in grid])
-    if np.all(np.abs(left + bias_variance) < 1e-9 * grid):  # sb2 = 0 along the whole edge
+    if np.all(np.abs(edge_bias) < 1e-9 * grid):  # sb2 = 0 along the whole edge
         return [point(1.0)] if bias_variance == 0 else []
     points = []
+    left = edge_bias - bias_variance
     if bias_variance == 0 and abs(left[0]) < 1e-6 * grid[0]:  # the edge starts at q = 0
         points.append(CriticalPoint(1 / moments(activation, 0.0).slope_square, 0.0))
         left[np.abs(left) < 1e-6 * grid] = abs(left[-1])
     crossings = np.flatnonzero(left[:-1] * left[1:] < 0)
     roots = [float(brentq(excess, grid[i], grid[i + 1], rtol=1e-14)) for i in crossings]
     return points + [point(q) for q in roots]
+
+
+def edge_curve(activation: Activation) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """q, sw2 and sb2 along the edge of chaos, sb2 < 0 where it is not feasible."""
+    grid = np.geomspace(1e-8, 1e6, 281)
+    known = [moments(activation, float(q)) for q in grid]
+    slopes = np.array([m.slope_square for m in known])
+    if slopes.min() <= 0:
+        return None
+    return grid, 1 / slopes, grid - np.array([m.square for m in known]) / slopes
+
+
+def edge(activation: Activation) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and bias variances on the edge of chaos, for drawing it; empty where there is none.
+
+    >>> weight_variance, bias_variance = edge("erf")
+    >>> round(float(weight_variance[0]), 6) == round(math.pi / 4, 6)
+    True
+    """
+    curve = edge_curve(activation)
+    if curve is None:
+        return np.empty(0), np.empty(0)
+    grid, weight_variance, bias_variance = curve
+    bias_variance = np.where(np.abs(bias_variance) < 1e-9 * grid, 0.0, bias_variance)
+    feasible = bias_variance >= 0
+    return weight_variance[feasible], bias_variance[feasible]
 
 
 def gradient_profile(

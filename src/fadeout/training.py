@@ -9,10 +9,11 @@ from jax import lax
 from fadeout import lanes
 from fadeout.activations import differentiate, get_activation, steepest_slope
 from fadeout.config import Run, options
+from fadeout.initializers import FROM_DATA
 from fadeout.lanes import per_lane
 from fadeout.model import MLP, Signals
 from fadeout.optimizers import apply_updates, get_optimizer
-from fadeout.probes import Layer, Probe, get_probe
+from fadeout.probes import Layer, Layers, Path, Probe, get_probe, norm
 from fadeout.tasks import Examples, get_loss, make_examples
 
 
@@ -102,16 +103,20 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         name=run.init.name,
         **values["init"],
     )
+    if run.init.name in FROM_DATA:
+        activation = get_activation(run.activation.name, **values["activation"])
+        model = model.scaled(examples.inputs, activation, values["init"]["gain"])
     return examples, model
 
 
 class State(NamedTuple):
-    """What is carried from step to step."""
+    """What is carried from step to step; the `path` has three trees like the network's kernels."""
 
     step: jax.Array
     model: MLP
     optimizer: Any
     outcome: Outcome
+    path: Path | None
 
 
 class Seen(NamedTuple):
@@ -173,7 +178,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     @per_lane
     def measure(*signals):
         layers = split_layers(*signals)
-        return {name: over_layers(get_probe(name), *layers) for name in run.probes}
+        return {name: over_layers(get_probe(name), layers) for name in run.probes}
 
     def advance(state: State, seen: Seen, suspect) -> tuple[State, MLP]:
         outcome = judge(state, seen, suspect)
@@ -181,7 +186,8 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             values["optimizer"], seen.gradients, state.optimizer, state.model
         )
         model = apply_updates(state.model, updates)
-        return State(state.step + 1, model, optimizer_state, outcome), updates
+        path = state.path and lengthen(state.path, kernels(updates))
+        return State(state.step + 1, model, optimizer_state, outcome, path), updates
 
     def plain_step(_, state: State) -> State:
         seen, _ = see(state.model, None)
@@ -193,9 +199,10 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         new, updates = advance(state, seen, ~all_finite(seen, delta))
         slopes = differentiate(activation, seen.z.hidden)
         measured = measure(
-            state.model, seen.gradients, updates, delta, seen.h.hidden, slopes, steepest
-        )
-        stay = State(state.step, state.model, state.optimizer, new.outcome)
+            state.model, seen.gradients, updates, delta, examples.inputs, seen.h.hidden, slopes,
+            steepest, state.path,
+        )  # fmt: skip
+        stay = state._replace(outcome=new.outcome)
         state = jax.tree.map(lambda a, b: jnp.where(last, a, b), stay, new)
         if every > 1:
             state = lax.fori_loop(0, jnp.where(last, 0, every - 1), plain_step, state)
@@ -213,13 +220,16 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             values["optimizer"], model
         ),
         Outcome(never, never, never),
+        set_out(model) if any(get_probe(name).path for name in run.probes) else None,
     )
     last = jnp.arange(program.records) == program.records - 1
     end, (layers, losses, accuracy) = lax.scan(recorded_step, start, last)
     return Trace(layers, losses, accuracy, end.outcome, end.model)
 
 
-def split_layers(model, gradients, updates, delta, activation, slope, steepest):
+def split_layers(
+    model, gradients, updates, delta, inputs, activation, slope, steepest, path
+) -> Layers:
     """One network's layers: the first, the other hidden ones stacked, and the readout."""
 
     def weights(name: str) -> dict[str, Any]:
@@ -230,6 +240,7 @@ def split_layers(model, gradients, updates, delta, activation, slope, steepest):
             "kernel_gradient": kernel_gradient,
             "kernel_update": kernel_update,
             "bias_gradient": parts[1].bias[...],
+            "path": path and Path(*(tree[name] for tree in path)),
         }
 
     def units(layer: int | slice) -> dict[str, Any]:
@@ -237,25 +248,53 @@ def split_layers(model, gradients, updates, delta, activation, slope, steepest):
         return {name: signal[layer] for name, signal in signals.items()}
 
     others = jnp.broadcast_to(steepest, activation.shape[0] - 1)
-    return (
-        Layer(**weights("first"), **units(0), steepest_slope=steepest),
-        Layer(**weights("hidden"), **units(slice(1, None)), steepest_slope=others),
-        Layer(**weights("readout"), delta=delta.readout),
-    )
+    return Layers(
+        Layer(**weights("first"), **units(0), below=inputs, steepest_slope=steepest),
+        Layer(
+            **weights("hidden"), **units(slice(1, None)), below=activation[:-1],
+            steepest_slope=others,
+        ),
+        Layer(**weights("readout"), delta=delta.readout, below=activation[-1]),
+    )  # fmt: skip
 
 
-def over_layers(probe: Probe, first: Layer, hidden: Layer, readout: Layer) -> jax.Array:
+def over_layers(probe: Probe, layers: Layers) -> jax.Array:
     """One probe in every weight layer: [depth + 1]; NaN where what it looks at is not finite."""
+    nothing = jnp.full((0 if probe.readout else 1,), jnp.nan)
+    if probe.whole:
+        return known(jnp.concatenate([probe.function(layers), nothing]))
+    rows = [probe.function(layers.first)[None]]
+    if layers.hidden.kernel.shape[0]:
+        rows.append(jax.vmap(probe.function)(layers.hidden))
+    rows.append(probe.function(layers.readout)[None] if probe.readout else nothing)
+    return known(jnp.concatenate(rows))
 
-    def measured(layer: Layer) -> jax.Array:
-        value = probe.function(layer)
-        return jnp.where(jnp.isfinite(value), value, jnp.nan)
 
-    rows = [measured(first)[None]]
-    if hidden.kernel.shape[0]:
-        rows.append(jax.vmap(measured)(hidden))
-    rows.append(measured(readout)[None] if probe.readout else jnp.full_like(rows[0], jnp.nan))
-    return jnp.concatenate(rows)
+def known(value: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(value), value, jnp.nan)
+
+
+# --- the kernels' path
+
+
+def kernels(model: MLP) -> dict[str, jax.Array]:
+    return {name: getattr(model, name).kernel[...] for name in Layers._fields}
+
+
+def set_out(model: MLP) -> Path:
+    start = kernels(model)
+    still = jax.tree.map(jnp.zeros_like, start)
+    return Path(start, still, jax.tree.map(jnp.zeros_like, lengths(start)))
+
+
+def lengthen(path: Path, update: dict[str, jax.Array]) -> Path:
+    return Path(path.start, update, jax.tree.map(jnp.add, path.length, lengths(update)))
+
+
+@per_lane
+def lengths(update: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The norm of every layer's kernel."""
+    return {name: jax.vmap(norm)(x) if x.ndim == 3 else norm(x) for name, x in update.items()}
 
 
 # --- outcomes

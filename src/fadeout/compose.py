@@ -76,7 +76,8 @@ def check_words(arguments: Sequence[str], conf: Path) -> None:
     for override in overrides:
         group, value = override.key_or_group, override.value()
         if (conf / group).is_dir() and not override.is_delete():
-            names = dict.fromkeys(sorted(path.stem for path in (conf / group).glob("*.yaml")))
+            options = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml"))
+            names = dict.fromkeys(sorted(str(path.with_suffix("")) for path in options))
             for name in value.list if isinstance(value, ChoiceSweep) else [value]:
                 if isinstance(name, str):
                     lookup(names, name, group)

@@ -205,7 +205,8 @@ def jacobians(statistic: Callable, layers: Layers) -> jax.Array:
 
     def up(carry, layer):
         slope_below, jacobian, log_size = carry
-        grown = jnp.einsum("io,ei,eij->eoj", layer.kernel, slope_below, jacobian, precision=HIGHEST)
+        sloped = slope_below[:, :, None] * jacobian
+        grown = jnp.matmul(layer.kernel.T, sloped, precision=HIGHEST)
         size = jax.vmap(norm)(grown)
         grown = grown / jnp.where(size > 0, size, 1)[:, None, None]
         log_size = log_size + jnp.log(size)

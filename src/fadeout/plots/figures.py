@@ -159,7 +159,7 @@ def share_solved(results: xr.Dataset) -> Figure:
         mine = [group for group in cells if group.hue == hue]
         shares = [statistics.solved(group.runs) for group in mine]
         x = [columns.index(group.depth) + 0.6 * ((i + 0.5) / len(hues) - 0.5) for group in mine]
-        middle = np.array([s.share for s in shares])
+        middle = np.array([s.value for s in shares])
         reach = [middle - [s.low for s in shares], [s.high for s in shares] - middle]
         look = style[hue] | {"linestyle": "", "label": hue}
         ax.errorbar(x, middle, np.clip(reach, 0, None), capsize=4, **look)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy.stats import binomtest
 
 from fadeout.activations import ACTIVATIONS
 from fadeout.config import Run
 from fadeout.results import final
+from fadeout.verdicts import Interval, share
 
 HUES = (
     "activation", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate", "gain",
@@ -122,25 +122,6 @@ def at_end(values: xr.DataArray) -> xr.DataArray:
     return final(values)
 
 
-class Share(NamedTuple):
-    """A share of runs with its Wilson 95 % interval."""
-
-    low: float
-    share: float
-    high: float
-
-
-def share(flags: np.ndarray) -> Share:
-    """The share of true flags.
-
-    >>> share(np.array([True, True, False, False])).share
-    0.5
-    """
-    test = binomtest(int(flags.sum()), flags.size)
-    interval = test.proportion_ci(0.95, method="wilson")
-    return Share(float(interval.low), float(test.statistic), float(interval.high))
-
-
-def solved(runs: xr.Dataset) -> Share:
+def solved(runs: xr.Dataset) -> Interval:
     """The share of runs that end with every example right."""
     return share(runs["status"].values == "solved")

@@ -73,7 +73,8 @@ def test_every_yaml_composes_writes_its_defaults_out_and_trains_two_steps(tmp_pa
     with initialize_config_dir(str(CONF), version_base="1.3"):
         runs = [composing.read(compose("config", [choice, *quick])).run() for choice in choices()]
     for run in runs:
-        assert resolve(run) == run, "the YAML leaves a parameter out"
+        if run.init.name != "critical":  # whose weight variance is solved for
+            assert resolve(run) == run, "the YAML leaves a parameter out"
     summary = sweep(runs, tmp_path)
     assert summary.outcomes.total() == len(set(runs))
     loss = fadeout.load(tmp_path)["loss"]

@@ -15,8 +15,8 @@ FLOORS = [
     {"training"},
     {"programs"},
     {"results"},
-    {"store", "queue"},
-    {"sweep"},
+    {"store", "queue", "verdicts"},
+    {"sweep", "claims"},
     {"plots", "compose", "console"},
     {"app"},
 ]
@@ -28,9 +28,9 @@ DOORS = {
     "hydra": {"compose", "app", "jobs"},
     "omegaconf": {"compose", "app", "jobs"},
     "h5netcdf": {"store"},
-    "xarray": {"results", "store", "sweep", "plots", "console"},
+    "xarray": {"results", "store", "sweep", "plots", "console", "verdicts"},
     "h5py": {"store"},
-    "scipy": {"plots", "theory"},
+    "scipy": {"verdicts", "theory"},
     "jax": {
         "programs",
         "lanes",

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fadeout
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.initializers import INITIALIZERS, initialize
 from fadeout.programs import resolve, train
@@ -117,3 +118,15 @@ def test_deep_orthogonal_networks_do_not_hang():
     run = Run(init=Init("orthogonal"), model=Model(60, 12), training=training, probes=())
     (kernel, _), *_ = layers(train([run] * 3).model, 2)[1:]
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(12), atol=1e-5)
+
+
+def test_threads_that_decompose_matrices_do_not_wait_for_each_other():
+    """Two threads that run QR or SVD at once deadlock in jax 0.10, unless they take turns."""
+    training = Training(steps=0, record_every=1)
+    runs = [
+        Run(init=Init("orthogonal"), model=Model(4, 64), training=training,
+            probes=("jacobian_largest",), seed=seed)
+        for seed in range(8)
+    ]  # fmt: skip
+    largest = fadeout.train(runs)["jacobian_largest"].isel(step=0, layer=0)
+    np.testing.assert_allclose(largest, 1, rtol=1e-5)

@@ -67,6 +67,9 @@ INITIALIZERS: dict[str, Callable] = {
     "lsuv": lsuv,
 }
 
+ORTHOGONAL = ("orthogonal", "lsuv")
+"""Those that decompose a matrix."""
+
 FROM_DATA = ("lsuv",)
 """Those that look at the task's examples, through the run's activation."""
 

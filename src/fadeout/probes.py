@@ -300,6 +300,7 @@ class Probe(NamedTuple):
     readout: whether the readout has it too, or only layers with an activation function.
     whole: whether it is a function of all layers.
     path: whether it needs the kernels' `Path`, which then is kept at every step.
+    lapack: whether it computes singular values or eigenvalues.
     """
 
     function: Callable[..., jax.Array]
@@ -307,6 +308,7 @@ class Probe(NamedTuple):
     readout: bool
     whole: bool = False
     path: bool = False
+    lapack: bool = False
 
 
 PROBES: dict[str, Probe] = {
@@ -322,20 +324,26 @@ PROBES: dict[str, Probe] = {
     "one_sided": Probe(one_sided, "share of units with one-signed weight gradients", True),
     # not among the defaults: the config says what each costs
     "example_correlation": Probe(example_correlation, "cosine between two examples", False),
-    "effective_rank": Probe(effective_rank, "effective rank of the activations", False),
+    "effective_rank": Probe(
+        effective_rank, "effective rank of the activations", False, lapack=True
+    ),
     "layer_gain": Probe(layer_gain, "rms singular value of the layer's Jacobian", False),
-    "layer_largest": Probe(layer_largest, "largest singular value of the layer's Jacobian", False),
+    "layer_largest": Probe(
+        layer_largest, "largest singular value of the layer's Jacobian", False, lapack=True
+    ),
     "jacobian_gain": Probe(jacobian_gain, "rms singular value of dz/dz_1", False, whole=True),
     "jacobian_spread": Probe(jacobian_spread, "Var(s^2) / (E s^2)^2 of dz/dz_1", False, whole=True),
     "jacobian_largest": Probe(
-        jacobian_largest, "largest singular value of dz/dz_1", False, whole=True
+        jacobian_largest, "largest singular value of dz/dz_1", False, whole=True, lapack=True
     ),
     "jacobian_smallest": Probe(
-        jacobian_smallest, "smallest singular value of dz/dz_1", False, whole=True
+        jacobian_smallest, "smallest singular value of dz/dz_1", False, whole=True, lapack=True
     ),
-    "ntk_largest": Probe(ntk_largest, "largest eigenvalue of the NTK up to here", True, whole=True),
+    "ntk_largest": Probe(
+        ntk_largest, "largest eigenvalue of the NTK up to here", True, whole=True, lapack=True
+    ),
     "ntk_smallest": Probe(
-        ntk_smallest, "smallest eigenvalue of the NTK up to here", True, whole=True
+        ntk_smallest, "smallest eigenvalue of the NTK up to here", True, whole=True, lapack=True
     ),
     "update_cosine": Probe(update_cosine, "cosine between successive updates", True, path=True),
     "path_length": Probe(path_length, "length of the kernel's path", True, path=True),

@@ -4,6 +4,7 @@ One run or ten thousand go through the same program, so that a run's result cann
 neighbours. A new float or seed never compiles anything.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -19,7 +20,7 @@ import numpy as np
 from fadeout import theory
 from fadeout.activations import ACTIVATIONS, EVERY, SURROGATES, get_activation
 from fadeout.config import Activation, Init, Run, Task, Training, options, traced
-from fadeout.initializers import FROM_DATA, INITIALIZERS
+from fadeout.initializers import FROM_DATA, INITIALIZERS, ORTHOGONAL
 from fadeout.lanes import per_lane
 from fadeout.model import MLP
 from fadeout.optimizers import OPTIMIZERS
@@ -303,7 +304,19 @@ def train_block(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.
     with precision(runs[0]):
         prepare, fit = compile_batch(batch, lane_count, device)
         place = functools.partial(jax.device_put, device=device)
-        examples, model = prepare(place(prepare_values(batch.preparation, full)))
-        values = fit_values(batch.program, full, batch.activation)
-        trace = fit(place(values), examples, model)
+        with alone(device, batch.preparation.init.name in ORTHOGONAL):
+            seeds = place(prepare_values(batch.preparation, full))
+            examples, model = jax.block_until_ready(prepare(seeds))
+        with alone(device, any(get_probe(name).lapack for name in runs[0].probes)):
+            values = place(fit_values(batch.program, full, batch.activation))
+            trace = jax.block_until_ready(fit(values, examples, model))
         return jax.tree.map(lambda a: np.asarray(a)[..., : len(runs)], trace)
+
+
+LAPACK = threading.Lock()
+
+
+def alone(device: jax.Device, decomposes: bool):
+    """A lock for programs that decompose matrices: on a CPU, two of them at once wait for each
+    other for good (jax 0.10: each holds threads of the pool that the other's calls need)."""
+    return LAPACK if decomposes and device.platform == "cpu" else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""How a claim is judged: findings with intervals, rules, and a verdict that can come out any way."""
+"""How a claim is judged: measured intervals, rules, and a verdict that may come out any way."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -85,13 +85,9 @@ class Verdict(NamedTuple):
     def __str__(self) -> str:
         if self.word != "holds only if":
             return self.word
-        return f"holds only in {len(self.supporting)} of {self.count} cases: " + "; ".join(
-            finding.condition for finding in self.supporting
-        )
-
-    @property
-    def count(self) -> int:
-        return len(self.supporting) + len(self.against) + len(self.undecided)
+        cases = len(self.supporting) + len(self.against) + len(self.undecided)
+        where = "; ".join(finding.condition for finding in self.supporting)
+        return f"holds only in {len(self.supporting)} of {cases} cases: {where}"
 
 
 def judge(claim: Claim, findings: Sequence[Finding]) -> Verdict:

@@ -1,0 +1,1 @@
+"""Sentences that are taught, and the rules by which measurements judge them."""

@@ -22,6 +22,7 @@ from rich.table import Table
 from fadeout.activations import ACTIVATIONS
 from fadeout.queue import Compiled
 from fadeout.sweep import Forecast, Summary, Watch
+from fadeout.verdicts import NEEDED, verdict_shares, verdicts
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -104,6 +105,8 @@ def show(results: xr.Dataset, folder: Path, pictures: Sequence[Path]) -> None:
         console.print(share_table(results))
         counts = ", ".join(f"{n} {word}" for word, n in status_counts(results).items())
         console.print(f"{results.sizes['run']} runs: {counts}")
+        if set(results) >= NEEDED:
+            console.print(verdict_line(results))
     console.print(f"results:  {folder}")
     names = ", ".join(path.name for path in pictures if path.suffix == ".png")
     console.print(f"pictures: {names} and .svg, in {folder}")
@@ -153,6 +156,13 @@ def foretell(forecast: Forecast, folder: Path) -> None:
     )
     console.print(f"memory for results in flight: {forecast.memory / 1e6:.0f} MB")
     console.print(f"disk: {forecast.disk / 1e6:.0f} MB")
+
+
+def verdict_line(results: xr.Dataset) -> str:
+    """The share of each verdict, with its Wilson 95 % interval."""
+    shares = verdict_shares(verdicts(results))
+    words = [f"{word} {s.value:.0%} [{s.low:.0%}, {s.high:.0%}]" for word, s in shares.items()]
+    return "verdicts: " + ", ".join(words)
 
 
 def status_counts(results: xr.Dataset) -> dict[str, int]:

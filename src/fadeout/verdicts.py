@@ -74,6 +74,7 @@ def slopes(values: xr.DataArray) -> np.ndarray:
 
 # --- one word for every run
 
+NEEDED = {"delta_norm", "dead_units", "saturation"}
 DEAD = 1.0
 VANISHING, EXPLODING = 1e-2, 1e2
 SATURATED = 0.5
@@ -91,7 +92,7 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     Raises:
       FadeoutError: a probe that this needs was not recorded.
     """
-    lacking = [p for p in ("delta_norm", "dead_units", "saturation") if p not in results]
+    lacking = sorted(NEEDED - set(results))
     if lacking:
         raise FadeoutError(f"verdicts need the probes {', '.join(lacking)}: record them as well")
     start = results["delta_norm"].sel(step=0)

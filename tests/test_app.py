@@ -68,6 +68,26 @@ def choices():
     ]
 
 
+STUDIES = sorted(
+    str(path.relative_to(CONF / "experiment").with_suffix(""))
+    for path in (CONF / "experiment").rglob("*.yaml")
+)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_composes_and_opens_with_its_command(study):
+    text = (CONF / "experiment" / f"{study}.yaml").read_text()
+    assert f"\n#   python scripts/train.py -m +experiment={study}\n# Cost: " in text
+    assert "\n# Expect: " in text
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"+experiment={study}"], return_hydra_config=True)
+    swept = list(config.hydra.sweeper.params)
+    config = composing.read(config)
+    assert config.name == study
+    assert "seed" in swept
+    resolve(config.run())
+
+
 def test_every_yaml_composes_writes_its_defaults_out_and_trains_two_steps(tmp_path):
     quick = ["training.steps=2", "training.record_every=1", "probes=[gradient_norm]", "name=all"]
     with initialize_config_dir(str(CONF), version_base="1.3"):

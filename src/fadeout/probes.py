@@ -250,7 +250,7 @@ def jacobian_smallest(layers: Layers) -> jax.Array:
 def layer_gain(layer: Layer) -> jax.Array:
     """Root mean squared singular value of the layer's own Jacobian dh/dh_below = phi'(z) W."""
     squares = mean(jnp.square(layer.slope), 1) * fold(jnp.add, jnp.square(layer.kernel), 1)
-    return jnp.sqrt(fold(jnp.add, squares) / min(layer.kernel.shape[0], layer.kernel.shape[1]))
+    return jnp.sqrt(fold(jnp.add, squares) / min(layer.kernel.shape))
 
 
 def layer_largest(layer: Layer) -> jax.Array:

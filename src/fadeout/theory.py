@@ -54,20 +54,25 @@ def unit_rule() -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(24)
 
 
+def panel_rule(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of composite Gauss-Legendre quadrature on the panels between edges."""
+    x, w = unit_rule()
+    middle, reach = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    return (middle[:, None] + reach[:, None] * x).ravel(), (reach[:, None] * w).ravel()
+
+
 def normal_rule(variance: float) -> tuple[np.ndarray, np.ndarray]:
     """Nodes z and weights of expectations over a standard normal.
 
-    Composite Gauss-Legendre: panels shrink towards 0, where tanh of a wide u turns within
+    Panels shrink towards 0, where tanh of a wide u turns within
     1/sqrt(q), and end at the kinks.
     """
     graded = REACH * 2.0 ** -np.arange(0, 44 * 0.5, 0.5)
     kinks = KINKS / math.sqrt(variance) if variance > 0 else KINKS[:0]
     half = np.unique(np.concatenate([[0.0], graded, kinks[kinks < REACH]]))
     edges = np.concatenate([-half[:0:-1], half])
-    x, w = unit_rule()
-    middle, reach = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-    z = (middle[:, None] + reach[:, None] * x).ravel()
-    return z, (reach[:, None] * w).ravel() * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    z, weight = panel_rule(edges)
+    return z, weight * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
 @lru_cache(maxsize=256)
@@ -190,11 +195,7 @@ def product_moment(activation: Activation, correlation: float, variance: float) 
     other = np.array([-turn, math.pi - turn, 2 * math.pi - turn])  # where sin(angle + turn) = 0
     edges = np.unique(np.concatenate([cuts, other[(other > cuts[0]) & (other < cuts[-1])]]))
     finer = [np.linspace(a, b, 8, endpoint=False) for a, b in itertools.pairwise(edges)]
-    edges = np.concatenate([*finer, edges[-1:]])
-    x, w = unit_rule()
-    middle, reach = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-    angle = (middle[:, None] + reach[:, None] * x).ravel()
-    angle_weight = (reach[:, None] * w).ravel()
+    angle, angle_weight = panel_rule(np.concatenate([*finer, edges[-1:]]))
     z, z_weight = normal_rule(variance)
     r, r_weight = z[z > 0], (z * z_weight)[z > 0] / math.sqrt(2 * math.pi)
     deviation = math.sqrt(variance)
@@ -290,16 +291,14 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
     >>> critical("softplus")
     []
     """
-
     curve = edge_curve(activation)
     if curve is None:
         return []
     grid, _, edge_bias = curve
 
     def excess(q: float) -> float:
-        return (
-            q - moments(activation, q).square / moments(activation, q).slope_square - bias_variance
-        )
+        known = moments(activation, q)
+        return q - known.square / known.slope_square - bias_variance
 
     def point(q: float) -> CriticalPoint:
         return CriticalPoint(1 / moments(activation, q).slope_square, q)
@@ -309,7 +308,7 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
     points = []
     left = edge_bias - bias_variance
     if bias_variance == 0 and abs(left[0]) < 1e-6 * grid[0]:  # the edge starts at q = 0
-        points.append(CriticalPoint(1 / moments(activation, 0.0).slope_square, 0.0))
+        points.append(point(0.0))
         left[np.abs(left) < 1e-6 * grid] = abs(left[-1])
     crossings = np.flatnonzero(left[:-1] * left[1:] < 0)
     roots = [float(brentq(excess, grid[i], grid[i + 1], rtol=1e-14)) for i in crossings]

@@ -77,12 +77,20 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
 def doors() -> Iterator[None]:
     """Turns our errors and interrupts into what Hydra and a shell expect."""
     try:
-        with noted():
+        with stoppable():
             yield
     except FadeoutError as error:
         raise Refused(str(error)) from error
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ends a command that was interrupted with what a shell expects, once all is written."""
+    try:
+        with noted():
+            yield
     except KeyboardInterrupt as error:
-        print("interrupted; what was trained is stored: repeat the command with the same name=")
+        print("interrupted; what was trained is stored: the same command goes on from there")
         raise SystemExit(143 if isinstance(error, Terminated) else 130) from error
 
 

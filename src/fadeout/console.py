@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from fadeout.activations import ACTIVATIONS
+from fadeout.claims import Claim, Finding, Verdict
 from fadeout.queue import Compiled
 from fadeout.sweep import Forecast, Summary, Watch
 from fadeout.verdicts import NEEDED, verdict_shares, verdicts
@@ -237,3 +238,33 @@ def share_table(results: xr.Dataset) -> Table:
             row.append(f"{group.mean():.0%} of {group.size}" if group.size else "-")
         table.add_row(activation, *row)
     return table
+
+
+def show_claim(name: str, claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> None:
+    """A judged claim: the verdict, and every finding that decided it."""
+    console.print(f"\n{name}: {verdict}")
+    console.print(f"  “{claim.sentence}” ({claim.source})")
+    answers = {True: "yes", False: "no", None: "undecided"}
+    for quantity, rule in claim.rules.items():
+        own = [finding for finding in findings if finding.quantity == quantity]
+        table = Table(box=None, show_header=bool(own), pad_edge=False)
+        table.add_column(f"  {quantity} ({rule})", min_width=60)
+        for title in ("measured", "95 % interval", "expected", "supports"):
+            table.add_column(title, justify="right", no_wrap=True)
+        for finding in own:
+            low, value, high = finding.measured
+            interval = "exact" if low == high else f"{low:.3g} to {high:.3g}"
+            expected = "" if finding.expected is None else f"{finding.expected:.3g}"
+            answer = answers[claim.supports(finding)]
+            table.add_row(f"    {finding.condition}", f"{value:.3g}", interval, expected, answer)
+        console.print(table, soft_wrap=True)
+
+
+def show_verdicts(judged: Mapping[str, tuple[Claim, Sequence[Finding], Verdict]]) -> None:
+    """All verdicts on one page."""
+    table = Table(title="verdicts")
+    for column in ("claim", "verdict"):
+        table.add_column(column)
+    for name, (_, _, verdict) in judged.items():
+        table.add_row(name, str(verdict))
+    console.print(table)

@@ -20,6 +20,11 @@ class Interval(NamedTuple):
     high: float
 
 
+def exactly(value: float) -> Interval:
+    """A number that was computed, not sampled."""
+    return Interval(value, value, value)
+
+
 def share(flags: np.ndarray) -> Interval:
     """The share of true flags, with its Wilson interval.
 
@@ -39,7 +44,7 @@ def bootstrap(statistic: Callable, *samples: np.ndarray, draws: int = 2000) -> I
     """
     value = float(statistic(*samples, axis=-1))
     if all(np.ptp(sample) == 0 for sample in samples):
-        return Interval(value, value, value)
+        return exactly(value)
     low, high = resample(
         samples, statistic, n_resamples=draws, vectorized=True, method="percentile",
         rng=np.random.default_rng(0), batch=max(1, 10**7 // sum(map(len, samples))),
@@ -67,9 +72,17 @@ def slopes(values: xr.DataArray) -> np.ndarray:
     Positive is a gradient that vanishes on its way down.
     """
     with np.errstate(divide="ignore"):
-        logs = np.log10(hidden(values))
-    layers = np.arange(logs.shape[1]) - (logs.shape[1] - 1) / 2
-    return logs @ layers / (layers @ layers)
+        return trend(np.log10(hidden(values)))
+
+
+def trend(profile: np.ndarray) -> np.ndarray:
+    """The slope of values over layers, [..., layer], by least squares.
+
+    >>> print(round(float(trend(np.array([3.0, 5.0, 7.0]))), 12))
+    2.0
+    """
+    layers = np.arange(profile.shape[-1]) - (profile.shape[-1] - 1) / 2
+    return profile @ layers / (layers @ layers)
 
 
 # --- one word for every run
@@ -84,8 +97,8 @@ VERDICTS = ("failed", "diverged", "dead", "vanishing", "exploding", "saturated",
 def verdicts(results: xr.Dataset) -> np.ndarray:
     """For every run the first that applies, [run].
 
-    *diverged*: a value was not finite. *dead*: after training all units of some hidden layer are
-    dead on all examples, so that no gradient passes. *vanishing*, *exploding*: at initialisation
+    *failed*: its program did. *diverged*: a value was not finite. *dead*: after training all units
+    of some hidden layer are dead on all examples, so that no gradient passes. *vanishing*, *exploding*: at initialisation
     the delta norm of the first hidden layer is less than 1/100, or more than 100 times, that of the
     last. *saturated*: after training more than half of all hidden units are. Else *healthy*.
 

@@ -1,1 +1,6 @@
 """Sentences that are taught, and the rules by which measurements judge them."""
+
+from fadeout.claims.rules import Claim, Finding, Rule, Verdict, judge
+from fadeout.claims.table import CLAIMS
+
+__all__ = ["CLAIMS", "Claim", "Finding", "Rule", "Verdict", "judge"]

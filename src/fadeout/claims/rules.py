@@ -59,16 +59,24 @@ class Claim(NamedTuple):
     Attributes:
       sentence: as it is taught.
       source: who says so.
-      studies: files in conf/experiment/claims/, trained before it is measured.
       measure: the findings, of the results of each study.
-      rules: by quantity, the range that supports the sentence.
+      rules: by quantity, the range that supports the sentence. Findings of other quantities are
+        shown beside, and judge nothing.
+      studies: files in conf/experiment/claims/, trained before it is measured.
     """
 
     sentence: str
     source: str
-    studies: tuple[str, ...]
     measure: Callable[..., Sequence[Finding]]
     rules: Mapping[str, Rule]
+    studies: tuple[str, ...] = ()
+
+    def judged(self, finding: Finding) -> bool:
+        return finding.quantity in self.rules
+
+    def supports(self, finding: Finding) -> bool | None:
+        """What the finding's rule says."""
+        return self.rules[finding.quantity](finding.measured)
 
 
 class Verdict(NamedTuple):
@@ -85,9 +93,15 @@ class Verdict(NamedTuple):
     def __str__(self) -> str:
         if self.word != "holds only if":
             return self.word
-        cases = len(self.supporting) + len(self.against) + len(self.undecided)
-        where = "; ".join(finding.condition for finding in self.supporting)
-        return f"holds only in {len(self.supporting)} of {cases} cases: {where}"
+        cases = [*self.supporting, *self.against, *self.undecided]
+        several = len({finding.quantity for finding in cases}) > 1
+        fewer = self.supporting if len(self.supporting) <= len(self.against) else self.against
+        words = [
+            f"{finding.condition} ({finding.quantity})" if several else finding.condition
+            for finding in fewer
+        ]
+        how = "holds only" if fewer is self.supporting else "fails only"
+        return f"{how} in {len(words)} of {len(cases)} cases: {'; '.join(words)}"
 
 
 def judge(claim: Claim, findings: Sequence[Finding]) -> Verdict:
@@ -95,12 +109,12 @@ def judge(claim: Claim, findings: Sequence[Finding]) -> Verdict:
     *holds only if* where some do and some do not; intervals that cross a bound leave it
     *undecided*, unless others decide."""
     answers: dict[bool | None, list[Finding]] = {True: [], False: [], None: []}
-    for finding in findings:
-        answers[claim.rules[finding.quantity](finding.measured)].append(finding)
+    for finding in filter(claim.judged, findings):
+        answers[claim.supports(finding)].append(finding)
     supporting, against, undecided = answers.values()
     if supporting and against:
         word = "holds only if"
-    elif undecided:
+    elif undecided or not (supporting or against):
         word = "undecided"
     else:
         word = "holds" if supporting else "fails"

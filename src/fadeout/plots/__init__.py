@@ -1,11 +1,14 @@
 """Pictures of results: statistics beside drawing. The only room that knows matplotlib."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
 
+from fadeout.claims import Claim, Finding, Verdict
 from fadeout.plots import style
 from fadeout.plots.figures import FIGURES
+from fadeout.plots.forest import forest
 
 
 def save_all(results: xr.Dataset, folder: str | Path) -> list[Path]:
@@ -24,3 +27,11 @@ def save_all(results: xr.Dataset, folder: str | Path) -> list[Path]:
             if not needs or any(probe in results for probe in needs):
                 paths += style.save(draw(results), Path(folder), name)
     return paths
+
+
+def save_claim(
+    name: str, claim: Claim, findings: Sequence[Finding], verdict: Verdict, folder: Path
+) -> list[Path]:
+    """Draws a judged claim as <folder>/<name>.png and .svg."""
+    with style.styled():
+        return style.save(forest(claim, findings, verdict), folder, name)

@@ -1,0 +1,41 @@
+"""Puts the sentences of the lecture note and of the literature to test.
+
+python scripts/claims.py                   all claims
+python scripts/claims.py relu-faster ...   some
+python scripts/claims.py --quick           fewer networks, the same questions
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from fadeout.app import stoppable
+from fadeout.registry import FadeoutError
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("claims", nargs="*", help="ids of claims; all where none is given")
+    parser.add_argument("--quick", action="store_true", help="an eighth of the seeds, at least 8")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
+    chosen = parser.parse_args()
+    from fadeout.console import show_verdicts
+    from fadeout.studies import judge_claims
+
+    try:
+        with stoppable():
+            judged = judge_claims(chosen.claims, CONF, chosen.outputs, chosen.quick)
+    except FadeoutError as error:
+        print(error, file=sys.stderr)
+        return 1
+    show_verdicts(judged)
+    print(f"pictures and claims.json: {chosen.outputs / 'claims'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

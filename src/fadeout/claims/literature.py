@@ -1,0 +1,206 @@
+"""What papers and textbooks say, and what measures it."""
+
+import math
+
+import numpy as np
+import xarray as xr
+from scipy.linalg import hadamard
+
+from fadeout.claims.rules import Finding
+from fadeout.claims.select import DECADES, cases, decades_lost, solved, where
+from fadeout.results import final
+from fadeout.theory import (
+    chi,
+    depth_scales,
+    fixed_point,
+    gradient_profile,
+    log_gradient_moments,
+    moments,
+    value_and_slope,
+    variance_map,
+)
+from fadeout.verdicts import Interval, bootstrap, exactly, mean, share
+
+
+def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:
+    """What weight gradients lose over what delta loses, at the standard weight variances."""
+    findings = []
+    standard = results["weight_variance"].isin([1.0])
+    for (activation,), runs in cases(results.isel(run=standard.values), "activation"):
+        lost = {name: decades_lost(runs, name) for name in ("delta_norm", "gradient_norm")}
+        shown = bootstrap(ratio_of_means, lost["gradient_norm"], lost["delta_norm"])
+        findings += [
+            Finding("loss that weight gradients show of delta's", activation, shown),
+            Finding(DECADES, activation, mean(lost["delta_norm"])),
+        ]
+    return findings
+
+
+def ratio_of_means(a, b, axis):
+    return np.mean(a, axis=axis) / np.mean(b, axis=axis)
+
+
+def he_30(results: xr.Dataset) -> list[Finding]:
+    findings = []
+    for (init, optimizer), runs in cases(results, "init", "optimizer"):
+        name = {"glorot_normal": "Xavier", "he_normal": "He"}[init]
+        measured = mean(final(runs["accuracy"]).values)
+        findings.append(Finding(f"accuracy with {name}", optimizer, measured))
+    return findings
+
+
+def from_top_to_bottom(results: xr.Dataset) -> list[Finding]:
+    """Decades that delta loses over the whole depth."""
+    findings = []
+    for (activation, depth, variance), runs in cases(
+        results, "activation", "depth", "weight_variance"
+    ):
+        lost = decades_lost(runs) * (depth - 1)
+        expected = -gradient_profile(activation, depth, variance, variance=variance)[0]
+        condition = f"{activation}, weight variance {variance:g}, {depth} layers"
+        findings.append(Finding("decades of delta lost in all", condition, mean(lost), expected))
+    return findings
+
+
+def selu_stable(results: xr.Dataset) -> list[Finding]:
+    return from_top_to_bottom(where(results, activation="selu", weight_variance=1.0))
+
+
+def fuzzy_default(results: xr.Dataset) -> list[Finding]:
+    he = where(results, weight_variance=2.0)
+    return from_top_to_bottom(he.isel(run=he["activation"].isin(["gelu", "silu"]).values))
+
+
+def narrow_deep(results: xr.Dataset) -> list[Finding]:
+    """How far delta strays over 30 layers, and log R of a layer against its exact moments."""
+    findings = []
+    for (width,), runs in cases(results, "width"):
+        (depth,) = np.unique(runs["depth"].values)
+        norms = runs["delta_norm"].sel(step=0, layer=slice(1, int(depth))).values
+        norms = norms[(norms > 0).all(1)]
+        logs = 2 * np.log(norms)
+        factors = logs[:, :-1] - logs[:, 1:]
+        strays = np.abs(logs[:, 0] - logs[:, -1]) > 2 * math.log(10)
+        average, variance = log_gradient_moments(int(width), 2.0)
+        condition = f"width {width}"
+        findings += [
+            Finding(f"networks whose delta changes tenfold over {depth} layers", condition,
+                    share(strays)),
+            Finding("mean of log R per layer", condition, normal_mean(factors.ravel()), average),
+            Finding(f"variance of the mean log R of {depth - 1} layers", condition,
+                    bootstrap(variance_of, factors.mean(1)), variance / (depth - 1)),
+        ]  # fmt: skip
+    return findings
+
+
+def normal_mean(values: np.ndarray) -> Interval:
+    """The mean of many independent values, with its interval by the central limit theorem."""
+    middle = float(values.mean())
+    reach = 1.959963984540054 * float(values.std(ddof=1)) / math.sqrt(values.size)
+    return Interval(middle - reach, middle, middle + reach)
+
+
+def variance_of(values, axis):
+    return np.var(values, axis=axis, ddof=1)
+
+
+def six_xi(results: xr.Dataset) -> list[Finding]:
+    """Cells of weight variance and depth that six xi_c sorts right: solved by at least half."""
+    right: dict[str, list[bool]] = {"ordered": [], "chaotic": []}
+    for (variance, depth), runs in cases(results, "weight_variance", "depth"):
+        (bias,) = np.unique(runs["bias_variance"].values)
+        q = fixed_point("tanh", variance, bias)
+        phase = "ordered" if chi("tanh", q, variance) < 1 else "chaotic"
+        reach = 6 * depth_scales("tanh", variance, bias).correlation
+        right[phase].append((depth < reach) == (solved(runs).mean() >= 0.5))
+    both = np.array([*right["ordered"], *right["chaotic"]])
+    findings = [Finding("cells predicted right", "both phases", share(both))]
+    for phase, flags in right.items():
+        findings.append(Finding("cells predicted right, by phase", phase, share(np.array(flags))))
+    return findings
+
+
+EARLY = 8
+"""Layers over which a spread still grows in proportion: width 64 bounds it."""
+
+
+def isometry(tanh: xr.Dataset, relu: xr.Dataset) -> list[Finding]:
+    """What a layer adds to the spread of the squared singular values of the Jacobian."""
+    findings = []
+    for results in (tanh, relu):
+        for (activation, init), runs in cases(results, "activation", "init"):
+            (gain,), (width,) = np.unique(runs["gain"].values), np.unique(runs["width"].values)
+            spread = runs["jacobian_spread"].sel(step=0, layer=1 + EARLY).values / EARLY
+            kernels = "orthogonal" if init == "orthogonal" else "Gaussian"
+            quantity = f"spread added per layer, {activation}"
+            if activation == "tanh" and kernels == "Gaussian":
+                quantity += " with Gaussian kernels"
+            expected = spread_per_layer(activation, kernels, gain, width)
+            findings.append(Finding(quantity, f"{kernels} kernels", mean(spread), expected))
+    return findings
+
+
+def spread_per_layer(activation: str, kernels: str, gain: float, width: int) -> float:
+    """Var(s^2) / (E s^2)^2 of a layer, the mean over the first: mu_2 / mu_1^2 - 1 - s_1.
+
+    Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22. Two inputs of +-1 through an
+    orthogonal kernel share their norm among all units; through a Gaussian one each unit has it.
+    """
+    variance = gain**2 * (2 / width if kernels == "orthogonal" else 1.0)
+    added = []
+    for _ in range(EARLY):
+        known = moments(activation, variance)
+        mixing = 0.0 if kernels == "orthogonal" else -1.0
+        added.append(known.slope_fourth / known.slope_square**2 - 1 - mixing)
+        variance = variance_map(activation, variance, gain**2)
+    return float(np.mean(added))
+
+
+def two_units(results: xr.Dataset) -> list[Finding]:
+    """Who solves XOR with a single hidden unit, by whether its activation ever turns back."""
+    names = np.unique(results["activation"].values).tolist()
+    grid = np.linspace(-10, 10, 4001)
+    monotone = [name for name in names if np.all(np.diff(value_and_slope(name, grid)[0]) >= -1e-12)]
+    findings = []
+    for kind, members in (
+        ("monotone", monotone),
+        ("non-monotone", [name for name in names if name not in monotone]),
+    ):
+        runs = results.isel(run=results["activation"].isin(members).values)
+        words = f"{kind}: {len(members)} activations"
+        findings.append(Finding("share solved by one unit", words, share(solved(runs))))
+        for (activation,), own in cases(runs, "activation"):
+            name = f"share solved by one {kind} unit"
+            findings.append(Finding(name, activation, share(solved(own))))
+    return findings
+
+
+def parity_hard(results: xr.Dataset) -> list[Finding]:
+    """Shalev-Shwartz's identity at random networks, and who learns parity by gradients."""
+    findings = []
+    for bits in range(2, 11):
+        told, total = parity_signal(bits)
+        expected = 2.0**-bits
+        findings.append(
+            Finding("gradient that depends on the parity", f"{bits} bits", exactly(told / total),
+                    expected)
+        )  # fmt: skip
+    for (bits,), runs in cases(results, "bits"):
+        findings.append(Finding("share solved", f"{bits:g} bits", share(solved(runs))))
+    return findings
+
+
+def parity_signal(bits: int, width: int = 16) -> tuple[float, float]:
+    """The mean over all parities h of ||E_x[h grad p]||^2, and E ||grad p||^2.
+
+    Of a random tanh network p(x) = v tanh(W x) on {-1, 1}^bits. The first is 2^-bits of the second,
+    whatever p is (Shalev-Shwartz 2017): the parities are orthonormal.
+    """
+    rng = np.random.default_rng(bits)
+    inputs = 1.0 - 2 * ((np.arange(2**bits)[:, None] >> np.arange(bits)) & 1)
+    kernel, readout = rng.normal(size=(bits, width)) / math.sqrt(bits), rng.normal(size=width)
+    hidden = np.tanh(inputs @ kernel)
+    of_kernel = inputs[:, :, None] * ((1 - hidden**2) * readout)[:, None, :]
+    gradients = np.column_stack([hidden, of_kernel.reshape(2**bits, -1)])
+    correlated = hadamard(2**bits) @ gradients / 2**bits
+    return float((correlated**2).sum(1).mean()), float((gradients**2).sum(1).mean())

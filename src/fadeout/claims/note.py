@@ -1,0 +1,300 @@
+"""What the lecture note says, and what measures it."""
+
+import math
+
+import numpy as np
+import xarray as xr
+from scipy.optimize import linprog
+from scipy.special import expit
+
+from fadeout.claims.rules import Finding
+from fadeout.claims.select import DECADES, cases, decades_lost, ratio, solved, where
+from fadeout.results import final
+from fadeout.theory import (
+    critical,
+    dead_probability,
+    gradient_profile,
+    moments,
+    value_and_slope,
+)
+from fadeout.verdicts import Interval, bootstrap, exactly, mean, share, trend
+
+LEVEL = 0.05
+"""Decades a layer below which a gradient counts as level: a tenth of it is left after 20 layers."""
+
+
+def sigmoid_formula() -> list[Finding]:
+    """Both signs of the exponent against the activation that trains."""
+    x = np.linspace(-8, 8, 1601)
+    sigmoid, slope = value_and_slope("sigmoid", x)
+    findings = []
+    for sign, words in (
+        (1, "1 / (1 + e^x), as the text writes"),
+        (-1, "1 / (1 + e^-x), as its code does"),
+    ):
+        written = 1 / (1 + np.exp(sign * x))
+        rise = float(np.gradient(written, x)[x.size // 2])
+        distance = float(np.abs(written - sigmoid).max())
+        findings += [
+            Finding("largest distance from the sigmoid", words, exactly(distance), 0.0),
+            Finding("slope at 0", words, exactly(rise), float(slope[x.size // 2])),
+        ]
+    return findings
+
+
+def neuron_fuzziness(draws: int = 100_000) -> list[Finding]:
+    """How often a threshold fires, with standard logistic noise on its input and without.
+
+    With it the rate is exactly the sigmoid of the input.
+    """
+    rng = np.random.default_rng(0)
+    findings = []
+    for noise, words in ((1.0, "noisy threshold"), (0.0, "hard threshold")):
+        for x in (-4.0, -2.0, 0.0, 2.0, 4.0):
+            rate = share(x + noise * rng.logistic(size=draws) > 0)
+            expected = float(expit(x))
+            error = Interval(*(end - expected for end in rate))
+            condition = f"{words}, input {x:g}"
+            findings += [
+                Finding("firing rate", condition, rate, expected),
+                Finding("firing rate less sigmoid(input)", condition, error, 0.0),
+            ]
+    return findings
+
+
+def step_untrainable(results: xr.Dataset) -> list[Finding]:
+    """The gradient of the hidden kernels, and who solves XOR nevertheless, by the readout alone.
+
+    With random hidden units fixed, the share solved is at most that of units in whose outputs XOR
+    is linearly separable.
+    """
+    own = where(results, surrogate="none")
+    reached = own["gradient_norm"].sel(layer=own["depth"])
+    findings = [
+        Finding("largest gradient of a hidden kernel", "step", exactly(float(reached.max())), 0.0)
+    ]
+    for (width,), runs in cases(own, "width"):
+        expected = separable_share(width)
+        findings.append(Finding("share solved", f"{width} units", share(solved(runs)), expected))
+    for (width,), runs in cases(where(results, surrogate="sigmoid"), "width"):
+        name = "share solved with a sigmoid's slope in the backward pass"
+        findings.append(Finding(name, f"{width} units", share(solved(runs))))
+    return findings
+
+
+def separable_share(width: int, draws: int = 4000) -> float:
+    """The share of random step units in whose outputs XOR is linearly separable."""
+    rng = np.random.default_rng(width)
+    corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    kernels = rng.normal(0, math.sqrt(0.5), (draws, 2, width))
+    fires = corners @ kernels + rng.normal(size=(draws, 1, width)) > 0
+    known: dict[bytes, bool] = {}
+    count = 0
+    for features in fires:
+        distinct = np.unique(features, axis=1)
+        key = distinct.tobytes()
+        if key not in known:
+            known[key] = separable(distinct, np.array([0, 1, 1, 0]))
+        count += known[key]
+    return count / draws
+
+
+def separable(features: np.ndarray, targets: np.ndarray) -> bool:
+    """Whether some affine readout of the features [example, unit] has every sign right."""
+    signs = np.where(targets > 0, 1.0, -1.0)[:, None]
+    rows = -signs * np.column_stack([features, np.ones(len(features))])
+    answer = linprog(
+        np.zeros(rows.shape[1]), A_ub=rows, b_ub=-np.ones(len(rows)), bounds=(None, None)
+    )
+    return answer.status == 0
+
+
+def slope_findings(results: xr.Dataset, quantity: str = DECADES) -> list[Finding]:
+    """Decades of delta lost per layer beside mean field's, by activation and weight variance."""
+    findings = []
+    for (activation, variance), runs in cases(results, "activation", "weight_variance"):
+        (depth,) = np.unique(runs["depth"].values)
+        expected = trend(gradient_profile(activation, depth, variance, variance=variance))
+        condition = f"{activation}, weight variance {variance:.3g}"
+        findings.append(Finding(quantity, condition, mean(decades_lost(runs)), float(expected)))
+    return findings
+
+
+def sigmoid_saturation(results: xr.Dataset) -> list[Finding]:
+    """Whether delta shrinks where units are saturated, and only there."""
+    findings = []
+    for (variance,), runs in cases(where(results, activation="sigmoid"), "weight_variance"):
+        saturated = mean(runs["saturation"].sel(step=0).mean("layer").values)
+        kind = "some"
+        if saturated.low > 0.5:
+            kind = "most"
+        elif saturated.high < 0.01:
+            kind = "no"
+        (found,) = slope_findings(runs, f"{DECADES}, {kind} units saturated")
+        condition = f"weight variance {variance:.3g}"
+        findings += [
+            found._replace(condition=condition),
+            Finding("saturated units", condition, saturated),
+        ]
+    return findings
+
+
+def init_avoids_saturation(results: xr.Dataset) -> list[Finding]:
+    """Networks that are neither saturated nor vanishing, as usual and on the edge of chaos."""
+    findings = []
+    (edge,) = (point for point in critical("sigmoid") if point.variance > 0)
+    for (init,), runs in cases(results, "init"):
+        variance = edge.weight_variance if init == "critical" else 1.0
+        words = f"{init}, weight variance {variance:.3g}"
+        saturated = runs["saturation"].sel(step=0).mean("layer").values
+        lost = decades_lost(runs)
+        spared = (saturated < 0.05) & (lost < LEVEL)
+        findings += [
+            Finding("neither saturated nor vanishing", words, share(spared)),
+            Finding("saturated units", words, mean(saturated)),
+            Finding(DECADES, words, mean(lost)),
+            Finding("share solved", words, share(solved(runs))),
+        ]
+    return findings
+
+
+def one_sided_gradients(results: xr.Dataset) -> list[Finding]:
+    """Of the units that are not dead, those whose weight gradients all have one sign, where the
+    inputs are activations."""
+    findings = []
+    for (activation, examples), runs in cases(results, "activation", "examples"):
+        (depth,) = np.unique(runs["depth"].values)
+        start = runs.sel(step=0, layer=slice(2, int(depth)))
+        reached = 1 - start["dead_units"].mean("layer").values
+        with np.errstate(invalid="ignore"):
+            values = start["one_sided"].mean("layer").values / reached
+        condition = f"{activation}, {examples:g} example{'s' * (examples != 1)}"
+        quantity = "units with one-sided gradients"
+        if activation == "tanh":
+            quantity += ", outputs centred"
+        findings.append(Finding(quantity, condition, mean(values)))
+    return findings
+
+
+def zigzag(results: xr.Dataset) -> list[Finding]:
+    """Steps to a tenth of the loss, inputs {0, 1} against {-1, 1}, each at its best rate."""
+    best: dict[str, tuple[float, np.ndarray, np.ndarray]] = {}
+    for (inputs, rate), runs in cases(results, "inputs", "learning_rate"):
+        loss = runs["loss"].transpose("run", "step").values
+        below = loss <= 0.1 * loss[:, :1]
+        steps = np.where(below.any(1), runs["step"].values[below.argmax(1)], np.inf)
+        detour = final(runs["path_length"] / runs["displacement"]).sel(layer=1).values
+        if inputs not in best or np.median(steps) < np.median(best[inputs][1]):
+            best[inputs] = rate, steps, detour
+    raw, centred = best["binary"], best["bipolar"]
+    condition = f"learning rates {raw[0]:g} and {centred[0]:g}"
+    return [
+        Finding("steps from {0, 1} over steps from {-1, 1}", condition, ratio(raw[1], centred[1])),
+        Finding(
+            "path over displacement, {0, 1} over {-1, 1}", condition, ratio(raw[2], centred[2])
+        ),
+    ]
+
+
+def relu_no_vanishing(results: xr.Dataset) -> list[Finding]:
+    return slope_findings(
+        results.isel(
+            run=((results["activation"] == "relu") & (results["weight_variance"] <= 2)).values
+        )
+    )
+
+
+def relu_faster(results: xr.Dataset) -> list[Finding]:
+    """Relu against its two predecessors, by optimiser and width."""
+    findings = []
+    for (optimizer, width), runs in cases(results, "optimizer", "width"):
+        relu = where(runs, activation="relu")
+        for rival in ("sigmoid", "tanh"):
+            other = where(runs, activation=rival)
+            condition = f"{optimizer}, {width} units, {rival}"
+            steps = [r["solved_step"].values[solved(r)] for r in (relu, other)]
+            more = bootstrap(difference_of_means, *(solved(r).astype(float) for r in (relu, other)))
+            findings += [
+                Finding("median steps to solve, relu's over the other's", condition, ratio(*steps)),
+                Finding("share solved, relu's less the other's", condition, more),
+            ]
+    return findings
+
+
+def difference_of_means(a, b, axis):
+    return np.mean(a, axis=axis) - np.mean(b, axis=axis)
+
+
+def relu_dies(units: xr.Dataset, networks: xr.Dataset) -> list[Finding]:
+    """Units that no corner of XOR reaches, and networks that one input cannot pass, at birth."""
+    findings = []
+    for (inputs,), runs in cases(units, "inputs"):
+        (width,) = np.unique(runs["width"].values)
+        dead = np.rint(runs["dead_units"].sel(step=0, layer=1).values * width)
+        flags = (np.arange(width) < dead[:, None]).ravel()
+        expected = {"binary": 0.25, "bipolar": 0.0}[inputs]
+        words = {"binary": "inputs {0, 1}", "bipolar": "inputs {-1, 1}"}[inputs]
+        findings.append(Finding("units born dead", words, share(flags), expected))
+    for (width,), runs in cases(networks, "width"):
+        (depth,) = np.unique(runs["depth"].values)
+        dead = (runs["dead_units"].sel(step=0) >= 1).any("layer").values
+        expected = dead_probability(*[int(width)] * int(depth))
+        condition = f"{depth} layers of {width} units, one input"
+        findings.append(Finding("networks born dead", condition, share(dead), expected))
+    return findings
+
+
+def relu_not_centred(results: xr.Dataset) -> list[Finding]:
+    """The mean of relu's outputs over the deviation of its preactivations; tanh's mean beside it.
+
+    The deviation follows from the outputs themselves: E phi^2 = q/2.
+    """
+    findings = []
+    for (activation,), runs in cases(results, "activation"):
+        start = runs.sel(step=0)
+        for layer in np.unique(runs["layer"].values)[:-1]:
+            average = start["activation_mean"].sel(layer=layer).values
+            power = average**2 + start["activation_std"].sel(layer=layer).values ** 2
+            condition = f"{activation}, layer {layer}"
+            if activation == "relu":
+                name, scale = "mean output over the deviation of the input", np.sqrt(2 * power)
+                expected = 1 / math.sqrt(2 * math.pi)
+            else:
+                name, scale = "mean output over its root mean square", np.sqrt(power)
+                expected = round(moments(activation, 1.0).value, 12) + 0.0
+            findings.append(Finding(name, condition, mean(average / scale), expected))
+    return findings
+
+
+def decay_per_layer(results: xr.Dataset) -> list[Finding]:
+    """Whether delta shrinks layer by layer, and as a power (each layer alike) or slower.
+
+    Exponential decay loses as much in the lower half of the layers as in the upper.
+    """
+    saturating = results["activation"].isin(["sigmoid", "tanh"])
+    runs = results.isel(run=(saturating & (results["weight_variance"] <= 2)).values)
+    findings = slope_findings(runs)
+    for (activation, variance), group in cases(runs, "activation", "weight_variance"):
+        (depth,) = np.unique(group["depth"].values)
+        logs = np.log10(group["delta_norm"].sel(step=0, layer=slice(1, int(depth))).values)
+        profile = gradient_profile(activation, int(depth), variance, variance=variance)
+        measured = bootstrap(lower_over_upper, halves(logs)[0], halves(logs)[1])
+        findings.append(
+            Finding(
+                "decades lost in the lower half over those in the upper",
+                f"{activation}, weight variance {variance:.3g}",
+                measured,
+                float(np.divide(*halves(profile))),
+            )
+        )
+    return findings
+
+
+def halves(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is lost on the way down the lower half and the upper half of the layers."""
+    middle = logs.shape[-1] // 2
+    return logs[..., middle] - logs[..., 0], logs[..., -1] - logs[..., middle]
+
+
+def lower_over_upper(lower, upper, axis):
+    return np.mean(lower, axis=axis) / np.mean(upper, axis=axis)

@@ -1,0 +1,166 @@
+"""The claims: sentence, source, what measures it, and the rule that decides.
+
+No number here was measured. The bounds say what the words of a sentence mean: *level* is less than
+`note.LEVEL` decades a layer, *untrainable* at most one network in twenty, *solved* at least half.
+"""
+
+from fadeout.claims import literature, note
+from fadeout.claims.rules import Claim, Rule, above, below
+from fadeout.claims.select import DECADES
+
+NOTE = "the lecture note"
+
+CLAIMS: dict[str, Claim] = {
+    "sigmoid-formula": Claim(
+        "The sigmoid is 1 / (1 + e^x).",
+        NOTE,
+        note.sigmoid_formula,
+        {"largest distance from the sigmoid": below(1e-6), "slope at 0": above(0)},
+    ),
+    "neuron-fuzziness": Claim(
+        "A neuron fires past a threshold, yet gradedly: a weak input gives a weak response.",
+        NOTE,
+        note.neuron_fuzziness,
+        {"firing rate less sigmoid(input)": Rule(-0.01, 0.01)},
+    ),
+    "step-untrainable": Claim(
+        "The step's derivative is zero, so that gradients cannot train a network of it.",
+        NOTE,
+        note.step_untrainable,
+        {"largest gradient of a hidden kernel": below(0), "share solved": below(0.05)},
+        ("step_untrainable",),
+    ),
+    "sigmoid-saturation": Claim(
+        "Saturation kills the gradients of sigmoid networks.",
+        NOTE,
+        note.sigmoid_saturation,
+        {
+            f"{DECADES}, most units saturated": above(note.LEVEL),
+            f"{DECADES}, no units saturated": below(note.LEVEL),
+        },
+        ("depth_slopes",),
+    ),
+    "init-avoids-saturation": Claim(
+        "A careful initialisation avoids saturation, and so vanishing gradients.",
+        NOTE,
+        note.init_avoids_saturation,
+        {"neither saturated nor vanishing": above(0.5)},
+        ("init_avoids_saturation",),
+    ),
+    "one-sided-gradients": Claim(
+        "Outputs that are not centred on zero give a unit weight gradients of one sign.",
+        f"{NOTE}; LeCun 1998",
+        note.one_sided_gradients,
+        {"units with one-sided gradients": above(0.95)},
+        ("one_sided",),
+    ),
+    "zigzag": Claim(
+        "Inputs that are not centred on zero make learning zigzag, and slow.",
+        f"{NOTE}; LeCun 1991, 1998",
+        note.zigzag,
+        {
+            "steps from {0, 1} over steps from {-1, 1}": above(1),
+            "path over displacement, {0, 1} over {-1, 1}": above(1),
+        },
+        ("zigzag",),
+    ),
+    "relu-no-vanishing": Claim(
+        "Relu overcomes the vanishing gradient.",
+        NOTE,
+        note.relu_no_vanishing,
+        {DECADES: below(note.LEVEL)},
+        ("depth_slopes",),
+    ),
+    "relu-faster": Claim(
+        "Relu trains faster than sigmoid and tanh.",
+        f"{NOTE}; Krizhevsky 2012",
+        note.relu_faster,
+        {"median steps to solve, relu's over the other's": below(1)},
+        ("relu_faster",),
+    ),
+    "relu-dies": Claim(
+        "Relu units die, because negative inputs have no gradient.",
+        NOTE,
+        note.relu_dies,
+        {"units born dead": above(0.01), "networks born dead": above(0.01)},
+        ("relu_dies_units", "relu_dies_networks"),
+    ),
+    "relu-not-centred": Claim(
+        "Relu's outputs are not centred on zero.",
+        NOTE,
+        note.relu_not_centred,
+        {"mean output over the deviation of the input": above(0.1)},
+        ("not_centred",),
+    ),
+    "decay-per-layer": Claim(
+        "With saturating activations, gradients shrink by phi' at every layer.",
+        NOTE,
+        note.decay_per_layer,
+        {DECADES: above(note.LEVEL)},
+        ("depth_slopes",),
+    ),
+    "weight-gradients-hide": Claim(
+        "The norms of weight gradients reveal a vanishing gradient.",
+        "common practice; denied by Glorot & Bengio 2010",
+        literature.weight_gradients_hide,
+        {"loss that weight gradients show of delta's": above(0.5)},
+        ("depth_slopes",),
+    ),
+    "he-30": Claim(
+        "At 30 relu layers Xavier's initialisation stalls, and He's does not.",
+        "He 2015, fig. 3",
+        literature.he_30,
+        {"accuracy with Xavier": below(0.75), "accuracy with He": above(0.75)},
+        ("he_30",),
+    ),
+    "selu-stable": Claim(
+        "SELU keeps the gradient stable: within a decade, however deep.",
+        "Klambauer 2017",
+        literature.selu_stable,
+        {"decades of delta lost in all": Rule(-1, 1)},
+        ("deep_defaults",),
+    ),
+    "narrow-deep": Claim(
+        "He's initialisation keeps gradients stable at any width.",
+        "common reading of He 2015; denied by Hanin 2018",
+        literature.narrow_deep,
+        {"networks whose delta changes tenfold over 30 layers": below(0.05)},
+        ("narrow_deep",),
+    ),
+    "six-xi": Claim(
+        "A tanh network trains if and only if it is shallower than six depth scales xi_c.",
+        "Schoenholz 2017, fig. 5",
+        literature.six_xi,
+        {"cells predicted right": above(0.75)},
+        ("six_xi",),
+    ),
+    "isometry": Claim(
+        "Tanh with orthogonal kernels can be isometric, relu cannot.",
+        "Pennington 2017",
+        literature.isometry,
+        {"spread added per layer, tanh": below(0.1), "spread added per layer, relu": above(0.5)},
+        ("isometry_tanh", "isometry_relu"),
+    ),
+    "two-units": Claim(
+        "XOR needs two hidden units.",
+        "textbooks, after Minsky & Papert 1969",
+        literature.two_units,
+        {"share solved by one unit": below(0.02)},
+        ("two_units",),
+    ),
+    "fuzzy-default": Claim(
+        "GELU and SiLU with He's initialisation are safe at depth: within a decade.",
+        "common practice",
+        literature.fuzzy_default,
+        {"decades of delta lost in all": Rule(-1, 1)},
+        ("deep_defaults",),
+    ),
+    "parity-hard": Claim(
+        "Parity is hard for gradients.",
+        "Shalev-Shwartz 2017",
+        literature.parity_hard,
+        {"share solved": below(0.5)},
+        ("parity_hard",),
+    ),
+}
+"""Every claim by its id, the note's sentences first."""

@@ -1,0 +1,130 @@
+"""Studies of conf/experiment/ run from Python, and the claims judged by them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+
+from fadeout import console, plots, store
+from fadeout.claims import CLAIMS, Claim, Finding, Verdict, judge
+from fadeout.compose import compose_jobs
+from fadeout.config import Config
+from fadeout.grids import Chain, expand
+from fadeout.programs import keep_compiled
+from fadeout.provenance import provenance
+from fadeout.queue import survey
+from fadeout.registry import FadeoutError, lookup
+from fadeout.results import only
+from fadeout.sweep import sweep
+
+QUICK_SHARE, QUICK_LEAST = 8, 8
+"""A quick study keeps an eighth of its seeds, the lowest, and at least eight of them."""
+
+
+class Judged(NamedTuple):
+    """A claim with what was measured of it."""
+
+    claim: Claim
+    findings: Sequence[Finding]
+    verdict: Verdict
+
+
+def judge_claims(
+    names: Sequence[str], conf: Path, outputs: Path, quick: bool = False
+) -> dict[str, Judged]:
+    """Trains what the claims need, judges them, and writes a picture each and a JSON of all.
+
+    Args:
+      names: ids of claims; none means all.
+      conf: the folder of the menu.
+      outputs: studies go to <outputs>/claims/<study>, as by hand; the rest to <outputs>/claims.
+      quick: train fewer seeds of each study. Only what was asked for is measured.
+
+    Raises:
+      FadeoutError: no such claim, before any compute.
+    """
+    chosen = {name: lookup(CLAIMS, name, "claim") for name in names or CLAIMS}
+    console.hush()
+    keep_compiled(str(outputs / ".compiled"))
+    known: dict[str, xr.Dataset] = {}
+    judged = {}
+    folder = outputs / "claims"
+    for name, claim in chosen.items():
+        for study in claim.studies:
+            if study not in known:
+                known[study] = trained(f"claims/{study}", conf, outputs, quick)
+        findings = claim.measure(*(known[study] for study in claim.studies))
+        judged[name] = Judged(claim, findings, judge(claim, findings))
+        console.show_claim(name, *judged[name])
+        folder.mkdir(parents=True, exist_ok=True)
+        plots.save_claim(name, *judged[name], folder)
+    report = {name: as_data(*parts) for name, parts in judged.items()}
+    text = json.dumps({"claims": report, "quick": quick} | provenance(), indent=1)
+    (folder / "claims.json").write_text(text + "\n")
+    return judged
+
+
+def trained(study: str, conf: Path, outputs: Path, quick: bool) -> xr.Dataset:
+    """The results of a study; what its folder lacks is trained.
+
+    Raises:
+      FadeoutError: runs that failed.
+    """
+    configs = configs_of(study, conf, outputs)
+    if quick:
+        seeds = sorted({config.seed for config in configs})
+        kept = set(seeds[: max(QUICK_LEAST, len(seeds) // QUICK_SHARE)])
+        configs = [config for config in configs if config.seed in kept]
+    folder = configs[0].folder()
+    looked = survey(Chain([expand(config) for config in configs]))
+    with console.progress() as watch:
+        summary = sweep(looked, folder, watch)
+    if summary.errors:
+        raise FadeoutError(f"{study} failed: {summary.errors[0]}")
+    return only(store.load(folder), looked.identity)
+
+
+def configs_of(study: str, conf: Path, outputs: Path) -> list[Config]:
+    """The jobs of a study's multirun, as the command line composes them."""
+    with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        arguments = [f"+experiment={study}", f"outputs={outputs}"]
+        master = loader.load_configuration("config", arguments, RunMode.MULTIRUN)
+        swept = [f"{key}={value}" for key, value in master.hydra.sweeper.params.items()]
+        overrides = OverridesParser.create(loader).parse_overrides([*swept, *arguments])
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        return compose_jobs(loader, master, jobs)
+
+
+def as_data(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Mapping[str, Any]:
+    """A judged claim as plain data, for JSON, where what is not finite is null."""
+
+    def number(value: float | None) -> float | None:
+        return None if value is None or not np.isfinite(value) else float(value)
+
+    return {
+        "sentence": claim.sentence,
+        "source": claim.source,
+        "studies": claim.studies,
+        "verdict": verdict.word,
+        "text": str(verdict),
+        "rules": {quantity: str(rule) for quantity, rule in claim.rules.items()},
+        "findings": [
+            {
+                "quantity": finding.quantity,
+                "condition": finding.condition,
+                **{end: number(value) for end, value in finding.measured._asdict().items()},
+                "expected": number(finding.expected),
+                "supports": claim.supports(finding) if claim.judged(finding) else None,
+            }
+            for finding in findings
+        ],
+    }

@@ -1,11 +1,33 @@
 """What several tests need."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 
+from conftest import COMPILED
 from fadeout.config import Run
 from fadeout.programs import batch_of, precision, prepare_values, resolve
 from fadeout.training import prepare
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+
+
+def script(name, *arguments, cwd, **environment):
+    if name == "train" and not {"--cfg", "-sc"} & set(arguments):
+        arguments = (*arguments, f"cache={COMPILED}")
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{name}.py", *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def network(run: Run):

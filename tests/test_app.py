@@ -2,9 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +12,6 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 
 import fadeout
-from conftest import COMPILED
 from fadeout import compose as composing
 from fadeout.activations import ACTIVATIONS
 from fadeout.initializers import INITIALIZERS
@@ -24,23 +20,7 @@ from fadeout.programs import resolve
 from fadeout.registry import FadeoutError
 from fadeout.sweep import sweep
 from fadeout.tasks import TASKS
-
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-
-
-def script(name, *arguments, cwd, **environment):
-    if name == "train" and not {"--cfg", "-sc"} & set(arguments):
-        arguments = (*arguments, f"cache={COMPILED}")
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / f"{name}.py", *arguments],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
+from helpers import CONF, script
 
 # --- the menu
 

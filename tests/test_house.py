@@ -18,19 +18,19 @@ FLOORS = [
     {"store", "queue", "verdicts"},
     {"sweep", "claims"},
     {"plots", "compose", "console"},
-    {"app"},
+    {"app", "studies"},
 ]
 DOORS = {
     "flax": {"model"},
     "optax": {"optimizers"},
     "matplotlib": {"plots"},
     "rich": {"console"},
-    "hydra": {"compose", "app", "jobs"},
+    "hydra": {"compose", "app", "jobs", "studies"},
     "omegaconf": {"compose", "app", "jobs"},
     "h5netcdf": {"store"},
-    "xarray": {"results", "store", "sweep", "plots", "console", "verdicts"},
+    "xarray": {"results", "store", "sweep", "plots", "console", "verdicts", "claims", "studies"},
     "h5py": {"store"},
-    "scipy": {"verdicts", "theory"},
+    "scipy": {"verdicts", "theory", "claims"},
     "jax": {
         "programs",
         "lanes",

@@ -116,7 +116,7 @@ def test_relu_at_finite_width_against_simulation():
     np.testing.assert_allclose(logs.var(), variance, rtol=0.05)
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "softplus", "erf"])
 def test_wide_networks_follow_the_predicted_gradient(name):
     depth, width = 20, 256
     runs = [

@@ -66,10 +66,17 @@ def judge_claims(
         console.show_claim(name, *judged[name])
         folder.mkdir(parents=True, exist_ok=True)
         plots.save_claim(name, *judged[name], folder)
-    report = {name: as_data(*parts) for name, parts in judged.items()}
-    text = json.dumps({"claims": report, "quick": quick} | provenance(), indent=1)
-    (folder / "claims.json").write_text(text + "\n")
+    write_report(folder / "claims.json", judged, quick)
     return judged
+
+
+def write_report(path: Path, judged: Mapping[str, Judged], quick: bool) -> None:
+    """Adds what was judged now to what was judged before."""
+    report = json.loads(path.read_text()) if path.exists() else {}
+    about = {"quick": quick} | provenance()
+    report |= {name: as_data(*parts) | about for name, parts in judged.items()}
+    ordered = {name: report[name] for name in CLAIMS if name in report}
+    path.write_text(json.dumps(ordered, indent=1) + "\n")
 
 
 def trained(study: str, conf: Path, outputs: Path, quick: bool) -> xr.Dataset:

@@ -43,7 +43,7 @@ def bootstrap(statistic: Callable, *samples: np.ndarray, draws: int = 2000) -> I
       statistic: of the samples, each along its last axis, and an `axis`.
     """
     value = float(statistic(*samples, axis=-1))
-    if all(np.ptp(sample) == 0 for sample in samples):
+    if all(np.all(sample == sample[0]) for sample in samples):
         return exactly(value)
     low, high = resample(
         samples, statistic, n_resamples=draws, vectorized=True, method="percentile",
@@ -98,9 +98,10 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     """For every run the first that applies, [run].
 
     *failed*: its program did. *diverged*: a value was not finite. *dead*: after training all units
-    of some hidden layer are dead on all examples, so that no gradient passes. *vanishing*, *exploding*: at initialisation
-    the delta norm of the first hidden layer is less than 1/100, or more than 100 times, that of the
-    last. *saturated*: after training more than half of all hidden units are. Else *healthy*.
+    of some hidden layer are dead on all examples, so that no gradient passes. *vanishing*,
+    *exploding*: at initialisation the delta norm of the first hidden layer is less than 1/100, or
+    more than 100 times, that of the last. *saturated*: after training more than half of all hidden
+    units are. Else *healthy*.
 
     Raises:
       FadeoutError: a probe that this needs was not recorded.

@@ -117,6 +117,7 @@ def train_all(
     folders: dict[Path, list[int]] = {}
     for number, config in enumerate(configs):
         folders.setdefault(config.folder(), []).append(number)
+    pictures = {folder: picture(configs[members[0]]) for folder, members in folders.items()}
     grids = [expand(config) for config in configs]
     surveys = {
         folder: survey(Chain([grids[number] for number in members]))
@@ -135,7 +136,7 @@ def train_all(
     for folder, members in folders.items():
         with console.progress() as watch, executor(launch.executor, launch.options) as workers:
             summary = train_folder(surveys[folder], folder, watch, launch, workers, cache)
-        ends = finish(surveys[folder], folder)
+        ends = finish(surveys[folder], folder, pictures[folder])
         console.account(summary, compose_seconds, perf_counter() - began)
         failed |= bool(summary.errors)
         stops = np.cumsum([len(grids[number]) for number in members])
@@ -153,7 +154,18 @@ def train_folder(looked, folder, watch, launch: Launch, workers, cache):
     return distribute(looked, folder, workers, launch.jobs, watch, cache)
 
 
-def finish(looked, folder: Path) -> np.ndarray:
+def picture(config: Config):
+    """The figure that a config asks for.
+
+    Raises:
+      FadeoutError: an unknown key.
+    """
+    from fadeout.plots import Comparison
+
+    return Comparison.from_dict(config.figure) if config.figure else None
+
+
+def finish(looked, folder: Path, asked) -> np.ndarray:
     """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
     from fadeout import console, plots, store
     from fadeout.results import final, numbers, only
@@ -161,12 +173,12 @@ def finish(looked, folder: Path) -> np.ndarray:
     if not store.files(folder):  # all workers died
         return np.full(looked.identity.size, np.nan)
     results = store.load(folder)
-    asked = only(results, looked.identity)
-    if not asked.sizes["run"]:
+    own = only(results, looked.identity)
+    if not own.sizes["run"]:
         return np.full(looked.identity.size, np.nan)
-    console.show(asked, folder, plots.save_all(results, folder))
-    identities = numbers(asked["id"].values)
+    console.show(own, folder, plots.save_all(results, folder, asked))
+    identities = numbers(own["id"].values)
     order = np.argsort(identities)
     place = np.searchsorted(identities, looked.identity, sorter=order).clip(max=order.size - 1)
-    ends = final(asked["loss"]).values[order[place]]
+    ends = final(own["loss"]).values[order[place]]
     return np.where(identities[order[place]] == looked.identity, ends, np.nan)

@@ -141,10 +141,14 @@ class Model(Section):
 
 @dataclass(frozen=True)
 class Optimizer(Section):
-    """The optimiser, by its name in `fadeout.optimizers`; hyperparameters have optax's names."""
+    """The optimiser, by its name in `fadeout.optimizers`; hyperparameters have optax's names.
+
+    The readout's steps are multiplied by `readout_factor`.
+    """
 
     name: str = "adam"
     learning_rate: float = bounded(0.01, minimum=0)
+    readout_factor: float = bounded(1.0, minimum=0)
     schedule: str = bounded("constant", choices=("constant", "cosine", "warmup"))
     warmup_steps: int = bounded(0, minimum=0)
     momentum: float | None = bounded(None, minimum=0, maximum=1)
@@ -278,7 +282,7 @@ class Run(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-NUMERICS = 2
+NUMERICS = 3
 """Raised whenever a change of the package changes the numbers of a run with the same config."""
 
 
@@ -323,7 +327,8 @@ class Config(Run):
     """A run, where its results go, and where compiled programs are kept: the root of conf/.
 
     With `forecast`, nothing is trained: what it would take is told. `axes` spans a grid of runs
-    (`grids.expand`); those that `zipped` names advance together.
+    (`grids.expand`); those that `zipped` names advance together. `figure` is drawn besides those
+    that every sweep gets (`plots.comparison.Comparison`).
     """
 
     name: str = "unnamed"
@@ -332,6 +337,7 @@ class Config(Run):
     forecast: bool = False
     axes: dict[str, Any] = field(default_factory=dict)
     zipped: tuple[str, ...] = ()
+    figure: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         super().__post_init__()

@@ -253,7 +253,7 @@ def show_claim(name: str, claim: Claim, findings: Sequence[Finding], verdict: Ve
             table.add_column(title, justify="right", no_wrap=True)
         for finding in own:
             low, value, high = finding.measured
-            interval = "exact" if low == high else f"{low:.3g} to {high:.3g}"
+            interval = "no spread" if low == high else f"{low:.3g} to {high:.3g}"
             expected = "" if finding.expected is None else f"{finding.expected:.3g}"
             answer = answers[claim.supports(finding)]
             table.add_row(f"    {finding.condition}", f"{value:.3g}", interval, expected, answer)

@@ -1,7 +1,7 @@
 """Results as labelled arrays: parts of a sweep, joined to one dataset of run, step and layer."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -227,6 +227,18 @@ def joined_attributes(parts: Sequence[Part]) -> dict[str, str]:
     names = dict.fromkeys(name for p in parts for name in p.about)
     values = {n: dict.fromkeys(str(p.about[n]) for p in parts if n in p.about) for n in names}
     return {str(name): "; ".join(texts) for name, texts in values.items()}
+
+
+def together(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Several sweeps as one dataset, with the coordinate `sweep`; what one lacks is NaN there."""
+    named = [
+        results.assign_coords(sweep=("run", np.full(results.sizes["run"], name)))
+        for name, results in sweeps.items()
+    ]
+    if len(named) == 1:
+        return named[0]
+    return xr.concat(named, "run", data_vars="all", coords="minimal", compat="override",
+                     join="outer", combine_attrs="drop_conflicts")  # fmt: skip
 
 
 def only(dataset: xr.Dataset, identities: np.ndarray) -> xr.Dataset:

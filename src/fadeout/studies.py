@@ -73,7 +73,7 @@ def judge_claims(
 def write_report(path: Path, judged: Mapping[str, Judged], quick: bool) -> None:
     """Adds what was judged now to what was judged before."""
     report = json.loads(path.read_text()) if path.exists() else {}
-    about = {"quick": quick} | provenance()
+    about: dict[str, Any] = {"quick": quick} | provenance()
     report |= {name: as_data(*parts) | about for name, parts in judged.items()}
     ordered = {name: report[name] for name in CLAIMS if name in report}
     path.write_text(json.dumps(ordered, indent=1) + "\n")
@@ -111,7 +111,7 @@ def configs_of(study: str, conf: Path, outputs: Path) -> list[Config]:
         return compose_jobs(loader, master, jobs)
 
 
-def as_data(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Mapping[str, Any]:
+def as_data(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> dict[str, Any]:
     """A judged claim as plain data, for JSON, where what is not finite is null."""
 
     def number(value: float | None) -> float | None:

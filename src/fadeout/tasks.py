@@ -16,7 +16,7 @@ class Examples(NamedTuple):
 
     Attributes:
       inputs: [example, feature].
-      targets: [example], 0 or 1.
+      targets: [example], 0 or 1; of the linear task any number.
     """
 
     inputs: jax.Array
@@ -58,6 +58,11 @@ def nand(key, levels):
     return truth_table(lambda corners: ~corners.all(-1), 2, levels)
 
 
+def linear(key, levels):
+    """The mean of both inputs: what a deep linear network can learn (Saxe 2014)."""
+    return truth_table(lambda corners: np.asarray(levels)[corners].mean(-1), 2, levels)
+
+
 def parity(key, levels, *, bits=4):
     """1 where the number of ones among `bits` inputs is odd; two bits are xor."""
     return truth_table(odd, bits, levels)
@@ -87,6 +92,7 @@ TASKS: dict[str, Callable] = {
     "and": and_,
     "or": or_,
     "nand": nand,
+    "linear": linear,
     "parity": parity,
     "noisy_xor": noisy_xor,
     "teacher": teacher,

@@ -8,13 +8,14 @@ computed in float64.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 from scipy.stats import binom
@@ -389,3 +390,25 @@ def dead_probability(*widths: int) -> float:
     0.75
     """
     return -math.expm1(sum(math.log1p(-(2.0**-n)) for n in widths))
+
+
+def deep_linear(start: Sequence[float], strength: float, times: np.ndarray) -> np.ndarray:
+    """The product of a deep linear network's aligned singular values under gradient flow, [time].
+
+    da_l/dt = (strength - prod a) prod_{k != l} a_k, for whitened inputs; two layers that start
+    equal give the logistic curve s e^(2st) / (e^(2st) - 1 + s / a(0)).
+
+    Args:
+      start: of each layer, at time 0.
+      strength: of the correlation between inputs and outputs.
+      times: increasing, from 0.
+
+    Reference: Saxe, McClelland & Ganguli 2014, eqs. 7 and 13.
+    """
+
+    def flow(_, values):
+        others = np.array([np.prod(np.delete(values, i)) for i in range(values.size)])
+        return (strength - np.prod(values)) * others
+
+    answer = solve_ivp(flow, (0.0, float(times[-1])), start, "LSODA", times, rtol=1e-10, atol=1e-13)
+    return answer.y.prod(axis=0)

@@ -155,7 +155,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             schedule=chosen.schedule,
             warmup_steps=chosen.warmup_steps,
             steps=run.training.steps,
-            **hyperparameters,
+            **{k: v for k, v in hyperparameters.items() if k != "readout_factor"},
         )
 
     def objective(model, taps):
@@ -173,7 +173,9 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     @per_lane
     def update(hyperparameters, gradients, state, model):
         updates, state = optimizer(hyperparameters).update(gradients, state, model)
-        return updates, state
+        factor = hyperparameters["readout_factor"]
+        readout = jax.tree.map(lambda step: factor * step, updates.readout)
+        return MLP(updates.first, updates.hidden, readout), state
 
     @per_lane
     def measure(*signals):

@@ -60,11 +60,14 @@ def depths(results: xr.Dataset) -> list[int]:
 def hues(results: xr.Dataset) -> list[str]:
     """The values of the hue that are drawn, as text: all activations, or at most seven others."""
     values = np.unique(results[hue_of(results)].values)
-    words = list(dict.fromkeys(text(value) for value in values))
+    words = ordered(list(dict.fromkeys(text(value) for value in values)))
+    return words if set(words) <= set(ACTIVATIONS) else some(words, most=7)
+
+
+def ordered(words: list[str]) -> list[str]:
+    """Activations in the table's order, anything else as it came."""
     table = list(ACTIVATIONS)
-    if set(words) <= set(table):
-        return sorted(words, key=table.index)
-    return some(words, most=7)
+    return sorted(words, key=table.index) if set(words) <= set(table) else words
 
 
 def groups(results: xr.Dataset) -> Iterator[Group]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 # Okabe & Ito's palette, which colour-blind readers tell apart; its greys differ as well.
@@ -43,11 +45,25 @@ CYCLE = [LOOKS[name] for name in ("tanh", "sigmoid", "relu", "softplus", "gelu",
 
 
 def looks(hues: Sequence[str]) -> dict[str, dict[str, str]]:
-    """How to draw each hue: an activation by its own look, anything else in turn."""
+    """How to draw each hue: an activation by its own look, numbers from dark to light, anything
+    else in turn."""
+    if len(hues) > 2 and all(map(is_number, hues)):
+        shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(hues)))
+        return {
+            hue: {"color": to_hex(shade), "linestyle": "-", "marker": CYCLE[i % 7][2]}
+            for i, (hue, shade) in enumerate(zip(hues, shades, strict=True))
+        }
     return {
         hue: dict(zip(("color", "linestyle", "marker"), LOOKS.get(hue, CYCLE[i % 7]), strict=True))
         for i, hue in enumerate(hues)
     }
+
+
+def is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
 
 
 RC = {
@@ -96,6 +112,8 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
     handles: dict[str, Any] = {}
     for ax in axes:
         handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    if "theory" in handles:
+        handles["theory"] = handles.pop("theory")  # last
     figure.legend(
         handles.values(),
         handles.keys(),

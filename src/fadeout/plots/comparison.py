@@ -1,0 +1,455 @@
+"""One quantity over one axis, by colour, row and column; or as colour over two swept numbers."""
+
+import dataclasses
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from fadeout import theory
+from fadeout.config import Run
+from fadeout.plots import statistics
+from fadeout.plots.predictions import PREDICTIONS, RELATIVE
+from fadeout.plots.style import BLACK, grid, legend_below, looks
+from fadeout.probes import PROBES
+from fadeout.registry import FadeoutError, lookup
+from fadeout.results import VARIABLES, final
+from fadeout.verdicts import VERDICTS, share, verdicts
+
+DIMS = ("layer", "step")
+NORMS = ("delta_norm", "gradient_norm", "bias_gradient_norm")
+MOST_CELLS = 8
+"""Rows or columns that are drawn."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is drawn, and against what; None is chosen by what varies in the sweep.
+
+    Attributes:
+      quantity: a probe, `loss`, `accuracy`, `solved_step`, or the share of runs that are `solved`,
+        `born_dead`, or given a verdict (`vanishing`, ...). Several are separated by commas, a row
+        each.
+      x: `layer`, `step`, or a config value.
+      color, row, column: config values.
+      map: two config values, whose grid shows the quantity as colour.
+      at: `start`, `end` or a step, for what is not over steps.
+      layer: of a probe that is not over layers.
+    """
+
+    quantity: str | None = None
+    x: str | None = None
+    color: str | None = None
+    row: str | None = None
+    column: str | None = None
+    map: tuple[str, str] | None = None
+    at: str | None = None
+    layer: int = 1
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """As a study's YAML writes it.
+
+        Raises:
+          FadeoutError: an unknown key.
+        """
+        for key in data:
+            lookup(dict.fromkeys(f.name for f in dataclasses.fields(cls)), key, "key of figure")
+        values = dict(data)
+        if values.get("map") is not None:
+            values["map"] = tuple(values["map"])
+        return cls(**values)
+
+    def quantities(self) -> list[str]:
+        return str(self.quantity).split(",")
+
+
+def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
+    """The comparison with its defaults, checked against what the results have.
+
+    Raises:
+      FadeoutError: a quantity or an axis that they lack, with those that they have.
+    """
+    varying = [name for name in coordinates(results) if statistics.varies(results, name)]
+    known = dict.fromkeys([*DIMS, *coordinates(results)])
+    recorded = [name for name in PROBES if name in results]
+    quantity = asked.quantity or ("delta_norm" if "delta_norm" in results else "loss")
+    filled = dataclasses.replace(asked, quantity=quantity)
+    measured = [name for name in VARIABLES if name in results and name not in ("status", "error")]
+    for name in filled.quantities():
+        lookup(dict.fromkeys([*measured, "solved", "born_dead", *VERDICTS]), name, "quantity")
+        needed = {"born_dead": ["dead_units"]}.get(name, [])
+        for probe in needed:
+            lookup(dict.fromkeys(recorded), probe, "recorded probe")
+    for axis in (filled.x, filled.color, filled.row, filled.column, *(filled.map or ())):
+        if axis is not None:
+            lookup(known, axis, "axis")
+    if filled.map:
+        if set(filled.map) & set(DIMS) or len(filled.map) != 2:
+            raise FadeoutError("map takes two swept numbers of the config")
+        return filled
+    if filled.x is None:
+        layered = all(name in PROBES for name in filled.quantities())
+        numeric = [n for n in varying if n != "seed" and results[n].dtype.kind in "fiu"]
+        fallback = "step" if "loss" in filled.quantities() else "depth"
+        filled = dataclasses.replace(filled, x="layer" if layered else (*numeric, fallback)[0])
+    over_dim = [name for name in filled.quantities() if filled.x in dims_of(name)]
+    if filled.x in DIMS and len(over_dim) < len(filled.quantities()):
+        odd = next(name for name in filled.quantities() if name not in over_dim)
+        raise FadeoutError(f"{odd} has no {filled.x}: choose another --x")
+    taken = {filled.x, filled.row, filled.column}
+    hues = [n for n in (*statistics.HUES, "depth", "sweep") if n in varying and n not in taken]
+    if filled.color is None:
+        filled = dataclasses.replace(filled, color=(*hues, "activation")[0])
+    if filled.column is None and filled.x != "depth" and filled.color != "depth":
+        column = "depth" if "depth" in varying and filled.row != "depth" else None
+        filled = dataclasses.replace(filled, column=column)
+    return filled
+
+
+def coordinates(results: xr.Dataset) -> list[str]:
+    """The config values of a dataset, and of several sweeps the sweep."""
+    return [name for name in (*Run().labels(), "sweep") if name in results.coords]
+
+
+def dims_of(quantity: str) -> tuple[str, ...]:
+    if quantity in PROBES:
+        return DIMS
+    return ("step",) if quantity in ("loss", "accuracy") else ()
+
+
+def is_share(quantity: str) -> bool:
+    return quantity in ("solved", "born_dead", *VERDICTS)
+
+
+def flags(results: xr.Dataset, quantity: str) -> np.ndarray:
+    """Whether each run is solved, born dead, or of a verdict."""
+    if quantity == "solved":
+        return results["status"].values == "solved"
+    if quantity == "born_dead":
+        return (results["dead_units"].sel(step=0) >= 1).any("layer").values
+    return verdicts(results) == quantity
+
+
+def values_of(results: xr.Dataset, quantity: str, asked: Comparison) -> xr.DataArray:
+    """A quantity with the dims run and, where it is the axis, layer or step."""
+    values = results[quantity]
+    if "layer" in values.dims and asked.x != "layer":
+        values = values.sel(layer=asked.layer)
+    if "step" in values.dims and asked.x != "step":
+        values = at_step(values, asked.at or ("start" if quantity in RELATIVE else "end"))
+    return values.transpose("run", ...)
+
+
+def at_step(values: xr.DataArray, at: str) -> xr.DataArray:
+    if at in ("start", "end"):
+        return values.sel(step=0) if at == "start" else final(values)
+    steps = values["step"].values
+    if not str(at).isdigit() or int(at) not in steps:
+        raise FadeoutError(f"at takes start, end or a recorded step up to {steps[-1]}, not {at}")
+    return values.sel(step=int(at))
+
+
+def words_of(results: xr.Dataset, name: str | None) -> tuple[np.ndarray, list[str]]:
+    """Every run's value of an axis as text, and the texts in the order in which they are drawn."""
+    if name is None:
+        return np.full(results.sizes["run"], ""), [""]
+    values = results[name].values
+    words = np.array([statistics.text(value) for value in values])
+    _, first = np.unique(values, return_index=True)
+    return words, statistics.ordered(list(dict.fromkeys(words[first].tolist())))
+
+
+def compare(results: xr.Dataset, asked: Comparison) -> Figure:
+    """Draws a comparison.
+
+    What to conclude: lines whose bands do not meet differ by more than the seed; a dashed line is
+    what theory expects, so that where the two part, an assumption of it fails.
+
+    Raises:
+      FadeoutError: a quantity or an axis that the results lack.
+    """
+    asked = settled(asked, results)
+    if asked.map:
+        return heat_map(results, asked)
+    rows, columns = words_of(results, asked.row), words_of(results, asked.column)
+    hues, chosen = words_of(results, asked.color)
+    chosen = statistics.some(chosen, most=12)
+    row_words, column_words = (statistics.some(axis[1], MOST_CELLS) for axis in (rows, columns))
+    cells = [(quantity, row) for quantity in asked.quantities() for row in row_words]
+    figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
+    style = looks(chosen)
+    for (i, (quantity, row)), (j, column) in (
+        (r, c) for r in enumerate(cells) for c in enumerate(column_words)
+    ):
+        inside = (rows[0] == row) & (columns[0] == column)
+        for hue in chosen:
+            runs = results.isel(run=inside & (hues == hue))
+            if runs.sizes["run"]:
+                line(axes[i, j], runs, quantity, asked, style[hue] | {"label": hue})
+        title = [f"{name} {word}" for name, word in
+                 ((asked.row, row), (asked.column, column)) if name]  # fmt: skip
+        axes[i, j].set_title(", ".join(title))
+    for (quantity, _), strip in zip(cells, axes, strict=True):
+        strip[0].set_ylabel(label_of(quantity, asked))
+        finish(strip, quantity)
+    for ax in axes[-1]:
+        ax.set_xlabel(axis_label(str(asked.x)))
+        if asked.x == "layer":
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        elif asked.x not in DIMS:
+            mark_values(ax, np.unique(results[asked.x].values))
+    several = len(asked.quantities()) > 1
+    figure.suptitle(heading("Signal and gradient" if several else title_of(quantity), str(asked.x)))
+    legend_below(figure, axes.flat, note(asked))
+    return figure
+
+
+def line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dict) -> None:
+    """One colour of a cell: measured with its spread, and dashed what theory expects."""
+    if is_share(quantity) or asked.x not in DIMS:
+        x, low, middle, high = points(runs, quantity, asked)
+    else:
+        values = values_of(runs, quantity, asked)
+        wanted = (
+            statistics.recorded(runs)
+            if asked.x == "step"
+            else runs["layer"].values <= runs["depth"].values.max() + 1
+        )
+        values = values.isel({asked.x: wanted})
+        x, (low, middle, high) = values[asked.x].values, statistics.spread(values)
+    order = np.argsort(x) if x.dtype.kind in "fiu" else np.arange(x.size)
+    x, low, middle, high = (np.asarray(part)[order] for part in (x, low, middle, high))
+    marker = {"marker": ""} if asked.x == "step" and x.size > 40 else {}
+    shown = np.isfinite(middle)
+    if is_share(quantity) or asked.x not in DIMS:
+        reach = np.clip([middle - low, high - middle], 0, None)
+        ax.errorbar(x[shown], middle[shown], yerr=reach[:, shown], capsize=3, **look | marker)
+    else:
+        ax.plot(x[shown], middle[shown], **look | marker)
+        if runs.sizes["run"] > 1:
+            ax.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    expected = predicted(runs, quantity, str(asked.x), asked, x, middle)
+    if expected is not None:
+        positive = middle[middle > 0]
+        if positive.size:  # far below what was measured there is nothing to compare
+            expected = np.where(expected < positive.min() / 3, np.nan, expected)
+        ax.plot(x, expected, color=BLACK, linestyle=(0, (4, 2)), linewidth=1.3, zorder=5,
+                label="theory")  # fmt: skip
+
+
+def points(runs: xr.Dataset, quantity: str, asked: Comparison):
+    """A quantity at every value of a config axis, with its interval or its spread."""
+    axis = runs[asked.x].values
+    xs = np.unique(axis)
+    found = []
+    for value in xs:
+        own = runs.isel(run=axis == value)
+        if is_share(quantity):
+            found.append(tuple(share(flags(own, quantity))))
+        else:
+            found.append(tuple(statistics.spread(values_of(own, quantity, asked))))
+    low, middle, high = np.array(found, float).T
+    return xs, low, middle, high
+
+
+def predicted(runs, quantity, x, asked, at, middle) -> np.ndarray | None:
+    """What theory expects of a line, where it says something of all its runs."""
+    expect = PREDICTIONS.get((quantity, x))
+    at_start = x != "layer" or (asked.at or "start") in ("start", "0")
+    if expect is None or not at_start:
+        return None
+    values = expect(shared_labels(runs), at)
+    if values is None or quantity not in RELATIVE:
+        return values
+    top = np.flatnonzero(np.isfinite(values))[-1]
+    return values * middle[top]
+
+
+def shared_labels(runs: xr.Dataset) -> dict[str, Any]:
+    """The config values that all runs have in common."""
+    found = {}
+    for name in coordinates(runs):
+        values = runs[name].values
+        first = values[0]
+        if np.all(values == first):
+            found[name] = first.item() if hasattr(first, "item") else first
+    return found
+
+
+# --- maps
+
+
+def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
+    """A quantity as colour over two swept numbers: the median over the other runs of a cell, or
+    the share of them.
+
+    What to conclude: an edge between colours is where a choice begins to matter; a fine-grained one
+    means that no rule of thumb will do.
+    """
+    across, up = asked.map  # type: ignore[misc]
+    quantities = asked.quantities()
+    figure, axes = grid(1, len(quantities), width=6.4, height=5.0)
+    for ax, quantity in zip(axes[0], quantities, strict=True):
+        xs, ys, table = cell_table(results, quantity, across, up, asked)
+        norm, kind, shown = color_scale(quantity, table)
+        ax.set_facecolor("#bbbbbb")
+        image = ax.pcolormesh(edges(xs), edges(ys), shown, norm=norm, rasterized=True)
+        for values, scale in ((xs, ax.set_xscale), (ys, ax.set_yscale)):
+            if is_geometric(values):
+                scale("log")
+        bar = figure.colorbar(image, ax=ax, label=f"{kind}{title_of(quantity)}")
+        bar.ax.grid(False)
+        ax.grid(False)
+        overlay(ax, results, across, up, ys)
+        ax.set_xlabel(axis_label(across))
+        ax.set_ylabel(axis_label(up))
+    figure.suptitle(heading(title_of(quantities[0]), f"{across} and {up}"))
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    if handles:
+        legend_below(figure, axes.flat, "grey: not finite")
+    return figure
+
+
+def cell_table(results, quantity, across, up, asked):
+    """The swept values, and the quantity in every cell, [up, across]."""
+    xs, i = np.unique(results[across].values, return_inverse=True)
+    ys, j = np.unique(results[up].values, return_inverse=True)
+    for name, values in ((across, xs), (up, ys)):
+        if values.dtype.kind not in "fiu" or values.size < 2:
+            raise FadeoutError(f"map takes two swept numbers; {name} is not one here")
+    if is_share(quantity):
+        values, combine = flags(results, quantity).astype(float), np.mean
+    else:
+        values, combine = values_of(results, quantity, asked).values.astype(float), np.median
+    place = j * xs.size + i
+    order = np.argsort(place, kind="stable")
+    parts = np.split(values[order], np.cumsum(np.bincount(place, minlength=xs.size * ys.size))[:-1])
+    table = np.array([combine(part) if part.size else np.nan for part in parts])
+    return xs, ys, table.reshape(ys.size, xs.size)
+
+
+def color_scale(quantity: str, table: np.ndarray) -> tuple[Normalize, str, np.ndarray]:
+    """The scale of a map, the words before its quantity, and what is shown: logarithms of what
+    spans decades."""
+    if is_share(quantity) or quantity in ("accuracy", "saturation", "dead_units"):
+        return Normalize(0, 1), "", table
+    finite = table[np.isfinite(table) & (table > 0)]
+    if finite.size and finite.max() > 30 * finite.min():
+        low, high = np.log10(np.quantile(finite, [0.01, 0.99]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shown = np.log10(table)
+        return Normalize(low, max(high, low + 1e-3)), r"$\log_{10}$ of the ", shown
+    return Normalize(), "", table
+
+
+def edges(values: np.ndarray) -> np.ndarray:
+    """The borders of cells around sorted values."""
+    scaled = np.log(values) if is_geometric(values) else values
+    middles = (scaled[1:] + scaled[:-1]) / 2
+    ends = np.concatenate([[2 * scaled[0] - middles[0]], middles, [2 * scaled[-1] - middles[-1]]])
+    return np.exp(ends) if is_geometric(values) else ends
+
+
+def is_geometric(values: np.ndarray) -> bool:
+    """Whether swept numbers are spaced evenly on a logarithmic axis."""
+    if values.size < 3 or values[0] <= 0:
+        return False
+    logs, plain = np.diff(np.log(values)), np.diff(values)
+    return bool(np.ptp(logs) / logs.mean() < np.ptp(plain) / plain.mean())
+
+
+def overlay(ax: Axes, results: xr.Dataset, across: str, up: str, ys: np.ndarray) -> None:
+    """Six xi_c over weight variance and depth, where one activation and bias are swept."""
+    labels = shared_labels(results)
+    wanted = {"activation", "bias_variance", "gain"} <= set(labels)
+    if (across, up) != ("weight_variance", "depth") or not wanted:
+        return
+    low, high = ax.get_xlim()
+    grid_points = np.linspace(max(low, 1e-3), high, 200)
+    reach = [
+        6 * theory.depth_scales(
+            labels["activation"], v * labels["gain"] ** 2, labels["bias_variance"]
+        ).correlation
+        for v in grid_points
+    ]  # fmt: skip
+    top = ax.get_ylim()
+    ax.plot(grid_points, reach, color="white", linewidth=3)
+    ax.plot(grid_points, reach, color=BLACK, linestyle="--", label=r"theory: 6 $\xi_c$")
+    ax.set_ylim(top)
+
+
+# --- words
+
+
+def title_of(quantity: str) -> str:
+    if is_share(quantity):
+        return f"share of runs {quantity.replace('_', ' ')}"
+    return str(VARIABLES[quantity]["long_name"])
+
+
+def heading(what: str, where: str) -> str:
+    words = f"{what} over {where.replace('_', ' ')}"
+    return "\n".join(textwrap.wrap(words[0].upper() + words[1:], 56))
+
+
+def mark_values(ax: Axes, values: np.ndarray) -> None:
+    """Ticks at the swept numbers, on a logarithmic axis where they are spaced so."""
+    if values.dtype.kind not in "fiu":
+        return
+    if is_geometric(values):
+        ax.set_xscale("log")
+    if values.size <= 10:
+        ax.set_xticks(values, [statistics.text(value) for value in values], minor=False)
+        ax.minorticks_off()
+
+
+def label_of(quantity: str, asked: Comparison) -> str:
+    """A quantity, and which layer or step of it is shown."""
+    where = []
+    if quantity in PROBES and asked.x != "layer":
+        where.append(f"layer {asked.layer}")
+    if "step" in dims_of(quantity) and asked.x != "step":
+        at = asked.at or ("start" if quantity in RELATIVE else "end")
+        where.append({"start": "at initialisation", "end": "at the end"}.get(at, f"step {at}"))
+    words = title_of(quantity).replace(" of the backpropagated signal delta", " of delta")
+    return f"{words}\n{', '.join(where)}" if where else words
+
+
+def axis_label(name: str) -> str:
+    words = {
+        "layer": "weight layer (the last is the readout)",
+        "depth": "depth (hidden layers)",
+        "width": "width (units)",
+        "step": "step",
+    }
+    return words.get(name, name.replace("_", " "))
+
+
+def finish(strip: Sequence[Axes], quantity: str) -> None:
+    """The scale of a row of axes: shares in per cent, what spans decades in powers of ten."""
+    if is_share(quantity) or quantity in ("accuracy", "saturation", "dead_units", "one_sided"):
+        strip[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+        strip[0].set_ylim(-0.03, 1.03)
+        return
+    drawn = [np.asarray(found.get_ydata(), float) for ax in strip for found in ax.get_lines()]
+    values = np.concatenate([y[np.isfinite(y)] for y in drawn] or [np.empty(0)])
+    positive = values[values > 0]
+    wide = positive.size and positive.max() > 30 * positive.min()
+    if positive.size and (values >= 0).all() and (wide or quantity in NORMS):
+        for ax in strip:
+            ax.set_yscale("log")
+
+
+def note(asked: Comparison) -> str:
+    shares = all(is_share(quantity) for quantity in asked.quantities())
+    if shares:
+        return f"{asked.color}; bars: Wilson 95 % intervals".replace("_", " ")
+    return f"{asked.color}; line: median, spread: 10th to 90th percentile of runs".replace("_", " ")

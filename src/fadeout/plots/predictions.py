@@ -1,0 +1,153 @@
+"""What theory expects of a measured quantity, for the figures that draw it beside."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fadeout import theory
+from fadeout.activations import get_activation
+
+Labels = Mapping[str, Any]
+"""The config values that all runs of a line share; others are absent."""
+
+STANDARD = {"lecun": 1.0, "glorot": 1.0, "he": 2.0, "orthogonal": 1.0, "mean_field": None}
+"""fan_in times the variance of a weight, where layers are square."""
+
+
+def weight_variance(labels: Labels) -> float | None:
+    """Of the hidden kernels, times their fan-in; None where the initialiser says nothing of it.
+
+    >>> weight_variance({"init": "he_normal", "gain": 0.5})
+    0.5
+    """
+    name, gain = labels.get("init"), labels.get("gain")
+    if name in ("mean_field", "critical"):
+        known = labels.get("weight_variance")
+    else:
+        known = STANDARD.get(str(name).split("_")[0])
+    return None if known is None or gain is None else known * gain**2
+
+
+@lru_cache(maxsize=256)
+def activation(name: str, parameters: tuple[tuple[str, float], ...]) -> Callable:
+    return partial(get_activation(name), **dict(parameters)) if parameters else get_activation(name)
+
+
+def activation_of(labels: Labels) -> str | Callable | None:
+    name = labels.get("activation")
+    given = {k: labels[k] for k in ("slope", "alpha", "beta") if k in labels}
+    known = tuple((k, float(v)) for k, v in given.items() if np.isfinite(v))
+    return None if name is None else activation(name, known)
+
+
+class Network(NamedTuple):
+    """A random network as mean field sees it.
+
+    Attributes:
+      phi: its activation.
+      weight_variance, bias_variance: times fan-in, as in `theory`.
+      variances: of every hidden layer's preactivations.
+    """
+
+    phi: str | Callable
+    weight_variance: float
+    bias_variance: float
+    variances: list[float]
+
+    def moments(self) -> list[theory.Moments]:
+        return [theory.moments(self.phi, variance) for variance in self.variances]
+
+
+def network_of(labels: Labels) -> Network | None:
+    """The network of these labels; None where they leave open what theory needs, or where examples
+    differ in norm, as XOR's do on {0, 1}."""
+    phi, sw2, sb2 = activation_of(labels), weight_variance(labels), labels.get("bias_variance")
+    centred = labels.get("inputs") == "bipolar" or labels.get("task") == "teacher"
+    if phi is None or sw2 is None or sb2 is None or "depth" not in labels or not centred:
+        return None
+    variance = sw2 + sb2
+    if labels.get("init") == "orthogonal" and labels.get("task") != "teacher":
+        variance = sw2 * 2 / labels["width"] + sb2  # two inputs share one norm among the units
+    variances = [variance]
+    for _ in range(int(labels["depth"]) - 1):
+        variances.append(theory.variance_map(phi, variances[-1], sw2, sb2))
+    return Network(phi, sw2, sb2, variances)
+
+
+def delta_norm(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+    """Relative to the last hidden layer's, by chi of every layer (Schoenholz 2017)."""
+    if (network := network_of(labels)) is None:
+        return None
+    phi, sw2, sb2, variances = network
+    profile = theory.gradient_profile(phi, len(variances), sw2, sb2, variances[0])
+    return at_layers(10.0**profile, layers)
+
+
+def activation_std(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+    """sqrt(E phi^2 - (E phi)^2) at every layer's variance (Poole 2016)."""
+    if (network := network_of(labels)) is None:
+        return None
+    spread = [math.sqrt(max(m.square - m.value**2, 0.0)) for m in network.moments()]
+    return at_layers(np.array(spread), layers)
+
+
+def activation_mean(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+    """E phi at every layer's variance."""
+    if (network := network_of(labels)) is None:
+        return None
+    return at_layers(np.array([m.value for m in network.moments()]), layers)
+
+
+def jacobian_spread(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+    """Sums of mu_2 / mu_1^2 - 1 - s_1 over the layers below (Pennington 2017, eq. 22)."""
+    if (network := network_of(labels)) is None:
+        return None
+    mixing = 0.0 if labels["init"] == "orthogonal" else -1.0
+    added = [m.slope_fourth / m.slope_square**2 - 1 - mixing for m in network.moments()]
+    return at_layers(np.cumsum([0.0, *added[:-1]]), layers)
+
+
+def born_dead(labels: Labels, depths: np.ndarray) -> np.ndarray | None:
+    """1 - prod(1 - 2^-width), exact for relu and one input (Lu et al. 2019)."""
+    if labels.get("activation") != "relu" or labels.get("examples") != 1 or "width" not in labels:
+        return None
+    return np.array([theory.dead_probability(*[int(labels["width"])] * int(d)) for d in depths])
+
+
+def loss(labels: Labels, steps: np.ndarray) -> np.ndarray | None:
+    """Gradient flow of a deep linear network whose layers are aligned (Saxe 2014)."""
+    linear = labels.get("activation") == "identity" and labels.get("task") == "linear"
+    named = labels.get("init") == "constant" and labels.get("optimizer") == "sgd"
+    if not (
+        linear and named and {"depth", "width", "value", "gain", "learning_rate"} <= set(labels)
+    ):
+        return None
+    weight, width = labels["value"] * labels["gain"], labels["width"]
+    ends = [weight * math.sqrt(2 * width), weight * math.sqrt(width)]
+    start = [ends[0], *[weight * width] * (int(labels["depth"]) - 1), ends[1]]
+    strength = math.sqrt(0.5)
+    product = theory.deep_linear(start, strength, 2 * labels["learning_rate"] * steps)
+    return (product - strength) ** 2
+
+
+def at_layers(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """Of hidden layers 1, 2, ...; NaN at the readout."""
+    padded = np.append(values, np.nan)
+    return padded[np.minimum(layers - 1, values.size)]
+
+
+PREDICTIONS: dict[tuple[str, str], Callable[[Labels, np.ndarray], np.ndarray | None]] = {
+    ("delta_norm", "layer"): delta_norm,
+    ("activation_std", "layer"): activation_std,
+    ("activation_mean", "layer"): activation_mean,
+    ("jacobian_spread", "layer"): jacobian_spread,
+    ("born_dead", "depth"): born_dead,
+    ("loss", "step"): loss,
+}
+"""By quantity and axis: what is expected there, or None where theory says nothing of such runs."""
+
+RELATIVE = {"delta_norm"}
+"""Known up to a factor, which the last hidden layer's median sets."""

@@ -33,18 +33,19 @@ def main() -> int:
         parser.add_argument(f"--{name}", help=words)
     parser.add_argument("--layer", type=int, help="of a probe that is not drawn over layers")
     parser.add_argument("--map", nargs=2, metavar=("X", "Y"), help="two swept numbers; a heat map")
+    parser.add_argument("--style", default="talk", help="talk or paper")
     parser.add_argument("--to", type=Path, help="folder of the pictures; else the first one's")
     chosen = vars(parser.parse_args())
-    folders, to = chosen.pop("folders"), chosen.pop("to") or None
+    folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
     asked = {name: value for name, value in chosen.items() if value is not None}
     try:
         results = together({folder.name: load(folder) for folder in folders})
         target = to or folders[0]
         if asked or len(folders) > 1:
             comparison = plots.Comparison.from_dict(asked)
-            paths = plots.save_comparison(results, comparison, target)
+            paths = plots.save_comparison(results, comparison, target, look)
         else:
-            paths = plots.save_all(results, target)
+            paths = plots.save_all(results, target, look=look)
     except FadeoutError as error:
         print(error, file=sys.stderr)
         return 1

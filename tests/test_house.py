@@ -14,7 +14,7 @@ FLOORS = [
     {"model", "optimizers", "grids", "theory"},
     {"training"},
     {"programs"},
-    {"results"},
+    {"results", "films"},
     {"store", "queue", "verdicts"},
     {"sweep", "claims"},
     {"plots", "compose", "console"},
@@ -30,7 +30,7 @@ DOORS = {
     "h5netcdf": {"store"},
     "xarray": {"results", "store", "sweep", "plots", "console", "verdicts", "claims", "studies"},
     "h5py": {"store"},
-    "scipy": {"verdicts", "theory", "claims"},
+    "scipy": {"verdicts", "theory", "claims", "plots"},
     "jax": {
         "programs",
         "lanes",
@@ -42,6 +42,7 @@ DOORS = {
         "theory",
         "training",
         "queue",
+        "films",
     },
 }
 

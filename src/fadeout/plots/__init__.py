@@ -1,57 +1,153 @@
 """Pictures of results: statistics beside drawing. The only room that knows matplotlib."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
+from fadeout.activations import ACTIVATIONS
 from fadeout.claims import Claim, Finding, Verdict
-from fadeout.plots import style
+from fadeout.config import Run
+from fadeout.films import respond
+from fadeout.model import MLP, Neuron
+from fadeout.plots import atlas, neuron, style
 from fadeout.plots.comparison import Comparison, compare
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
+from fadeout.provenance import version
+from fadeout.registry import FadeoutError, lookup
+
+__all__ = [
+    "Comparison", "save_all", "save_atlas", "save_claim", "save_comparison", "save_neurons",
+]  # fmt: skip
 
 
 def save_all(
-    results: xr.Dataset, folder: str | Path, asked: Comparison | None = None
+    results: xr.Dataset, folder: str | Path, asked: Comparison | None = None, look: str = "talk"
 ) -> list[Path]:
-    """Draws every figure that the recorded probes allow, as PNG and SVG.
+    """Draws every figure that the recorded probes allow, as PNG, SVG and PDF.
 
     Args:
       results: as `fadeout.load` gives them.
       folder: where the pictures go.
       asked: one more, as <folder>/comparison.png.
+      look: talk or paper.
 
     Returns:
       The files written; drawn twice from the same results they are equal byte for byte.
     """
     paths: list[Path] = []
-    with style.styled():
-        for name, (draw, needs) in FIGURES.items():
-            if not needs or any(probe in results for probe in needs):
-                paths += style.save(draw(results), Path(folder), name)
+    about = made_of(results)
+    trained = results.sizes["step"] > 1
+    with style.styled(look):
+        for name, (draw, needs, over_training) in FIGURES.items():
+            recorded = not needs or any(probe in results for probe in needs)
+            if recorded and (trained or not over_training):
+                paths += style.save(draw(results), Path(folder), name, about)
         if asked is not None:
-            paths += style.save(compare(results, asked), Path(folder), "comparison")
+            paths += style.save(compare(results, asked), Path(folder), "comparison", about)
     return paths
 
 
 def save_comparison(
-    results: xr.Dataset, asked: Comparison, folder: str | Path, name: str = "comparison"
+    results: xr.Dataset, asked: Comparison, folder: str | Path, look: str = "talk"
 ) -> list[Path]:
-    """Draws one comparison as <folder>/<name>.png and .svg.
+    """Draws one comparison as <folder>/comparison.png, .svg and .pdf.
 
     Raises:
       FadeoutError: a quantity or an axis that the results lack.
     """
-    with style.styled():
+    with style.styled(look):
         figure = compare(results, asked)
         Path(folder).mkdir(parents=True, exist_ok=True)
-        return style.save(figure, Path(folder), name)
+        return style.save(figure, Path(folder), "comparison", made_of(results))
 
 
 def save_claim(
     name: str, claim: Claim, findings: Sequence[Finding], verdict: Verdict, folder: Path
 ) -> list[Path]:
-    """Draws a judged claim as <folder>/<name>.png and .svg."""
+    """Draws a judged claim as <folder>/<name>.png, .svg and .pdf."""
     with style.styled():
-        return style.save(forest(claim, findings, verdict), folder, name)
+        figure = forest(claim, findings, verdict)
+        return style.save(figure, folder, name, f"claim {name}; {drawn_by()}")
+
+
+def save_atlas(
+    names: Sequence[str] | None, reach: tuple[float, float], folder: Path, look: str = "talk"
+) -> list[Path]:
+    """Draws activations: one sheet of all, a page each, and the lecture note's sigmoid.
+
+    Args:
+      names: None means all of the table.
+      reach: the range of inputs.
+
+    Raises:
+      FadeoutError: an unknown name, or an empty range.
+    """
+    if not reach[0] < reach[1]:
+        raise FadeoutError(f"the range must go from a lower to a higher number, not {reach}")
+    for name in names or ():
+        lookup(ACTIVATIONS, name, "activation")
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = list(names or ACTIVATIONS)
+    with style.styled(look):
+        figures = {name: atlas.activation_page(name, reach) for name in chosen}
+        if not names:
+            figures |= {"all": atlas.all_activations(chosen, reach)}
+            figures |= {"sampled_sigmoid": atlas.sampled_sigmoid()}
+        drawn = (style.save(f, folder, name, drawn_by()) for name, f in figures.items())
+        return [path for paths in drawn for path in paths]
+
+
+NOTE = ("step", "sigmoid", "tanh", "relu")
+"""The lecture note's four activations."""
+
+
+def save_neurons(run: Run, networks: Sequence[MLP], folder: Path, look: str = "talk") -> list[Path]:
+    """Draws single neurons, chains of them, and the surface that a network lays over XOR while it
+    trains, the last also as a film.
+
+    Args:
+      run: whose networks these are, of two inputs.
+      networks: as `films.film` gives them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs = neuron.surface_inputs()
+    surfaces = [
+        neuron.Surface(respond(run, network, inputs)[1], *weights_of(network.first))
+        for network in networks
+    ]
+    each = run.training.steps // max(len(networks) - 1, 1)
+    titles = [f"step {each * i}" for i in range(len(networks))]
+    shown = sorted({round(i) for i in np.linspace(0, len(networks) - 1, 8)})
+    heading = f"XOR, {run.model.width} {run.activation.name} units a layer, seed {run.seed}"
+    with style.styled(look):
+        figures = {
+            "one_neuron": neuron.one_neuron(NOTE),
+            "firing_rate": neuron.firing_rate(),
+            "chain": neuron.chain(NOTE),
+            "xor_surface": neuron.xor_surfaces(
+                [surfaces[i] for i in shown], [titles[i] for i in shown], heading
+            ),
+        }
+        drawn = (style.save(f, folder, name, drawn_by()) for name, f in figures.items())
+        paths = [path for written in drawn for path in written]
+        neuron.animate(surfaces, titles, folder / "xor_surface.gif")
+    return [*paths, folder / "xor_surface.gif"]
+
+
+def weights_of(layer: Neuron) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(layer.kernel), np.asarray(layer.bias)
+
+
+def made_of(results: xr.Dataset) -> str:
+    """Which runs a picture shows, and what drew it."""
+    text = "".join(sorted(results["id"].values.tolist()))
+    identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{results.sizes['run']} runs {identity}; {drawn_by()}"
+
+
+def drawn_by() -> str:
+    return f"fadeout {version('fadeout')}"

@@ -1,6 +1,7 @@
 """The figures of a sweep: one function each, of the results, giving a figure."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -250,12 +251,27 @@ def spread_note(results: xr.Dataset) -> str:
     return note if shown == every else f"{note}; {shown} of {every} values drawn"
 
 
-FIGURES: dict[str, tuple[Callable[[xr.Dataset], Figure], tuple[str, ...]]] = {
-    "gradient_profile_at_start": (gradient_profile_at_start, ("delta_norm", "gradient_norm")),
-    "gradient_profile_at_end": (gradient_profile_at_end, ("delta_norm", "gradient_norm")),
-    "gradient_over_training": (gradient_over_training, ("delta_norm",)),
-    "loss_curves": (loss_curves, ()),
-    "share_solved": (share_solved, ()),
-    "units_over_layers": (units_over_layers, ("saturation", "dead_units")),
+class Drawing(NamedTuple):
+    """How a figure comes about.
+
+    Attributes:
+      draw: of the results.
+      needs: the probes of which it shows at least one; none where it needs no probe.
+      over_training: it says nothing of networks that were only drawn.
+    """
+
+    draw: Callable[[xr.Dataset], Figure]
+    needs: tuple[str, ...] = ()
+    over_training: bool = True
+
+
+NORMS = ("delta_norm", "gradient_norm")
+FIGURES: dict[str, Drawing] = {
+    "gradient_profile_at_start": Drawing(gradient_profile_at_start, NORMS, over_training=False),
+    "gradient_profile_at_end": Drawing(gradient_profile_at_end, NORMS),
+    "gradient_over_training": Drawing(gradient_over_training, ("delta_norm",)),
+    "loss_curves": Drawing(loss_curves),
+    "share_solved": Drawing(share_solved),
+    "units_over_layers": Drawing(units_over_layers, ("saturation", "dead_units"), False),
 }
-"""Each figure by the name of its file, and the probes of which it needs at least one."""
+"""Each figure by the name of its file."""

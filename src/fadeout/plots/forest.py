@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from fadeout.claims import Claim, Finding, Verdict
-from fadeout.plots.style import BLACK, BLUE, GREEN, GREY, RED
+from fadeout.plots.style import BLACK, BLUE, GREEN, GREY, RED, sheet
 
 MARKS = {True: (GREEN, "o"), False: (RED, "s"), None: (GREY, "D")}
 ROW_HEIGHT, PANEL_HEIGHT = 0.34, 0.95
@@ -29,13 +29,12 @@ def forest(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Figur
     title = textwrap.fill(f"“{claim.sentence}”", 78)
     words = textwrap.fill(f"{claim.source}.  Verdict: {verdict}", 96)
     head = 0.32 * (title.count("\n") + 1) + 0.26 * (words.count("\n") + 1) + 0.2
-    figure = Figure(figsize=(10, sum(heights) + head + 0.5))
-    figure.set_layout_engine("constrained")
+    figure = sheet(10, sum(heights) + head + 0.5)
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, panel in zip(axes, panels, strict=True):
         draw_panel(ax, claim, panel)
-    figure.suptitle(f"{title}\n", fontsize=15, fontweight="bold", x=0.02, ha="left")
-    axes[0].set_title(words, loc="left", fontsize=11.5, pad=12)
+    figure.suptitle(f"{title}\n", fontweight="bold", x=0.02, ha="left")
+    axes[0].set_title(words, loc="left", fontsize="small", pad=12)
     legend(figure, findings, claim)
     return figure
 
@@ -53,11 +52,11 @@ def draw_panel(ax: Axes, claim: Claim, panel: Sequence[Finding]) -> None:
             reach = np.clip([[value - low], [high - value]], 0, None)
             ax.errorbar(value, row, xerr=reach, fmt=marker, color=color, capsize=4,
                         markerfacecolor=color if claim.judged(finding) else "white")  # fmt: skip
-        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10}
+        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "x-small"}
         ax.annotate(interval_text(finding.measured), (1.01, row), **place)
     if claim.judged(panel[0]):
         shade(ax, claim.rules[panel[0].quantity])
-    ax.set_yticks(rows, [finding.condition for finding in panel], fontsize=11)
+    ax.set_yticks(rows, [finding.condition for finding in panel], fontsize="small")
     ax.set_ylim(len(panel) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=7))
     ax.margins(x=0.08)
@@ -98,4 +97,4 @@ def legend(figure: Figure, findings: Sequence[Finding], claim: Claim) -> None:
         handles.append(Line2D([], [], color=BLUE, marker="|", markersize=14, markeredgewidth=3,
                               linestyle="", label="expected from theory"))  # fmt: skip
     handles.append(Patch(color=GREEN, alpha=0.13, label="where the sentence is true"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=11)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")

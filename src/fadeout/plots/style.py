@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+
+from fadeout.registry import lookup
 
 # Okabe & Ito's palette, which colour-blind readers tell apart; its greys differ as well.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -66,7 +69,7 @@ def is_number(text: str) -> bool:
         return False
 
 
-RC = {
+RC: dict[str, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "font.family": "DejaVu Sans",
@@ -80,30 +83,57 @@ RC = {
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "legend.fontsize": 12,
+    "figure.titlesize": 15,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
     "lines.linewidth": 2,
     "lines.markersize": 6,
     "svg.hashsalt": "fadeout",
+    "pdf.fonttype": 42,
     "path.simplify": True,
 }
 
 FORMATS: dict[str, dict] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+ABOUT = {"png": "Description", "svg": "Description", "pdf": "Subject"}
+"""Where each format says what a picture was made of."""
+
+STYLES = {"talk": 1.0, "paper": 0.6}
+"""The size of all that is drawn: to be read from the back of a room, or in a column of a page."""
+
+scale: ContextVar[float] = ContextVar("scale", default=1.0)
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def styled(name: str = "talk") -> Iterator[None]:
     """Draws in our style, whatever the user's own is."""
-    with mpl.rc_context(), mpl.style.context("default"):
-        mpl.rcParams.update(RC)
-        yield
+    size = lookup(STYLES, name, "style")
+    token = scale.set(size)
+    try:
+        with mpl.rc_context(), mpl.style.context("default"):
+            mpl.rcParams.update(RC)
+            for key in RC:
+                if key.endswith(("size", "width")):
+                    mpl.rcParams[key] = size * RC[key]
+            yield
+    finally:
+        scale.reset(token)
+
+
+def sheet(width: float, height: float) -> Figure:
+    """An empty figure, in inches of a talk; no window is ever opened."""
+    figure = Figure(figsize=(scale.get() * width, scale.get() * height))
+    figure.set_layout_engine("constrained")
+    return figure
 
 
 def grid(rows: int, columns: int, width: float = 4.2, height: float = 3.6, **share):
-    """A figure and its [rows, columns] axes; no window is ever opened."""
-    figure = Figure(figsize=(max(width * columns + 0.6, 8), height * rows + 0.9))
-    figure.set_layout_engine("constrained")
+    """A figure and its [rows, columns] axes."""
+    figure = sheet(max(width * columns + 0.6, 8), height * rows + 0.9)
     return figure, figure.subplots(rows, columns, squeeze=False, **share)
 
 
@@ -120,16 +150,20 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
         loc="outside lower center",
         ncols=min(len(handles), 7) or 1,
         title=note,
-        title_fontsize=11,
+        title_fontsize="small",
     )
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes a figure in every format, without dates or versions: twice the same is equal."""
+def save(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
+    """Writes a figure in every format, without dates: twice the same is equal byte for byte.
+
+    Args:
+      about: what it was made of, for the files' metadata.
+    """
     paths = []
     for suffix, metadata in FORMATS.items():
         path = folder / f"{name}.{suffix}"
-        figure.savefig(path, metadata=metadata)
+        figure.savefig(path, metadata=metadata | {ABOUT[suffix]: about})
         figure.set_layout_engine("none")  # laid out once: a third of the time of a large figure
         paths.append(path)
     return paths

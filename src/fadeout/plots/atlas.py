@@ -1,0 +1,162 @@
+"""The atlas: every activation with its derivative, where it saturates, and what it does to a
+standard normal input."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fadeout.plots.style import BLACK, BLUE, GREY, ORANGE, RED, grid, looks, sheet
+from fadeout.theory import moments, value_and_slope
+
+FORMULAS: dict[str, str] = {
+    "step": r"$\phi(z) = 1$ if $z > 0$, else $0$",
+    "sigmoid": r"$\phi(z) = \frac{1}{1 + e^{-z}}$",
+    "tanh": r"$\phi(z) = \tanh z$",
+    "relu": r"$\phi(z) = \max(z, 0)$",
+    "identity": r"$\phi(z) = z$",
+    "leaky_relu": r"$\phi(z) = \max(z, 0.01\,z)$",
+    "elu": r"$\phi(z) = z$ if $z > 0$, else $e^z - 1$",
+    "selu": r"$\phi(z) = 1.0507\,(z$ if $z > 0$, else $1.6733\,(e^z - 1))$",
+    "gelu": r"$\phi(z) = z\,\Phi(z)$",
+    "gelu_tanh": r"$\phi(z) = \frac{z}{2}(1 + \tanh(\sqrt{2/\pi}\,(z + 0.044715\,z^3)))$",
+    "silu": r"$\phi(z) = \frac{z}{1 + e^{-z}}$",
+    "mish": r"$\phi(z) = z\,\tanh(\log(1 + e^z))$",
+    "softplus": r"$\phi(z) = \log(1 + e^z)$",
+    "softsign": r"$\phi(z) = \frac{z}{1 + |z|}$",
+    "hard_tanh": r"$\phi(z) = \min(\max(z, -1), 1)$",
+    "hard_sigmoid": r"$\phi(z) = \min(\max(\frac{z}{6} + \frac{1}{2}, 0), 1)$",
+    "lecun_tanh": r"$\phi(z) = 1.7159\,\tanh(\frac{2}{3}z)$",
+    "erf": r"$\phi(z) = \mathrm{erf}\,z$",
+    "sin": r"$\phi(z) = \sin z$",
+    "relu6": r"$\phi(z) = \min(\max(z, 0), 6)$",
+    "squared_relu": r"$\phi(z) = \max(z, 0)^2$",
+}
+"""Every activation at its default parameters, typeset."""
+
+SATURATED = 0.05
+"""Of the largest slope, as the probe `saturation` counts it."""
+
+
+def curves(name: str, reach: tuple[float, float], points: int = 2001):
+    """z, phi(z) and phi'(z) on a range."""
+    z = np.linspace(*reach, points)
+    return z, *value_and_slope(name, z)
+
+
+def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
+    """One small panel for each activation: its curve, and dashed its derivative.
+
+    What to conclude: where the dashed line lies on 0 no gradient passes; where it stays below 1
+    everywhere, as sigmoid's 1/4, every layer shrinks the gradient unless the weights make up for it.
+    """
+    columns = min(4, len(names))
+    figure, axes = grid(-(-len(names) // columns), columns, width=3.6, height=2.9, sharex=True)
+    style = looks(names)
+    for ax, name in zip(axes.flat, names, strict=False):
+        z, phi, slope = curves(name, reach)
+        shade_saturated(ax, z, slope)
+        ax.plot(z, broken(phi), color=style[name]["color"], label=r"$\phi$")
+        ax.plot(z, broken(slope), color=style[name]["color"], linestyle="--", linewidth=1.5,
+                label=r"$\phi'$")  # fmt: skip
+        ax.set_title(f"{name}\n{FORMULAS[name]}", fontsize="small")
+        ax.set_ylim(-1.8, 3.2)
+        cross(ax)
+    for ax in axes.flat[len(names) :]:
+        ax.axis("off")
+    for ax in axes[-1]:
+        ax.set_xlabel("$z$")
+    figure.suptitle(
+        r"Activations $\phi$ (solid) and their derivatives $\phi'$ (dashed)" + "\n"
+        "grey: saturated, the slope is at most 5 % of its largest"
+    )
+    return figure
+
+
+def activation_page(name: str, reach: tuple[float, float]) -> Figure:
+    """One activation on a page of its own: value, slope, and the numbers that decide.
+
+    What to conclude: E phi'^2 is the gain of the squared gradient per layer at weight variance 1 and
+    input variance 1: below 1, gradients shrink from layer to layer; E phi is how far the outputs are
+    from centred.
+    """
+    z, phi, slope = curves(name, reach)
+    known = moments(name, 1.0)
+    figure = sheet(11, 7.5)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    look = {"color": looks([name])[name]["color"]}
+    for ax, values in ((top, phi), (bottom, slope)):
+        shade_saturated(ax, z, slope)
+        ax.plot(z, broken(values), **look)
+        cross(ax)
+    top.axhline(known.value, color=BLUE, linestyle=":",
+                label=rf"mean output $E\,\phi(Z) = {known.value:.3f}$")  # fmt: skip
+    low = int(np.argmin(phi))
+    if 0 < low < z.size - 1 and phi[low] < phi[0] - 1e-9:
+        top.plot(z[low], phi[low], "v", color=RED,
+                 label=rf"minimum ${phi[low]:.3f}$ at $z = {z[low]:.2f}$")  # fmt: skip
+    steepest = float(np.abs(slope).max())
+    if steepest > 0:
+        at = z[int(np.argmax(np.abs(slope) > steepest - 1e-9))]
+        bottom.plot(at, steepest, "^", color=ORANGE,
+                    label=rf"largest slope ${steepest:.3f}$, first at $z = {at:.2f}$")  # fmt: skip
+    bottom.plot([], [], " ", label=rf"$E\,\phi'(Z)^2 = {known.slope_square:.3f}$")
+    flat = float(np.mean(np.abs(slope) <= SATURATED * steepest)) if steepest else 1.0
+    top.set_title(f"{name}:  {FORMULAS[name]}", fontsize="large")
+    top.set_ylabel(r"$\phi(z)$")
+    bottom.set_ylabel(r"$\phi'(z)$")
+    bottom.set_xlabel(
+        rf"$z$   (grey: saturated, {flat:.0%} of this range; $Z$ is a standard normal)"
+    )
+    for ax in (top, bottom):
+        ax.legend(loc="upper left", fontsize="small")
+    return figure
+
+
+def sampled_sigmoid(reach: tuple[float, float] = (-10.0, 10.0)) -> Figure:
+    """The note's own figure: the sigmoid from 10 points and from 100.
+
+    What to conclude: ten points make a polygon with corners that the function does not have; what a
+    plot shows between its points is a choice of who drew it.
+    """
+    figure, axes = grid(1, 2, width=5.5, height=4.2, sharey=True)
+    for ax, points in zip(axes[0], (10, 100), strict=True):
+        z = np.linspace(*reach, points)
+        ax.plot(z, value_and_slope("sigmoid", z)[0], "o-", color=RED, markersize=4,
+                label=f"sigmoid, {points} points")  # fmt: skip
+        ax.annotate(FORMULAS["sigmoid"], (0.05, 0.62), xycoords="axes fraction", fontsize="large")
+        ax.legend(loc="upper left")
+        ax.set_xlabel("$z$")
+    axes[0, 0].set_ylabel(r"$\phi(z)$")
+    figure.suptitle("The sigmoid, sampled")
+    return figure
+
+
+def relu_table(reach: tuple[float, float] = (-5.0, 5.0)) -> list[tuple[float, float]]:
+    """The note's inputs and outputs of relu, to be printed.
+
+    >>> relu_table((-1, 1))[:3]
+    [(-1.0, 0.0), (0.0, 0.0), (1.0, 1.0)]
+    """
+    z = np.arange(np.ceil(reach[0]), np.floor(reach[1]) + 1)
+    return list(zip(z.tolist(), value_and_slope("relu", z)[0].tolist(), strict=True))
+
+
+def shade_saturated(ax: Axes, z: np.ndarray, slope: np.ndarray) -> None:
+    flat = np.abs(slope) <= SATURATED * np.abs(slope).max()
+    ax.fill_between(z, 0, 1, where=flat, transform=ax.get_xaxis_transform(), color=GREY, alpha=0.18,
+                    linewidth=0)  # fmt: skip
+
+
+def broken(values: np.ndarray) -> np.ndarray:
+    """The values with a gap where they jump, so that no line is drawn that is not there."""
+    jumps = np.abs(np.diff(values)) > 0.1 * max(np.ptp(values), 1e-12)
+    shown = values.astype(float).copy()
+    shown[1:][jumps] = np.nan
+    return shown
+
+
+def cross(ax: Axes) -> None:
+    for line in (ax.axhline, ax.axvline):
+        line(0, color=BLACK, linewidth=0.8)

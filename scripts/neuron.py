@@ -17,7 +17,7 @@ def main() -> int:
     )
     parser.add_argument("--activation", default="tanh", help="of the network that learns XOR")
     parser.add_argument("--width", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--style", default="talk", help="talk or paper")
     parser.add_argument("--to", type=Path, default=Path("outputs/neuron"))
@@ -27,7 +27,9 @@ def main() -> int:
     from fadeout.plots import save_neurons
 
     try:
-        steps = chosen.frames * (600 // max(chosen.frames, 1) or 1)
+        if chosen.frames < 1:
+            raise FadeoutError(f"--frames must be at least 1, not {chosen.frames}")
+        steps = chosen.frames * (240 // max(chosen.frames, 1) or 1)
         run = Run(
             Activation(chosen.activation), Init("glorot_normal"),
             model=Model(depth=1, width=chosen.width), seed=chosen.seed,

@@ -2,9 +2,13 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import matplotlib
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.utils import setup_globals
 
 from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.programs import keep_compiled
@@ -38,3 +42,9 @@ def small_sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs") / "small"
     sweep(small_runs(), folder)
     return folder
+
+
+@pytest.fixture
+def loader():
+    setup_globals()  # Hydra's resolvers, as its own main registers them
+    return ConfigLoaderImpl(create_config_search_path(str(Path(__file__).parents[1] / "conf")))

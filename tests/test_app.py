@@ -6,9 +6,6 @@ import os
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
-from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 
 import fadeout
@@ -90,12 +87,6 @@ def test_every_study_composes(study):
 
 
 # --- composing many jobs
-
-
-@pytest.fixture
-def loader():
-    setup_globals()  # Hydra's resolvers, as its own main registers them
-    return ConfigLoaderImpl(create_config_search_path(str(CONF)))
 
 
 @pytest.mark.parametrize(

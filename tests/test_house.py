@@ -18,7 +18,7 @@ FLOORS = [
     {"store", "queue", "verdicts"},
     {"sweep", "claims"},
     {"plots", "compose", "console"},
-    {"app", "studies"},
+    {"app", "studies", "pages"},
 ]
 DOORS = {
     "flax": {"model"},
@@ -28,7 +28,17 @@ DOORS = {
     "hydra": {"compose", "app", "jobs", "studies"},
     "omegaconf": {"compose", "app", "jobs"},
     "h5netcdf": {"store"},
-    "xarray": {"results", "store", "sweep", "plots", "console", "verdicts", "claims", "studies"},
+    "xarray": {
+        "results",
+        "store",
+        "sweep",
+        "plots",
+        "console",
+        "verdicts",
+        "claims",
+        "studies",
+        "pages",
+    },
     "h5py": {"store"},
     "scipy": {"verdicts", "theory", "claims", "plots"},
     "jax": {

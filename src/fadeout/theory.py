@@ -302,7 +302,8 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
         return q - known.square / known.slope_square - bias_variance
 
     def point(q: float) -> CriticalPoint:
-        return CriticalPoint(1 / moments(activation, q).slope_square, q)
+        at = q if moments(activation, q).slope_square else SMALLEST
+        return CriticalPoint(1 / moments(activation, at).slope_square, q)  # relu6 has a kink at 0
 
     if np.all(np.abs(edge_bias) < 1e-9 * grid):  # sb2 = 0 along the whole edge
         return [point(1.0)] if bias_variance == 0 else []

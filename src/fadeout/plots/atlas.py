@@ -49,7 +49,7 @@ def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
     """One small panel for each activation: its curve, and dashed its derivative.
 
     What to conclude: where the dashed line lies on 0 no gradient passes; where it stays below 1
-    everywhere, as sigmoid's 1/4, every layer shrinks the gradient unless the weights make up for it.
+    everywhere, as sigmoid's 1/4, each layer shrinks the gradient unless the weights make up for it.
     """
     columns = min(4, len(names))
     figure, axes = grid(-(-len(names) // columns), columns, width=3.6, height=2.9, sharex=True)
@@ -65,8 +65,9 @@ def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
         cross(ax)
     for ax in axes.flat[len(names) :]:
         ax.axis("off")
-    for ax in axes[-1]:
+    for ax in axes.flat[max(len(names) - columns, 0) : len(names)]:  # the lowest of each column
         ax.set_xlabel("$z$")
+        ax.tick_params(labelbottom=True)
     figure.suptitle(
         r"Activations $\phi$ (solid) and their derivatives $\phi'$ (dashed)" + "\n"
         "grey: saturated, the slope is at most 5 % of its largest"
@@ -77,9 +78,9 @@ def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
 def activation_page(name: str, reach: tuple[float, float]) -> Figure:
     """One activation on a page of its own: value, slope, and the numbers that decide.
 
-    What to conclude: E phi'^2 is the gain of the squared gradient per layer at weight variance 1 and
-    input variance 1: below 1, gradients shrink from layer to layer; E phi is how far the outputs are
-    from centred.
+    What to conclude: E phi'^2 is the gain of the squared gradient per layer at weight and input
+    variance 1: below 1, gradients shrink from layer to layer. E phi is how far the outputs are from
+    centred.
     """
     z, phi, slope = curves(name, reach)
     known = moments(name, 1.0)
@@ -106,9 +107,8 @@ def activation_page(name: str, reach: tuple[float, float]) -> Figure:
     top.set_title(f"{name}:  {FORMULAS[name]}", fontsize="large")
     top.set_ylabel(r"$\phi(z)$")
     bottom.set_ylabel(r"$\phi'(z)$")
-    bottom.set_xlabel(
-        rf"$z$   (grey: saturated, {flat:.0%} of this range; $Z$ is a standard normal)"
-    )
+    note = f"grey: saturated, {flat:.0%} of this range; $Z$ is a standard normal"
+    bottom.set_xlabel(f"$z$   ({note})")
     for ax in (top, bottom):
         ax.legend(loc="upper left", fontsize="small")
     return figure

@@ -1,0 +1,78 @@
+"""Pages that open from disk, with all they need inside: the report of a sweep, and the playground.
+
+A page is a template, a style, a script and data; nothing is fetched. What a config says enters as
+JSON in which no markup can close, and reaches the page as text.
+"""
+
+import html
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from fadeout.pages.playground import playground_data
+from fadeout.pages.summary import summary
+from fadeout.registry import FadeoutError
+
+
+def write_report(results: xr.Dataset, name: str, path: str | Path, question: str = "") -> Path:
+    """Writes the report of a sweep as one HTML file.
+
+    Args:
+      results: as `fadeout.load` gives them.
+      name: of the sweep.
+      path: of the file.
+      question: what the study asks, as its YAML opens.
+
+    Raises:
+      FadeoutError: plotly is not installed, or the sweep holds nothing to show.
+    """
+    return write(Path(path), f"{name} - fadeout", "report", summary(results, name, question))
+
+
+def write_playground(path: str | Path) -> Path:
+    """Writes the playground as one HTML file: networks are drawn in the browser.
+
+    Raises:
+      FadeoutError: plotly is not installed.
+    """
+    return write(Path(path), "fadeout playground", "playground", playground_data())
+
+
+def write(path: Path, title: str, page: str, data: Mapping[str, Any]) -> Path:
+    parts = {
+        "title": html.escape(title),
+        "style": text("style.css"),
+        "body": text(f"{page}.html"),
+        "data": as_json(data),
+        "plotly": charting_library(),
+        "common": text("common.js"),
+        "script": text(f"{page}.js"),
+    }
+    content = text("page.html")
+    for name, part in parts.items():
+        content = content.replace(f"<!--{name}-->", part, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def text(name: str) -> str:
+    return files("fadeout.pages").joinpath(name).read_text("utf-8")
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """JSON that may stand in a script element, whatever its texts are."""
+    dumped = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return dumped.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def charting_library() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise FadeoutError("pages need plotly: pip install 'fadeout[report]'") from error
+    return get_plotlyjs()

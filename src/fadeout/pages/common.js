@@ -1,0 +1,105 @@
+"use strict";
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const NOTHING = -32768, ZERO = -32767;
+const byId = (id) => document.getElementById(id);
+
+function bytes(text) {
+  return Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+}
+
+/** Numbers as they were: log10 in 1/1000 (a zero becomes 0), or shares in 1/10000; null if not finite. */
+function numbers(text, share) {
+  return Array.from(new Int16Array(bytes(text)), (v) =>
+    v === NOTHING ? null : share ? v / 1e4 : v === ZERO ? 0 : 10 ** (v / 1e3));
+}
+
+function element(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+/** Plotly reads some markup in names; values of configs are text. */
+function plain(text) {
+  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+function short(value) {
+  if (value === null || value === undefined) return "not finite";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  return size >= 1e-3 && size < 1e4 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+}
+
+function percent(value) { return `${Math.round(100 * value)} %`; }
+
+function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
+
+/** On a dark page black and dark blue lines would be lost. */
+function visible(color) {
+  if (!matchMedia("(prefers-color-scheme: dark)").matches) return color;
+  return { "#000000": "#ffffff", "#440154": "#9a6fb0" }[color] || color;
+}
+
+function faint(color) {
+  const [r, g, b] = [1, 3, 5].map((i) => parseInt(visible(color).slice(i, i + 2), 16));
+  return `rgba(${r},${g},${b},0.16)`;
+}
+
+function axis(title, more = {}) {
+  return { title: { text: title }, gridcolor: css("--line"), zeroline: false, automargin: true, ...more };
+}
+
+const LOGARITHMIC = { type: "log", exponentformat: "power" };
+
+function draw(id, traces, x, y, more = {}) {
+  const layout = {
+    margin: { l: 50, r: 10, t: 8, b: 40 }, xaxis: x, yaxis: y, showlegend: false, hovermode: "closest",
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 }, ...more,
+  };
+  return Plotly.react(byId(id), traces, layout, { responsive: true, displaylogo: false });
+}
+
+function band(x, low, high, color) {
+  return {
+    x: [...x, ...[...x].reverse()], y: [...high, ...[...low].reverse()], fill: "toself",
+    fillcolor: faint(color), line: { width: 0 }, hoverinfo: "skip", mode: "lines", type: "scatter",
+  };
+}
+
+function describe(id, text) {
+  byId(`${id}-text`).textContent = text;
+  byId(id).setAttribute("role", "img");
+  byId(id).setAttribute("aria-label", text);
+}
+
+function choice(title, options, chosen, change) {
+  const label = element("label", title);
+  const select = element("select");
+  options.forEach((option, i) => select.append(element("option", option, { value: i })));
+  select.value = chosen;
+  select.addEventListener("change", () => change(Number(select.value)));
+  label.append(select);
+  return label;
+}
+
+function slider(title, least, most, value, change, words = String) {
+  const label = element("label", undefined, { class: "wide" });
+  const name = element("span", `${title}: ${words(value)}`);
+  const input = element("input", undefined, { type: "range", min: least, max: most, step: 1 });
+  input.value = value;
+  input.setAttribute("aria-label", title);
+  input.addEventListener("input", () => {
+    name.textContent = `${title}: ${words(Number(input.value))}`;
+    input.setAttribute("aria-valuetext", words(Number(input.value)));
+    change(Number(input.value));
+  });
+  label.append(name, input);
+  return label;
+}
+
+function onColorScheme(redraw) {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+}

@@ -1,0 +1,189 @@
+"""What the report of a sweep shows, as plain data: few enough numbers for a browser to hold."""
+
+import base64
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fadeout.config import Run, sections_of
+from fadeout.plots import statistics
+from fadeout.plots.comparison import shared_labels
+from fadeout.plots.predictions import delta_norm
+from fadeout.plots.style import looks
+from fadeout.probes import PROBES
+from fadeout.registry import FadeoutError
+from fadeout.results import VARIABLES, final
+from fadeout.verdicts import NEEDED, verdict_shares, verdicts
+
+SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
+SHARES = {"saturation", "dead_units", "one_sided"}
+MOST_STEPS, MOST_GROUPS, MOST_VALUES, MOST_RUNS = 41, 300, 30, 20_000
+
+NOTHING, ZERO = -32768, -32767
+"""How numbers that are not finite, and zeros on a logarithmic axis, are written."""
+
+
+def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any]:
+    """All that the page needs.
+
+    Runs are grouped by up to four of the config values that vary; the others, and the seed, are
+    what the bands spread over.
+
+    Raises:
+      FadeoutError: no run to show.
+    """
+    if not results.sizes["run"]:
+        raise FadeoutError("the sweep holds no runs")
+    axes = axes_of(results)
+    quantities = [probe for probe in SHOWN if probe in results]
+    steps = statistics.some(results["step"].values.tolist(), MOST_STEPS)
+    words = verdicts(results) if set(results) >= NEEDED else results["status"].values
+    colors = axes[0]["values"]
+    return {
+        "name": name,
+        "question": question,
+        "axes": axes,
+        "colors": [look["color"] for look in looks(colors).values()],
+        "dashes": [dash(look["linestyle"]) for look in looks(colors).values()],
+        "steps": steps,
+        "quantities": [
+            {"name": q, "title": VARIABLES[q]["long_name"], "share": q in SHARES}
+            for q in quantities
+        ],
+        "groups": list(groups(results, axes, quantities, steps)),
+        "verdicts": shares_of(words),
+        "pooled": [n for n in varying(results) if n not in {axis["name"] for axis in axes}],
+        "runs": runs_table(results, words),
+        "config": config_of(results),
+        "provenance": {key: str(value) for key, value in results.attrs.items()},
+    }
+
+
+def varying(results: xr.Dataset) -> list[str]:
+    return [name for name in Run().labels() if statistics.varies(results, name)]
+
+
+def axes_of(results: xr.Dataset) -> list[dict[str, Any]]:
+    """The config values by which runs are grouped, the first of them by colour."""
+    order = ("activation", "depth", "init", *statistics.HUES)
+    names = [statistics.hue_of(results)]
+    total = len(np.unique(results[names[0]].values))
+    for name in dict.fromkeys(n for n in order if n in varying(results) and n not in names):
+        count = len(np.unique(results[name].values))
+        if len(names) < 4 and count <= MOST_VALUES and total * count <= MOST_GROUPS:
+            names.append(name)
+            total *= count
+    return [{"name": name, "values": words_of(results, name)} for name in names]
+
+
+def words_of(results: xr.Dataset, name: str) -> list[str]:
+    values = [statistics.text(value) for value in np.unique(results[name].values)]
+    return statistics.some(statistics.ordered(list(dict.fromkeys(values))), MOST_VALUES)
+
+
+def groups(results: xr.Dataset, axes: list, quantities: list, steps: list) -> Iterator[dict]:
+    """Medians and bands of every group of runs, over steps and layers."""
+    words = [[statistics.text(v) for v in results[axis["name"]].values] for axis in axes]
+    columns = np.array(
+        [[axis["values"].index(w) if w in axis["values"] else -1 for w in column]
+         for axis, column in zip(axes, words, strict=True)]
+    )  # fmt: skip
+    for place in itertools.product(*(range(len(axis["values"])) for axis in axes)):
+        chosen = (columns == np.array(place)[:, None]).all(0)
+        if not chosen.any():
+            continue
+        runs = results.isel(run=chosen)
+        depth = int(runs["depth"].max())
+        recorded = statistics.recorded(runs)
+        own_steps = [s for s in steps if recorded[np.searchsorted(results["step"].values, s)]]
+        cut = runs.sel(layer=slice(1, depth + 1), step=own_steps)
+        theory = delta_norm(shared_labels(runs), np.arange(1, depth + 2))
+        yield {
+            "at": list(place),
+            "runs": int(chosen.sum()),
+            "depth": depth,
+            "steps": own_steps,
+            "solved": [float(x) for x in statistics.solved(runs)],
+            "loss": coded(np.stack(statistics.spread(cut["loss"])), share=False),
+            "values": {
+                q: coded(np.stack(statistics.spread(cut[q])), q in SHARES) for q in quantities
+            },
+            "theory": None if theory is None else coded(theory, share=False),
+        }
+
+
+def coded(values: np.ndarray, share: bool) -> str:
+    """Numbers as 16-bit integers in base64: shares in 1/10,000, others log10 in 1/1,000."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = values * 10_000 if share else np.log10(values) * 1_000
+    whole = np.where(np.isfinite(scaled), np.rint(np.clip(scaled, -32_000, 32_000)), NOTHING)
+    if not share:
+        whole = np.where(values == 0, ZERO, whole)
+    return base64.b64encode(whole.astype("<i2").tobytes()).decode()
+
+
+def dash(linestyle: str) -> str:
+    return {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}[linestyle]
+
+
+def shares_of(words: np.ndarray) -> list[dict[str, Any]]:
+    shares = verdict_shares(words)
+    if not shares:  # without the probes that verdicts need: by status
+        return [{"word": str(w), "share": [float((words == w).mean())] * 3} for w in set(words)]
+    return [{"word": word, "share": list(share)} for word, share in shares.items()]
+
+
+def runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:
+    """A row for each run, or for evenly spread ones of very many."""
+    count = results.sizes["run"]
+    rows = np.array(statistics.some(list(range(count)), MOST_RUNS))
+    few = results.isel(run=rows)
+    names = [name for name in varying(results) if name in few.coords]
+    probe = next((p for p in ("delta_norm", "gradient_norm") if p in few), None)
+    profiles = None
+    if probe is not None:
+        ends = np.stack([few[probe].sel(step=0), final(few[probe])], axis=1)
+        profiles = {"probe": PROBES[probe].title, "layers": ends.shape[2],
+                    "values": coded(ends, share=False)}  # fmt: skip
+    return {
+        "total": count,
+        "names": names,
+        "labels": [known(few[name]) for name in names],
+        "id": few["id"].values.tolist(),
+        "status": few["status"].values.tolist(),
+        "verdict": words[rows].tolist(),
+        "solved_step": whole_or_none(few["solved_step"]) if "solved_step" in few else None,
+        "loss": coded(final(few["loss"]).values, share=False),
+        "profiles": profiles,
+    }
+
+
+def known(values: xr.DataArray) -> list[Any]:
+    """Values for JSON, None where a run has none."""
+    return [None if value != value else value for value in values.values.tolist()]
+
+
+def whole_or_none(values: xr.DataArray) -> list[int | None]:
+    return [None if np.isnan(v) else int(v) for v in values.values]
+
+
+def config_of(results: xr.Dataset) -> list[dict[str, Any]]:
+    """Every config value by its label, its key on the command line, and where all share it, the
+    value."""
+    first = Run.from_dict(json.loads(str(results["config"].values[0])))
+    shared = first.labels()
+    found: list[dict[str, Any]] = []
+    options = ("activation", "init", "task", "optimizer")
+    for section in sections_of(Run):
+        for key in vars(getattr(first, section)):
+            label = section if key == "name" else key
+            path = section if key == "name" else f"{section}.{key}"
+            if section in options and key != "name":
+                path = f"++{path}"  # not every option's YAML has every key
+            found.append({"label": label, "path": path, "value": shared[label]})
+    found.append({"label": "probes", "path": "probes", "value": list(first.probes)})
+    return [*found, {"label": "seed", "path": "seed", "value": first.seed}]

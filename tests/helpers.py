@@ -1,5 +1,6 @@
 """What several tests need."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import xarray as xr
 
 from conftest import COMPILED
 from fadeout.config import Run
@@ -52,3 +54,32 @@ def layers(model, lane: int | None = None):
         *zip(*hidden, strict=True),
         (take(model.readout.kernel), take(model.readout.bias)),
     ]
+
+
+def made(axes, depth=6, steps=(0, 10), seeds=40, labels=None, **values):
+    """Results of a study: each value a function of a run's labels, giving [step, layer], [layer] or
+    a number, or for `loss` and `accuracy` [step]."""
+    combinations = [
+        dict(zip(axes, combination, strict=True)) | {"seed": seed}
+        for *combination, seed in itertools.product(*axes.values(), range(seeds))
+    ]
+    shared = {"depth": depth, "width": 64, "steps": steps[-1]} | (labels or {})
+    runs = [shared | combination for combination in combinations]
+    deepest = max(run["depth"] for run in runs)
+    layers = np.arange(1, deepest + 2)
+    variables = {}
+    for name, value in values.items():
+        if name in ("status", "solved_step"):
+            variables[name] = "run", [value(run) for run in runs]
+        elif name in ("loss", "accuracy"):
+            each = [np.broadcast_to(value(run), len(steps)) for run in runs]
+            variables[name] = ("run", "step"), np.array(each, float)
+        else:
+            each = []
+            for run in runs:
+                whole = np.full((len(steps), layers.size), np.nan)
+                whole[:, : run["depth"] + 1] = value(run)
+                each.append(whole)
+            variables[name] = ("run", "step", "layer"), np.array(each)
+    coordinates = {name: ("run", [run[name] for run in runs]) for name in runs[0]}
+    return xr.Dataset(variables, coordinates | {"step": list(steps), "layer": layers})

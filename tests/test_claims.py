@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from fadeout.claims import CLAIMS, Claim, Finding, judge
 from fadeout.claims.literature import parity_signal
@@ -12,6 +11,7 @@ from fadeout.claims.note import separable, separable_share
 from fadeout.claims.rules import above, below
 from fadeout.theory import depth_scales
 from fadeout.verdicts import Interval
+from helpers import made
 
 INSIDE, OUTSIDE, ACROSS = Interval(1, 2, 3), Interval(-3, -2, -1), Interval(-1, 0, 1)
 
@@ -49,34 +49,6 @@ def test_each_quantity_has_its_own_rule_and_what_has_none_judges_nothing():
 
 
 # --- results made for a verdict
-
-
-def made(axes, depth=6, steps=(0, 10), seeds=40, **values):
-    """Results of a study: each value a function of a run's labels, giving [step, layer], [layer] or
-    a number, or for `loss` and `accuracy` [step]."""
-    combinations = [
-        dict(zip(axes, combination, strict=True)) | {"seed": seed}
-        for *combination, seed in itertools.product(*axes.values(), range(seeds))
-    ]
-    labels = [{"depth": depth, "width": 64, "steps": steps[-1]} | c for c in combinations]
-    deepest = max(run["depth"] for run in labels)
-    layers = np.arange(1, deepest + 2)
-    variables = {}
-    for name, value in values.items():
-        if name in ("status", "solved_step"):
-            variables[name] = "run", [value(run) for run in labels]
-        elif name in ("loss", "accuracy"):
-            each = [np.broadcast_to(value(run), len(steps)) for run in labels]
-            variables[name] = ("run", "step"), np.array(each, float)
-        else:
-            each = []
-            for run in labels:
-                whole = np.full((len(steps), layers.size), np.nan)
-                whole[:, : run["depth"] + 1] = value(run)
-                each.append(whole)
-            variables[name] = ("run", "step", "layer"), np.array(each)
-    coordinates = {name: ("run", [run[name] for run in labels]) for name in labels[0]}
-    return xr.Dataset(variables, coordinates | {"step": list(steps), "layer": layers})
 
 
 def falling(decades):

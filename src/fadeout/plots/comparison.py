@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from fadeout import theory
 from fadeout.config import Run
 from fadeout.plots import statistics
+from fadeout.plots.figures import band
 from fadeout.plots.predictions import PREDICTIONS, RELATIVE
 from fadeout.plots.style import BLACK, grid, legend_below, looks
 from fadeout.probes import PROBES
@@ -214,28 +215,21 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
 
 def line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dict) -> None:
     """One colour of a cell: measured with its spread, and dashed what theory expects."""
-    if is_share(quantity) or asked.x not in DIMS:
-        x, low, middle, high = points(runs, quantity, asked)
-    else:
+    if asked.x in DIMS:
         values = values_of(runs, quantity, asked)
-        wanted = (
-            statistics.recorded(runs)
-            if asked.x == "step"
-            else runs["layer"].values <= runs["depth"].values.max() + 1
-        )
-        values = values.isel({asked.x: wanted})
-        x, (low, middle, high) = values[asked.x].values, statistics.spread(values)
-    order = np.argsort(x) if x.dtype.kind in "fiu" else np.arange(x.size)
-    x, low, middle, high = (np.asarray(part)[order] for part in (x, low, middle, high))
-    marker = {"marker": ""} if asked.x == "step" and x.size > 40 else {}
-    shown = np.isfinite(middle)
-    if is_share(quantity) or asked.x not in DIMS:
-        reach = np.clip([middle - low, high - middle], 0, None)
-        ax.errorbar(x[shown], middle[shown], yerr=reach[:, shown], capsize=3, **look | marker)
+        every = {
+            "step": statistics.recorded(runs),
+            "layer": runs["layer"].values <= runs["depth"].values.max() + 1,
+        }
+        values = values.isel({asked.x: every[asked.x]})
+        x, middle = values[asked.x].values, statistics.spread(values).median
+        marker = {"marker": ""} if asked.x == "step" and x.size > 40 else {}
+        band(ax, x, values, look | marker)
     else:
-        ax.plot(x[shown], middle[shown], **look | marker)
-        if runs.sizes["run"] > 1:
-            ax.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+        x, low, middle, high = points(runs, quantity, asked)
+        some = np.isfinite(middle)
+        reach = np.clip([middle - low, high - middle], 0, None)
+        ax.errorbar(x[some], middle[some], yerr=reach[:, some], capsize=3, **look)
     expected = predicted(runs, quantity, str(asked.x), asked, x, middle)
     if expected is not None:
         positive = middle[middle > 0]

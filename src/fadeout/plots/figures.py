@@ -109,11 +109,10 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
         steps = group.runs["step"].values
         with np.errstate(divide="ignore"):
             shown = np.log10(medians[group.hue, group.depth].T)
-        edges = np.append(steps, 2 * steps[-1] - steps[-2] if steps.size > 1 else 1)
-        layers = np.arange(0.5, group.depth + 2)
-        image = ax.pcolormesh(
-            edges, layers, np.where(np.isfinite(shown), shown, np.nan), norm=scale, cmap="viridis",
-            rasterized=True,
+        reach = steps[-1] + (steps[-1] - steps[-2] if steps.size > 1 else 1)
+        image = ax.imshow(
+            np.where(np.isfinite(shown), shown, np.nan), norm=scale, aspect="auto", origin="lower",
+            extent=(0, reach, 0.5, group.depth + 1.5), interpolation="nearest",
         )  # fmt: skip
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     for row, hue in enumerate(hues):

@@ -22,6 +22,7 @@ def test_a_norm_is_exact_over_the_whole_range_of_float32(scale):
 
 def test_norms_of_zero_and_of_what_is_not_finite():
     assert norm(jnp.zeros(3)) == 0
+    assert jax.jit(lambda: norm(jnp.zeros(3)))() == 0, "known while compiling"
     assert np.isinf(norm(jnp.array([1.0, jnp.inf])))
     assert np.isnan(norm(jnp.array([1.0, jnp.nan])))
 

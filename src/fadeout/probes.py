@@ -74,7 +74,9 @@ def norm(x: jax.Array) -> jax.Array:
     5e-30
     """
     tiny = jnp.finfo(x.dtype).tiny
-    scale = 1 / jnp.clip(fold(jnp.maximum, jnp.abs(x)), tiny, 1 / tiny)
+    size = fold(jnp.maximum, jnp.abs(x))
+    size = jnp.where(size == 0, 1, size)  # XLA would square 1 / tiny where it knows that x is 0
+    scale = 1 / jnp.clip(size, tiny, 1 / tiny)
     return jnp.sqrt(fold(jnp.add, jnp.square(x * scale))) / scale
 
 

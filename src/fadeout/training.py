@@ -286,7 +286,7 @@ def kernels(model: MLP) -> dict[str, jax.Array]:
 def set_out(model: MLP) -> Path:
     start = kernels(model)
     still = jax.tree.map(jnp.zeros_like, start)
-    return Path(start, still, jax.tree.map(jnp.zeros_like, lengths(start)))
+    return Path(start, still, lengths(still))
 
 
 def lengthen(path: Path, update: dict[str, jax.Array]) -> Path:

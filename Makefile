@@ -1,10 +1,10 @@
-# Four targets. The environment is private (.venv), pinned and hashed (requirements.lock).
+# The environment is private (.venv), pinned and hashed (requirements.lock).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint lock figures gallery clean
 
 demo: $(READY) ## trains the note's four activations over depth and seeds, and draws what happened
 	$(BIN)/python scripts/train.py -m +experiment=demo
@@ -23,6 +23,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+figures: $(READY) ## draws the pictures anew against which the suite compares
+	$(BIN)/python -m pytest -q tests/test_plots.py --mpl-generate-path=tests/figures
+
+gallery: $(READY) ## makes the README's pictures anew; needs chromium
+	$(BIN)/python scripts/gallery.py
 
 lock: ## pins and hashes for Python 3.11 and newer; needs uv
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \

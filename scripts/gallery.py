@@ -1,0 +1,61 @@
+"""Makes the pictures of the README again, in docs/: make gallery.
+
+Trains the demo and one study of conf/experiment/gallery (about four minutes on two cores), draws
+them, and photographs the pages in a headless Chromium.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
+MADE = HERE.parent / "outputs" / "readme"
+
+
+def script(name: str, *arguments: object) -> None:
+    command = [sys.executable, str(HERE / f"{name}.py"), *map(str, arguments)]
+    subprocess.run(command, check=True)
+
+
+def photograph(page: Path, picture: Path, *clicks: str, height: int = 1000) -> None:
+    from playwright.sync_api import sync_playwright
+
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        opened = chromium.new_page(viewport={"width": 1280, "height": height})
+        opened.goto(page.absolute().as_uri())
+        opened.wait_for_selector("body[data-ready=yes]")
+        for click in clicks:
+            opened.click(click)
+        opened.wait_for_timeout(300)
+        opened.screenshot(path=picture)
+        chromium.close()
+
+
+def main() -> None:
+    for study in ("demo", "gallery/schoenholz_2017"):
+        script("train", "-m", f"+experiment={study}", f"outputs={MADE}")
+    script("report", MADE / "demo")
+    script("playground", "--to", MADE / "playground.html")
+    script("plot", MADE / "demo", "--style", "paper", "--to", MADE / "paper")
+    script("atlas", "--style", "paper", "--to", MADE / "atlas")
+    script("neuron", "--style", "paper", "--to", MADE / "neuron")
+    script("claims", "step-untrainable", "--outputs", MADE)
+    pictures = {
+        "gradient_profile.png": MADE / "paper/gradient_profile_at_start.png",
+        "atlas.png": MADE / "atlas/all.png",
+        "xor_surface.png": MADE / "neuron/xor_surface.png",
+        "schoenholz_2017.png": MADE / "gallery/schoenholz_2017/comparison.png",
+        "step_untrainable.png": MADE / "claims/step-untrainable.png",
+    }
+    for name, made in pictures.items():
+        shutil.copyfile(made, DOCS / name)
+    photograph(MADE / "demo/report.html", DOCS / "report.png", height=1150)
+    photograph(MADE / "playground.html", DOCS / "playground.png", height=620)
+
+
+if __name__ == "__main__":
+    main()

@@ -229,3 +229,33 @@ def test_two_processes_may_write_into_one_sweep(tmp_path, uninterrupted):
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     xr.testing.assert_equal(fadeout.load(tmp_path / "outputs/killed"), uninterrupted)
+
+
+EIGHT = """
+import jax, numpy as np
+from fadeout import Model, Run, Training, queue, train
+assert len(jax.local_devices()) == 8
+queue.on_cpu = lambda device: False  # as accelerators: a device each instead of a thread each
+used, real = set(), queue.train_batch
+def train_batch(batch, runs, lanes, device):
+    used.add(device.id)
+    return real(batch, runs, lanes, device)
+queue.train_batch = train_batch
+runs = [Run(model=Model(1, 4), training=Training(2, 1), probes=(), seed=seed) for seed in range(1100)]
+results = train(runs)
+assert used == set(range(8)), used
+print(results["loss"].values.tobytes().hex())
+"""
+
+
+def test_eight_devices_share_a_sweep_and_change_no_bit():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run(
+        [sys.executable, "-c", EIGHT], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    runs = [
+        Run(model=Model(1, 4), training=Training(2, 1), probes=(), seed=seed)
+        for seed in range(1100)
+    ]
+    assert done.stdout.strip() == fadeout.train(runs)["loss"].values.tobytes().hex()

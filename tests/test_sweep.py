@@ -241,7 +241,7 @@ def train_batch(batch, runs, lanes, device):
     used.add(device.id)
     return real(batch, runs, lanes, device)
 queue.train_batch = train_batch
-runs = [Run(model=Model(1, 4), training=Training(2, 1), probes=(), seed=seed) for seed in range(1100)]
+runs = [Run(model=Model(1, 49), training=Training(2, 1), probes=(), seed=s) for s in range(40)]
 results = train(runs)
 assert used == set(range(8)), used
 print(results["loss"].values.tobytes().hex())

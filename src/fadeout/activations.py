@@ -196,8 +196,11 @@ def graded(choices, z, index, parameters):
 
 @graded.defjvp
 def graded_tangent(choices, primals, tangents):
+    """An infinite preactivation has no slope, not even where the activation is flat: it makes all
+    gradients below it NaN, so that nothing that diverges can hide behind a saturated unit."""
+    z, *_ = primals
     value, slope = value_and_slope(choices, *primals)
-    return value, slope * tangents[0]
+    return value, (slope + 0 * z) * tangents[0]
 
 
 def value_and_slope(choices, z, index, parameters) -> tuple[jax.Array, jax.Array]:

@@ -4,11 +4,13 @@ To add a probe, write a function of a `Layer`, or of all layers where it needs t
 in `PROBES`, and name it in a config.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fadeout.lanes import contract, fold, mean
 from fadeout.registry import lookup
@@ -67,12 +69,50 @@ class Layers(NamedTuple):
 def norm(x: jax.Array) -> jax.Array:
     """The Euclidean norm, which underflows only where its true value does.
 
-    The largest magnitude is scaled to 1 before squaring: sigmoid at depth 50 in float32 has
-    delta near 1e-32, whose squares are all exactly 0.
+    Sigmoid at depth 50 in float32 has delta near 1e-32, whose squares are all exactly 0. Where a
+    plain sum of squares leaves the range in which nothing of it is lost, the largest magnitude is
+    scaled to 1 before squaring; mapped over lanes, that second pass is made only if one of them
+    needs it.
 
     >>> print(norm(jnp.array([3e-30, 4e-30])))
     5e-30
     """
+    return norms(0)(x)
+
+
+@functools.cache
+def norms(mapped: int) -> Callable:
+    """`norm` under so many `vmap`s: of an array with as many more leading axes."""
+
+    @jax.custom_batching.custom_vmap
+    def call(x):
+        plain, safe = nested(plain_norm, mapped)(x)
+
+        def mended():  # the others keep theirs: no run depends on its neighbours
+            return jnp.where(safe, plain, nested(scaled_norm, mapped)(x))
+
+        return lax.cond(jnp.all(safe), lambda: plain, mended)
+
+    @call.def_vmap
+    def rule(size, in_batched, x):
+        return norms(mapped + 1)(x), True
+
+    return call
+
+
+def nested(function: Callable, depth: int) -> Callable:
+    return function if depth == 0 else jax.vmap(nested(function, depth - 1))
+
+
+def plain_norm(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The root of the sum of squares, and whether no square was lost of it."""
+    total = fold(jnp.add, jnp.square(x))
+    info = jnp.finfo(x.dtype)
+    least = x.size * info.tiny / info.eps  # what is flushed to 0 is less than rounding
+    return jnp.sqrt(total), (least < total) & (total < info.max)
+
+
+def scaled_norm(x: jax.Array) -> jax.Array:
     tiny = jnp.finfo(x.dtype).tiny
     size = fold(jnp.maximum, jnp.abs(x))
     size = jnp.where(size == 0, 1, size)  # XLA would square 1 / tiny where it knows that x is 0

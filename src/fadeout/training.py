@@ -1,5 +1,6 @@
 """A whole training run as one function, in lanes, measuring every layer on the way."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -54,8 +55,7 @@ class Outcome(NamedTuple):
 
     Attributes:
       solved_step: since this step every example is classified right.
-      diverged_step: here the first value that is not finite stood. Between recorded steps only
-        the loss is watched, which a saturated unit can shield from an infinite preactivation.
+      diverged_step: here the first value that is not finite stood.
       diverged_layer: in this weight layer, counted from 1; the readout is depth + 1.
     """
 
@@ -198,7 +198,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     def recorded_step(state: State, last) -> tuple[State, tuple]:
         zeros = jax.tree.map(jnp.zeros_like, shape_of_taps)
         seen, delta = see(state.model, zeros)
-        new, updates = advance(state, seen, ~all_finite(seen, delta))
+        new, updates = advance(state, seen, ~all_finite(seen))
         slopes = differentiate(activation, seen.z.hidden)
         measured = measure(
             state.model, seen.gradients, updates, delta, examples.inputs, seen.h.hidden, slopes,
@@ -303,13 +303,16 @@ def lengths(update: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 @per_lane
-def all_finite(seen: Seen, delta: Signals) -> jax.Array:
+def all_finite(seen: Seen) -> jax.Array:
     """Per run, whether the loss and every preactivation and delta are finite.
 
-    A weight gradient that alone is not breaks the parameters, and the next step sees that.
+    A bias gradient is a sum of deltas, and below a preactivation that is not finite they are NaN:
+    so that the smallest of arrays tell of all, and the large ones need not be read.
     """
-    hidden = jax.vmap(lambda z, delta: sound(z) & sound(delta))(seen.z.hidden, delta.hidden)
-    return jnp.all(hidden) & sound(seen.loss) & sound(seen.z.readout) & sound(delta.readout)
+    gradients = seen.gradients
+    biases = (gradients.first.bias, gradients.hidden.bias, gradients.readout.bias)
+    parts = [sound(bias[...]) for bias in biases if bias.size]
+    return functools.reduce(jnp.logical_and, parts, sound(seen.loss))
 
 
 def sound(x: jax.Array) -> jax.Array:

@@ -218,7 +218,7 @@ def test_signals_finish_writing_and_say_how_to_go_on(tmp_path, number, status):
     os.kill(process.pid, number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == status
-    assert "repeat the command" in out
+    assert "the same command goes on" in out
     assert "Traceback" not in err
     assert 0 < fadeout.load(tmp_path / "outputs/killed").sizes["run"] < 24
 

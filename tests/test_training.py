@@ -101,15 +101,14 @@ def test_gradient_matches_finite_differences_of_the_loss():
 # --- optimisers
 
 
+FIXED = ("name", "learning_rate", "readout_factor", "schedule", "warmup_steps")
+
+
 def plain_training(run, steps):
     """One network trained by plain optax and jax.grad, without lanes or modules."""
     run = resolve(run)
     (x, t), weights = network(run)
-    hyper = {
-        k: v
-        for k, v in vars(run.optimizer).items()
-        if v is not None and k not in ("name", "learning_rate", "schedule", "warmup_steps")
-    }
+    hyper = {k: v for k, v in vars(run.optimizer).items() if v is not None and k not in FIXED}
     rate = {
         "constant": run.optimizer.learning_rate,
         "cosine": optax.cosine_decay_schedule(run.optimizer.learning_rate, run.training.steps),
@@ -190,6 +189,19 @@ def test_an_optimizer_with_norms_over_all_parameters_is_right_per_run(monkeypatc
             ]
         for mine, plain in zip(layers(together.model, lane), weights, strict=True):
             np.testing.assert_allclose(mine[0], plain[0], rtol=2e-4, atol=1e-6)
+
+
+def test_the_readout_may_have_a_rate_of_its_own():
+    run = Run(model=Model(2, 3), training=Training(1, 1), probes=())
+    before = network(run)[1]
+    steps = []
+    for factor in (1.0, 0.25):
+        asked = dataclasses.replace(run, optimizer=Optimizer("sgd", 0.1, factor))
+        after = layers(train(asked).model, lane=0)
+        steps.append([k - k0 for (k, _), (k0, _) in zip(after, before, strict=True)])
+    for hidden, same in zip(steps[0][:-1], steps[1][:-1], strict=True):
+        np.testing.assert_array_equal(hidden, same)
+    np.testing.assert_allclose(steps[1][-1], 0.25 * steps[0][-1], rtol=1e-4)
 
 
 def test_a_schedule_ends_at_zero():

@@ -124,7 +124,7 @@ class Task(Section):
     """The task, by its name in `fadeout.tasks`."""
 
     name: str = "xor"
-    inputs: str = bounded("binary", choices=("binary", "bipolar"))
+    inputs: str = bounded("binary", choices=("binary", "bipolar", "centred"))
     bits: int | None = bounded(None, minimum=1, maximum=12)
     examples: int | None = bounded(None, minimum=1, maximum=65536)
     features: int | None = bounded(None, minimum=1, maximum=4096)

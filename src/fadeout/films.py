@@ -26,7 +26,7 @@ def film(run: Run, frames: int) -> list[MLP]:
     Raises:
       FadeoutError: another optimiser, or steps that cannot be cut so.
 
-    >>> from fadeout.config import Optimizer
+    >>> from fadeout.config import Optimizer, Training
     >>> network = film(Run(optimizer=Optimizer("sgd"), training=Training(20, 20)), frames=2)[-1]
     >>> network.first.kernel.shape
     (2, 8)

@@ -66,11 +66,11 @@ def judge_claims(
         console.show_claim(name, *judged[name])
         folder.mkdir(parents=True, exist_ok=True)
         plots.save_claim(name, *judged[name], folder)
-    write_report(folder / "claims.json", judged, quick)
+        write_json(folder / "claims.json", {name: judged[name]}, quick)
     return judged
 
 
-def write_report(path: Path, judged: Mapping[str, Judged], quick: bool) -> None:
+def write_json(path: Path, judged: Mapping[str, Judged], quick: bool) -> None:
     """Adds what was judged now to what was judged before."""
     report = json.loads(path.read_text()) if path.exists() else {}
     about: dict[str, Any] = {"quick": quick} | provenance()

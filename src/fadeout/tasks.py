@@ -23,7 +23,11 @@ class Examples(NamedTuple):
     targets: jax.Array
 
 
-INPUTS: dict[str, tuple[float, float]] = {"binary": (0.0, 1.0), "bipolar": (-1.0, 1.0)}
+INPUTS: dict[str, tuple[float, float]] = {
+    "binary": (0.0, 1.0),
+    "bipolar": (-1.0, 1.0),
+    "centred": (-0.5, 0.5),
+}
 """How a task writes false and true on its inputs."""
 
 
@@ -113,7 +117,8 @@ def make_examples(key, dtype, *, name: str, inputs: str = "binary", **parameters
 
     Args:
       key: a JAX key; only random tasks use it.
-      inputs: `binary` writes {0, 1} on the inputs of Boolean tasks, `bipolar` {-1, 1}.
+      inputs: `binary` writes {0, 1} on the inputs of Boolean tasks, `bipolar` {-1, 1}, `centred`
+        {-1/2, 1/2}.
 
     >>> make_examples(None, jnp.float32, name="xor", inputs="bipolar").inputs.tolist()
     [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]

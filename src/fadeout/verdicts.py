@@ -63,16 +63,17 @@ def hidden(values: xr.DataArray) -> np.ndarray:
     return values.sel(layer=slice(1, int(depth))).values
 
 
-def slopes(values: xr.DataArray) -> np.ndarray:
+def slopes(values: xr.DataArray, lowest: int = 1) -> np.ndarray:
     """Per run, what a layer adds to log10 of a norm on the way up: least squares, [run].
 
     Args:
       values: of runs of one depth at one step, [run, layer].
+      lowest: hidden layer that is looked at.
 
     Positive is a gradient that vanishes on its way down.
     """
     with np.errstate(divide="ignore"):
-        return trend(np.log10(hidden(values)))
+        return trend(np.log10(hidden(values)[:, lowest - 1 :]))
 
 
 def trend(profile: np.ndarray) -> np.ndarray:
@@ -91,17 +92,26 @@ NEEDED = {"delta_norm", "dead_units", "saturation"}
 DEAD = 1.0
 VANISHING, EXPLODING = 1e-2, 1e2
 SATURATED = 0.5
-VERDICTS = ("failed", "diverged", "dead", "vanishing", "exploding", "saturated", "healthy")
+VERDICTS = (
+    "failed",
+    "diverged",
+    "unknown",
+    "dead",
+    "vanishing",
+    "exploding",
+    "saturated",
+    "healthy",
+)
 
 
 def verdicts(results: xr.Dataset) -> np.ndarray:
     """For every run the first that applies, [run].
 
-    *failed*: its program did. *diverged*: a value was not finite. *dead*: after training all units
-    of some hidden layer are dead on all examples, so that no gradient passes. *vanishing*,
-    *exploding*: at initialisation the delta norm of the first hidden layer is less than 1/100, or
-    more than 100 times, that of the last. *saturated*: after training more than half of all hidden
-    units are. Else *healthy*.
+    *failed*: its program did. *diverged*: a value was not finite. *unknown*: a probe that this
+    needs was not recorded of it. *dead*: after training all units of some hidden layer are dead on
+    all examples, so that no gradient passes. *vanishing*, *exploding*: at initialisation the delta
+    norm of the first hidden layer is less than 1/100, or more than 100 times, that of the last.
+    *saturated*: after training more than half of all hidden units are. Else *healthy*.
 
     Raises:
       FadeoutError: a probe that this needs was not recorded.
@@ -113,9 +123,11 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (start.sel(layer=1) / start.sel(layer=results["depth"])).values
     status = results["status"].values
+    unknown = np.any([results[name].sel(step=0, layer=1).isnull() for name in NEEDED], axis=0)
     conditions = {
         "failed": status == "failed",
         "diverged": status == "diverged",
+        "unknown": unknown,
         "dead": (final(results["dead_units"]) >= DEAD).any("layer").values,
         "vanishing": ratio < VANISHING,
         "exploding": ratio > EXPLODING,

@@ -19,15 +19,18 @@ from fadeout.theory import (
     value_and_slope,
     variance_map,
 )
-from fadeout.verdicts import Interval, bootstrap, exactly, mean, share
+from fadeout.verdicts import Interval, bootstrap, exactly, mean, share, trend
 
 
 def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:
-    """What weight gradients lose over what delta loses, at the standard weight variances."""
+    """What weight gradients lose over what delta loses, at the standard weight variances.
+
+    From the second layer on: the first has another fan-in, and its gradient another size for that.
+    """
     findings = []
     standard = results["weight_variance"].isin([1.0])
     for (activation,), runs in cases(results.isel(run=standard.values), "activation"):
-        lost = {name: decades_lost(runs, name) for name in ("delta_norm", "gradient_norm")}
+        lost = {name: decades_lost(runs, name, 2) for name in ("delta_norm", "gradient_norm")}
         shown = bootstrap(ratio_of_means, lost["gradient_norm"], lost["delta_norm"])
         findings += [
             Finding("loss that weight gradients show of delta's", activation, shown),
@@ -40,12 +43,16 @@ def ratio_of_means(a, b, axis):
     return np.mean(a, axis=axis) / np.mean(b, axis=axis)
 
 
+LEARNT = 0.9
+"""The accuracy from which on a network counts as one that learns."""
+
+
 def he_30(results: xr.Dataset) -> list[Finding]:
     findings = []
     for (init, optimizer), runs in cases(results, "init", "optimizer"):
         name = {"glorot_normal": "Xavier", "he_normal": "He"}[init]
-        measured = mean(final(runs["accuracy"]).values)
-        findings.append(Finding(f"accuracy with {name}", optimizer, measured))
+        learnt = share(final(runs["accuracy"]).values >= LEARNT)
+        findings.append(Finding(f"networks that learn with {name}", optimizer, learnt))
     return findings
 
 
@@ -56,7 +63,8 @@ def from_top_to_bottom(results: xr.Dataset) -> list[Finding]:
         results, "activation", "depth", "weight_variance"
     ):
         lost = decades_lost(runs) * (depth - 1)
-        expected = -gradient_profile(activation, depth, variance, variance=variance)[0]
+        profile = gradient_profile(activation, depth, variance, variance=variance)
+        expected = float(trend(profile)) * (depth - 1)
         condition = f"{activation}, weight variance {variance:g}, {depth} layers"
         findings.append(Finding("decades of delta lost in all", condition, mean(lost), expected))
     return findings
@@ -72,15 +80,17 @@ def fuzzy_default(results: xr.Dataset) -> list[Finding]:
 
 
 def narrow_deep(results: xr.Dataset) -> list[Finding]:
-    """How far delta strays over 30 layers, and log R of a layer against its exact moments."""
+    """How far delta strays over 30 layers, a dead network farthest of all, and of the living log R
+    of a layer against its exact moments."""
     findings = []
     for (width,), runs in cases(results, "width"):
         (depth,) = np.unique(runs["depth"].values)
         norms = runs["delta_norm"].sel(step=0, layer=slice(1, int(depth))).values
-        norms = norms[(norms > 0).all(1)]
-        logs = 2 * np.log(norms)
+        living = (norms > 0).all(1)
+        logs = 2 * np.log(norms[living])
         factors = logs[:, :-1] - logs[:, 1:]
-        strays = np.abs(logs[:, 0] - logs[:, -1]) > 2 * math.log(10)
+        strays = ~living
+        strays[living] = np.abs(logs[:, 0] - logs[:, -1]) > 2 * math.log(10)
         average, variance = log_gradient_moments(int(width), 2.0)
         condition = f"width {width}"
         findings += [
@@ -105,18 +115,30 @@ def variance_of(values, axis):
 
 
 def six_xi(results: xr.Dataset) -> list[Finding]:
-    """Cells of weight variance and depth that six xi_c sorts right: solved by at least half."""
-    right: dict[str, list[bool]] = {"ordered": [], "chaotic": []}
+    """Who solves the task among those that six xi_c calls trainable, and the others."""
+    groups: dict[tuple[str, str], list[np.ndarray]] = {}
     for (variance, depth), runs in cases(results, "weight_variance", "depth"):
         (bias,) = np.unique(runs["bias_variance"].values)
         q = fixed_point("tanh", variance, bias)
         phase = "ordered" if chi("tanh", q, variance) < 1 else "chaotic"
         reach = 6 * depth_scales("tanh", variance, bias).correlation
-        right[phase].append((depth < reach) == (solved(runs).mean() >= 0.5))
-    both = np.array([*right["ordered"], *right["chaotic"]])
-    findings = [Finding("cells predicted right", "both phases", share(both))]
-    for phase, flags in right.items():
-        findings.append(Finding("cells predicted right, by phase", phase, share(np.array(flags))))
+        where_it_lies = "shallower" if depth < reach else "deeper"
+        groups.setdefault((where_it_lies, phase), []).append(solved(runs))
+    findings = []
+    for side in ("shallower", "deeper"):
+        quantity = f"networks solved that are {side} than six xi_c"
+        own = {phase: flags for (where_it, phase), flags in groups.items() if where_it == side}
+        cells = [cell for flags in own.values() for cell in flags]
+        pooled = share(np.concatenate(cells))
+        findings.append(Finding(quantity, f"{len(cells)} cells", pooled))
+        findings += [
+            Finding(
+                f"{quantity}, by phase",
+                f"{phase}, {len(flags)} cells",
+                share(np.concatenate(flags)),
+            )
+            for phase, flags in own.items()
+        ]
     return findings
 
 

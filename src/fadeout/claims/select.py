@@ -16,8 +16,12 @@ FEWEST = 8
 
 
 def where(results: xr.Dataset, **labels: Any) -> xr.Dataset:
-    """The runs whose config has these values."""
+    """The runs whose config has these values; of their seeds, all or one `half`, even or odd: what
+    is chosen by one half can be measured by the other."""
     chosen = np.ones(results.sizes["run"], bool)
+    half = labels.pop("half", None)
+    if half is not None:
+        chosen &= results["seed"].values % 2 == (half == "odd")
     for name, value in labels.items():
         chosen &= results[name].values == value
     return results.isel(run=chosen)
@@ -36,9 +40,10 @@ def solved(runs: xr.Dataset) -> np.ndarray:
     return runs["status"].values == "solved"
 
 
-def decades_lost(runs: xr.Dataset, probe: str = "delta_norm") -> np.ndarray:
-    """Per run, what a layer takes from log10 of a norm on its way down, at initialisation."""
-    return slopes(runs[probe].sel(step=0))
+def decades_lost(runs: xr.Dataset, probe: str = "delta_norm", lowest: int = 1) -> np.ndarray:
+    """Per run, what a layer takes from log10 of a norm on its way down to the `lowest`, at
+    initialisation."""
+    return slopes(runs[probe].sel(step=0), lowest)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> Interval:

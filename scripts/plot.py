@@ -39,7 +39,8 @@ def main() -> int:
     folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
     asked = {name: value for name, value in chosen.items() if value is not None}
     try:
-        results = together({folder.name: load(folder) for folder in folders})
+        same = len({folder.name for folder in folders}) < len(folders)
+        results = together({str(f) if same else f.name: load(f) for f in folders})
         target = to or folders[0]
         if asked or len(folders) > 1:
             comparison = plots.Comparison.from_dict(asked)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from conftest import small_runs
-from fadeout import load, theory
+from fadeout import load, theory, train
 from fadeout.activations import ACTIVATIONS
 from fadeout.compose import compose_jobs
+from fadeout.config import Activation, Optimizer, Run, Training
 from fadeout.pages import as_json, write_playground, write_report
 from fadeout.pages.summary import NOTHING, ZERO, coded, summary
 from fadeout.plots import statistics
@@ -85,6 +86,28 @@ def test_the_report_script_writes_one_file_that_fetches_nothing(small_sweep, tmp
     own = text[: text.index("<script>")] + text[text.rindex("<script>") :]
     assert not re.search(r"(src|href)=\"(?!data:)", own)
     assert script("report", "nowhere", cwd=tmp_path).returncode == 1
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A sweep that recorded no probe, and in which some diverge."""
+    runs = [
+        Run(Activation("relu"), probes=(), training=Training(6, 3, "squared_error"), seed=seed,
+            optimizer=Optimizer("sgd", rate))
+        for seed in range(4) for rate in (0.1, 1e30)
+    ]  # fmt: skip
+    return train(runs)
+
+
+def test_without_probes_the_verdicts_are_the_statuses(bare):
+    found = {v["word"]: v["share"] for v in summary(bare, "x")["verdicts"]}
+    assert set(found) == {"diverged", "unsolved"} or set(found) == {
+        "diverged",
+        "solved",
+        "unsolved",
+    }
+    assert sum(share[1] for share in found.values()) == pytest.approx(1)
+    assert found["diverged"][0] < found["diverged"][1] < found["diverged"][2]
 
 
 # --- in a browser
@@ -170,12 +193,15 @@ def test_controls_choose_depth_quantity_and_activations(opened, report):
     assert names == ["tanh"]
 
 
-def test_the_table_filters_and_sorts(opened, report):
+def test_the_table_filters_and_sorts(opened, report, results):
     page = opened(report)
     rows = page.locator("#runs tbody tr")
     assert rows.count() == len(small_runs())
     page.locator("#filter").fill("activation=tanh depth=3")
     counts(page.locator("#runs tbody tr"), 2)
+    page.locator("#filter").fill("solved")  # not the unsolved, and not the name of a column
+    solved = int((results["status"] == "solved").sum())
+    counts(page.locator("#runs tbody tr"), solved)
     page.locator("#filter").fill("")
     counts(page.locator("#runs tbody tr"), 8)
     page.locator("#runs th button", has_text="depth").click()
@@ -208,6 +234,15 @@ def loaded(loader, overrides):
     return loader.load_configuration("config", [], RunMode.MULTIRUN), [overrides]
 
 
+def test_a_sweep_without_probes_has_a_page_too(opened, bare, tmp_path):
+    page = opened(write_report(bare, "bare", tmp_path / "bare.html"))
+    assert page.locator("#loss svg").count() > 0
+    assert not page.locator("#profile").is_visible()
+    counts(page.locator("#runs tbody tr"), 8)
+    page.locator("#filter").fill("diverged learning_rate=0.1")
+    counts(page.locator("#runs tbody tr"), 0)
+
+
 def test_dark_pages_and_telephones(opened, report):
     page = opened(report, color_scheme="dark", viewport={"width": 380, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
@@ -232,6 +267,19 @@ def test_the_playground_draws_what_theory_says(opened, playground):
         np.testing.assert_allclose(np.log10(found["theory"]), expected, atol=0.01)
         measured = np.log10(np.array(found["drawn"])).mean(0)
         assert abs(measured[0] - expected[0]) < 0.15 * max(1, abs(expected[0]))
+
+
+def test_the_playgrounds_activations_beyond_their_tables(opened, playground):
+    page = opened(playground)
+    at = [-100.0, -17.0, 20.0, 55.5]
+    for name in ("sin", "squared_relu", "tanh", "relu", "gelu", "leaky_relu"):
+        found = page.evaluate(
+            "([name, at]) => ['value', 'slope'].map((kind) =>"
+            "  at.map((z) => look(DATA.activations[name], kind, z)))",
+            [name, at],
+        )
+        expected = theory.value_and_slope(name, np.array(at))
+        np.testing.assert_allclose(found, np.array(expected), rtol=1e-3, atol=1e-3)
 
 
 def test_the_playgrounds_controls(opened, playground):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import fadeout
 from fadeout import plots, theory
 from fadeout.activations import ACTIVATIONS
 from fadeout.claims import Claim, Finding, judge
 from fadeout.claims.rules import above
-from fadeout.config import Init, Model, Run
+from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.plots import atlas, comparison, neuron, statistics, style
 from fadeout.plots.comparison import Comparison, cell_table, compare, edges, is_geometric, settled
 from fadeout.plots.figures import FIGURES
@@ -104,6 +105,7 @@ def test_a_comparisons_defaults_follow_what_varies(sweep):
         ({"map": ("activation", "depth")}, "activation is not one here"),
         ({"map": ("layer", "depth")}, "two swept numbers"),
         ({"figure": 3}, "unknown key of figure"),
+        ({"layer": 99}, "layer must be from 1 to 9, not 99"),
     ],
 )
 def test_what_cannot_be_compared_is_said(sweep, asked, words):
@@ -164,6 +166,60 @@ def test_theory_drawn_beside_is_theorys_own(sweep):
     assert PREDICTIONS["delta_norm", "layer"](labels | {"inputs": "binary"}, layers) is None
 
 
+@pytest.mark.parametrize(
+    ("init", "task"),
+    [
+        (Init("glorot_normal"), Task("xor", "bipolar")),
+        (Init("orthogonal", gain=1.5), Task("parity", "bipolar", bits=6)),
+        (Init("orthogonal"), Task("teacher", examples=64, features=16)),
+        (Init("mean_field", weight_variance=1.5, bias_variance=0.1), Task("xor", "bipolar")),
+    ],
+    ids=lambda x: x.name,
+)
+def test_predicted_signals_are_those_of_wide_networks(init, task):
+    """Kernels of the first layer are not square, which some initialisers notice."""
+    runs = [
+        Run(init=init, task=task, model=Model(4, 128), training=Training(0, 1), seed=seed,
+            probes=("activation_std", "activation_mean", "delta_norm"))
+        for seed in range(8)
+    ]  # fmt: skip
+    results = fadeout.train(runs)
+    labels, layers = comparison.shared_labels(results), np.arange(1, 5)
+    found = results["activation_std"].sel(step=0, layer=layers).mean("run")
+    expected = PREDICTIONS["activation_std", "layer"](labels, layers)
+    np.testing.assert_allclose(found, expected, rtol=0.06)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"inputs": "binary"}, {"surrogate": "sigmoid"}, {"task": "noisy_xor"}, {"init": "normal"},
+    ],
+)  # fmt: skip
+def test_theory_is_silent_where_it_knows_nothing(sweep, odd):
+    runs = sweep.isel(run=((sweep["activation"] == "tanh") & (sweep["depth"] == 8)).values)
+    labels = comparison.shared_labels(runs)
+    layers = np.arange(1, 10)
+    assert PREDICTIONS["delta_norm", "layer"](labels, layers) is not None
+    assert PREDICTIONS["delta_norm", "layer"](labels | odd, layers) is None
+
+
+def test_a_quantity_that_theory_knows_is_shown_where_it_knows_it(sweep):
+    asked = Comparison(quantity="activation_std", x="layer")
+    assert comparison.moment("activation_std", asked) == "start"
+    assert comparison.moment("saturation", asked) == "end"
+    assert comparison.moment("activation_std", Comparison(x="layer", at="end")) == "end"
+
+
+def test_what_was_not_recorded_is_not_counted(sweep):
+    missing = sweep.copy()
+    missing["dead_units"] = missing["dead_units"].where(missing["depth"] == 2)
+    assert np.isnan(comparison.flags(missing, "born_dead")).sum() == 24
+    _, low, middle, _ = comparison.points(missing, "born_dead", Comparison(x="depth"))
+    assert np.isnan([low[1], middle[1]]).all()
+    assert middle[0] == 0
+
+
 # --- deep linear networks
 
 
@@ -173,6 +229,7 @@ def test_deep_linear_networks_have_their_closed_forms(layers):
     integral with a closed form, t = [F(a)] with F' = 1 / (3 a^(4/3) (s - a))."""
     s, start, times = 1.3, 0.2, np.linspace(0, 3, 7)
     found = theory.deep_linear([start] * layers, s, times)
+    assert theory.deep_linear([start] * layers, s, np.zeros(1)) == pytest.approx([start**layers])
     a0 = start**layers
     if layers == 2:
         growth = np.exp(2 * s * times)
@@ -309,7 +366,6 @@ def test_an_atlas_of_what_does_not_exist(tmp_path):
 
 
 def test_a_films_last_frame_is_the_trained_network():
-    from fadeout.config import Activation, Optimizer, Training
     from fadeout.films import film, respond
     from fadeout.programs import train
     from helpers import layers

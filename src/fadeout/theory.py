@@ -407,6 +407,9 @@ def deep_linear(start: Sequence[float], strength: float, times: np.ndarray) -> n
     Reference: Saxe, McClelland & Ganguli 2014, eqs. 7 and 13.
     """
 
+    if times[-1] == 0:
+        return np.full(len(times), np.prod(start))
+
     def flow(_, values):
         others = np.array([np.prod(np.delete(values, i)) for i in range(values.size)])
         return (strength - np.prod(values)) * others

@@ -11,9 +11,12 @@ for (const table of Object.values(DATA.activations)) {
 /** phi or phi' from its table, and a straight line beyond its ends. Kinks lie on its points: beside
  *  one the slope is that of the values, which tells the sides apart however small z is. */
 function look(table, kind, z) {
+  if (table.beyond === "periodic") z -= 2 * Math.PI * Math.round(z / (2 * Math.PI));
   const place = (z + DATA.reach) / STEP, last = DATA.points - 1;
   if (place < 0 || place > last) {
     const end = place < 0 ? 0 : last;
+    const power = table.beyond, farther = Math.abs(z) / DATA.reach;
+    if (power > 1) return table[kind][end] * farther ** (kind === "slope" ? power - 1 : power);
     if (kind === "slope") return table.slope[end];
     return table.value[end] + table.slope[end] * (z - (end ? DATA.reach : -DATA.reach));
   }
@@ -41,12 +44,18 @@ function weightVariance() {
   return known === null ? null : known * (10 ** (state.gain / 20)) ** 2;
 }
 
+/** The variance of a kernel's weights; Glorot's looks at both of its sides. */
+function kernelVariance(inputs, outputs) {
+  const glorot = INITS[state.init].startsWith("glorot");
+  return weightVariance() * (glorot ? 2 / (inputs + outputs) : 1 / inputs);
+}
+
 /** One network: sizes of z and of dL/dz at every hidden layer, over the four corners of XOR. */
-function network(table, depth, width, variance, normal) {
+function network(table, depth, width, normal) {
   const kernels = [];
   for (let layer = 0; layer <= depth; layer += 1) {
     const inputs = layer ? width : 2, outputs = layer < depth ? width : 1;
-    const scale = Math.sqrt(variance / inputs);
+    const scale = Math.sqrt(kernelVariance(inputs, outputs));
     kernels.push(Array.from({ length: outputs }, () => Float64Array.from({ length: inputs }, () => scale * normal())));
   }
   const signal = new Float64Array(depth), gradient = new Float64Array(depth);
@@ -72,9 +81,9 @@ function network(table, depth, width, variance, normal) {
 }
 
 /** Mean field: the variance of every layer and the gain of the squared gradient there. */
-function theory(table, depth, variance) {
+function theory(table, depth, width, variance) {
   const signal = [], gains = [];
-  let q = variance;
+  let q = 2 * kernelVariance(2, width);
   for (let layer = 0; layer < depth; layer += 1) {
     let square = 0, slope = 0, total = 0;
     for (let k = -800; k < 800; k += 1) {
@@ -103,12 +112,12 @@ function measure() {
   const table = DATA.activations[NAMES[state.activation]], variance = weightVariance();
   if (variance === null) return null;
   const normal = generator(state.seed);
-  const drawn = Array.from({ length: NETWORKS }, () => network(table, state.depth, state.width, variance, normal));
+  const drawn = Array.from({ length: NETWORKS }, () => network(table, state.depth, state.width, normal));
   for (const one of drawn) {
     const top = one.gradient.at(-1);
     one.gradient = Array.from(one.gradient, (v) => (top > 0 ? v / top : 0));
   }
-  return { drawn, expected: theory(table, state.depth, variance), variance };
+  return { drawn, expected: theory(table, state.depth, state.width, variance), variance };
 }
 
 function drawAll() {

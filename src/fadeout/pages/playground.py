@@ -10,7 +10,9 @@ from fadeout.plots.style import LOOKS
 from fadeout.theory import critical, value_and_slope
 
 REACH, POINTS = 16.0, 4097
-"""Beyond this range the browser goes on in a straight line."""
+BEYOND: dict[str, float | str] = {"sin": "periodic", "squared_relu": 2}
+"""How an activation goes on beyond the range: as that power of z, in a straight line where nothing
+is said."""
 
 INITS = {
     "lecun_normal": 1.0,
@@ -33,6 +35,7 @@ def playground_data() -> dict[str, Any]:
             "value": floats(phi),
             "slope": floats(slope),
             "color": LOOKS[name][0],
+            "beyond": BEYOND.get(name, 1),
             "critical": edge[0].weight_variance if edge else None,
         }
     return {"reach": REACH, "points": POINTS, "activations": table, "inits": INITS}

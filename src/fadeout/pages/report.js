@@ -77,6 +77,7 @@ function layersChart(id, quantity, step) {
 }
 
 function drawProfile() {
+  if (!DATA.quantities.length) return;
   const quantity = DATA.quantities[state.quantity], step = DATA.steps[state.step];
   byId("profile-title").textContent = `${quantity.title}, layer by layer, at step ${step}`;
   layersChart("profile", quantity, step);
@@ -91,6 +92,7 @@ function drawUnits() {
 }
 
 function drawImage() {
+  if (!DATA.quantities.length) return;
   const quantity = DATA.quantities[state.quantity], group = groupOf(state.image);
   byId("image-title").textContent = `${quantity.title} over training: ${HUE.values[state.image]}`;
   if (!group) {
@@ -135,7 +137,7 @@ function drawSolved() {
   for (const hue of [...state.hues].sort((a, b) => a - b)) {
     const groups = DATA.groups.filter((g) => g.at[0] === hue && others.every(([, i]) => g.at[i + 1] === state.at[i]));
     if (!groups.length) continue;
-    const x = groups.map((g) => (byDepth ? AXES[depthAxis - 1].values[g.at[depthAxis]] : HUE.values[hue]));
+    const x = groups.map((g) => (byDepth ? AXES[depthAxis - 1].values[g.at[depthAxis]] : plain(HUE.values[hue])));
     const y = groups.map((g) => g.solved[1]);
     traces.push(line(hue, x, y, HUE.values[hue], {
       mode: byDepth ? "lines+markers" : "markers",
@@ -174,6 +176,7 @@ function makeControls() {
   if (DATA.quantities.length) {
     box.append(choice("quantity", DATA.quantities.map((q) => q.title), 0, (v) => { state.quantity = v; drawAll(); }));
   }
+  for (const id of ["profile", "image"]) byId(id).closest("figure").hidden = !DATA.quantities.length;
   box.append(choice("image of", HUE.values, state.image, (v) => { state.image = v; drawImage(); }));
   if (DATA.steps.length > 1) {
     box.append(slider("step", 0, DATA.steps.length - 1, 0, (v) => {
@@ -200,8 +203,9 @@ function chosenRuns() {
   let runs = [...Array(COUNT).keys()];
   if (words.length) {
     runs = runs.filter((run) => {
-      const text = COLUMNS.map((c) => `${c.name.replace(/ /g, "_")}=${c.get(run)}`).join(" ").toLowerCase() + " ";
-      return words.every((w) => (w.includes("=") ? text.includes(`${w} `) : text.includes(w)));
+      const values = COLUMNS.map((c) => String(c.get(run)).toLowerCase());
+      const pairs = COLUMNS.map((c, i) => `${c.name.replace(/ /g, "_")}=${values[i]}`);
+      return words.every((w) => (w.includes("=") ? pairs : values).includes(w));
     });
   }
   if (state.sort !== null) {
@@ -304,7 +308,7 @@ function choose(target) {
 }
 
 function makeRuns() {
-  const label = element("label", "filter: words, or column=value", { class: "wide" });
+  const label = element("label", "filter: whole values, or column=value", { class: "wide" });
   const input = element("input", undefined, { type: "search", id: "filter", placeholder: "relu depth=16 solved" });
   let timer;
   input.addEventListener("input", () => {
@@ -334,7 +338,8 @@ function makeTexts() {
   byId("question").textContent = DATA.question;
   const spread = [...DATA.pooled.map(word)].join(", ");
   byId("counts").textContent = `${RUNS.total} runs in ${DATA.groups.length} groups` +
-    (spread ? `; bands spread over ${spread}` : "");
+    (spread ? `; bands spread over ${spread}` : "") +
+    (DATA.left_out ? `; ${DATA.left_out} runs between the values that are drawn are in no chart` : "");
   byId("verdicts").replaceChildren(...DATA.verdicts.map(({ word: name, share }) => {
     const row = element("tr"), cell = element("td", undefined, { class: "cell" });
     const bar = element("div", undefined, { class: "bar" });

@@ -17,7 +17,7 @@ from fadeout.plots.style import looks
 from fadeout.probes import PROBES
 from fadeout.registry import FadeoutError
 from fadeout.results import VARIABLES, final
-from fadeout.verdicts import NEEDED, verdict_shares, verdicts
+from fadeout.verdicts import NEEDED, VERDICTS, share, verdicts
 
 SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
 SHARES = {"saturation", "dead_units", "one_sided"}
@@ -56,6 +56,7 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
         ],
         "groups": list(groups(results, axes, quantities, steps)),
         "verdicts": shares_of(words),
+        "left_out": int((places(results, axes) < 0).any(0).sum()),
         "pooled": [n for n in varying(results) if n not in {axis["name"] for axis in axes}],
         "runs": runs_table(results, words),
         "config": config_of(results),
@@ -87,11 +88,7 @@ def words_of(results: xr.Dataset, name: str) -> list[str]:
 
 def groups(results: xr.Dataset, axes: list, quantities: list, steps: list) -> Iterator[dict]:
     """Medians and bands of every group of runs, over steps and layers."""
-    words = [[statistics.text(v) for v in results[axis["name"]].values] for axis in axes]
-    columns = np.array(
-        [[axis["values"].index(w) if w in axis["values"] else -1 for w in column]
-         for axis, column in zip(axes, words, strict=True)]
-    )  # fmt: skip
+    columns = places(results, axes)
     for place in itertools.product(*(range(len(axis["values"])) for axis in axes)):
         chosen = (columns == np.array(place)[:, None]).all(0)
         if not chosen.any():
@@ -126,15 +123,24 @@ def coded(values: np.ndarray, share: bool) -> str:
     return base64.b64encode(whole.astype("<i2").tobytes()).decode()
 
 
+def places(results: xr.Dataset, axes: list) -> np.ndarray:
+    """Where every run stands on each axis, [axis, run]; -1 where its value is not drawn."""
+    columns = []
+    for axis in axes:
+        number = {word: i for i, word in enumerate(axis["values"])}
+        words = (statistics.text(value) for value in results[axis["name"]].values)
+        columns.append([number.get(word, -1) for word in words])
+    return np.array(columns)
+
+
 def dash(linestyle: str) -> str:
     return {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}[linestyle]
 
 
 def shares_of(words: np.ndarray) -> list[dict[str, Any]]:
-    shares = verdict_shares(words)
-    if not shares:  # without the probes that verdicts need: by status
-        return [{"word": str(w), "share": [float((words == w).mean())] * 3} for w in set(words)]
-    return [{"word": word, "share": list(share)} for word, share in shares.items()]
+    """Every word that some run has, verdicts in their order."""
+    found = sorted(set(words.tolist()), key=lambda w: VERDICTS.index(w) if w in VERDICTS else 0)
+    return [{"word": word, "share": list(share(words == word))} for word in found]
 
 
 def runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
     style = looks(names)
     for ax, name in zip(axes.flat, names, strict=False):
         z, phi, slope = curves(name, reach)
-        shade_saturated(ax, z, slope)
+        shade_saturated(ax, z, slope, steepest_slope(name))
         ax.plot(z, broken(phi), color=style[name]["color"], label=r"$\phi$")
         ax.plot(z, broken(slope), color=style[name]["color"], linestyle="--", linewidth=1.5,
                 label=r"$\phi'$")  # fmt: skip
@@ -84,11 +84,12 @@ def activation_page(name: str, reach: tuple[float, float]) -> Figure:
     """
     z, phi, slope = curves(name, reach)
     known = moments(name, 1.0)
+    steepest = steepest_slope(name)
     figure = sheet(11, 7.5)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     look = {"color": looks([name])[name]["color"]}
     for ax, values in ((top, phi), (bottom, slope)):
-        shade_saturated(ax, z, slope)
+        shade_saturated(ax, z, slope, steepest)
         ax.plot(z, broken(values), **look)
         cross(ax)
     top.axhline(known.value, color=BLUE, linestyle=":",
@@ -97,11 +98,11 @@ def activation_page(name: str, reach: tuple[float, float]) -> Figure:
     if 0 < low < z.size - 1 and phi[low] < phi[0] - 1e-9:
         top.plot(z[low], phi[low], "v", color=RED,
                  label=rf"minimum ${phi[low]:.3f}$ at $z = {z[low]:.2f}$")  # fmt: skip
-    steepest = float(np.abs(slope).max())
-    if steepest > 0:
-        at = z[int(np.argmax(np.abs(slope) > steepest - 1e-9))]
-        bottom.plot(at, steepest, "^", color=ORANGE,
-                    label=rf"largest slope ${steepest:.3f}$, first at $z = {at:.2f}$")  # fmt: skip
+    largest = float(np.abs(slope).max())
+    if largest > 0:
+        at = z[int(np.argmax(np.abs(slope) > largest - 1e-9))]
+        words = rf"largest slope here ${largest:.3f}$, first at $z = {at:.2f}$"
+        bottom.plot(at, largest, "^", color=ORANGE, label=words)
     bottom.plot([], [], " ", label=rf"$E\,\phi'(Z)^2 = {known.slope_square:.3f}$")
     flat = float(np.mean(np.abs(slope) <= SATURATED * steepest)) if steepest else 1.0
     top.set_title(f"{name}:  {FORMULAS[name]}", fontsize="large")
@@ -143,8 +144,13 @@ def relu_table(reach: tuple[float, float] = (-5.0, 5.0)) -> list[tuple[float, fl
     return list(zip(z.tolist(), value_and_slope("relu", z)[0].tolist(), strict=True))
 
 
-def shade_saturated(ax: Axes, z: np.ndarray, slope: np.ndarray) -> None:
-    flat = np.abs(slope) <= SATURATED * np.abs(slope).max()
+def steepest_slope(name: str) -> float:
+    """The largest |phi'(z)| over |z| <= 3, as the probe has it, whatever range is drawn."""
+    return float(np.abs(value_and_slope(name, np.linspace(-3, 3, 601))[1]).max())
+
+
+def shade_saturated(ax: Axes, z: np.ndarray, slope: np.ndarray, steepest: float) -> None:
+    flat = np.abs(slope) <= SATURATED * steepest
     ax.fill_between(z, 0, 1, where=flat, transform=ax.get_xaxis_transform(), color=GREY, alpha=0.18,
                     linewidth=0)  # fmt: skip
 

@@ -14,19 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fadeout import theory
+from fadeout.activations import ACTIVATIONS
 from fadeout.config import Run
 from fadeout.plots import statistics
-from fadeout.plots.figures import band
+from fadeout.plots.figures import NORMS, band
 from fadeout.plots.predictions import PREDICTIONS, RELATIVE
 from fadeout.plots.style import BLACK, grid, legend_below, looks
 from fadeout.probes import PROBES
 from fadeout.registry import FadeoutError, lookup
-from fadeout.results import VARIABLES, final
+from fadeout.results import VARIABLES, dims, final
 from fadeout.verdicts import VERDICTS, share, verdicts
 
 DIMS = ("layer", "step")
-NORMS = ("delta_norm", "gradient_norm", "bias_gradient_norm")
-MOST_CELLS = 8
+MOST_HUES, MOST_CELLS = 7, 8
 """Rows or columns that are drawn."""
 
 
@@ -92,6 +92,8 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     for axis in (filled.x, filled.color, filled.row, filled.column, *(filled.map or ())):
         if axis is not None:
             lookup(known, axis, "axis")
+    if not 1 <= filled.layer <= results.sizes["layer"]:
+        raise FadeoutError(f"layer must be from 1 to {results.sizes['layer']}, not {filled.layer}")
     if filled.map:
         if set(filled.map) & set(DIMS) or len(filled.map) != 2:
             raise FadeoutError("map takes two swept numbers of the config")
@@ -101,7 +103,7 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
         numeric = [n for n in varying if n != "seed" and results[n].dtype.kind in "fiu"]
         fallback = "step" if "loss" in filled.quantities() else "depth"
         filled = dataclasses.replace(filled, x="layer" if layered else (*numeric, fallback)[0])
-    over_dim = [name for name in filled.quantities() if filled.x in dims_of(name)]
+    over_dim = [name for name in filled.quantities() if filled.x in dims(name)]
     if filled.x in DIMS and len(over_dim) < len(filled.quantities()):
         odd = next(name for name in filled.quantities() if name not in over_dim)
         raise FadeoutError(f"{odd} has no {filled.x}: choose another --x")
@@ -120,23 +122,20 @@ def coordinates(results: xr.Dataset) -> list[str]:
     return [name for name in (*Run().labels(), "sweep") if name in results.coords]
 
 
-def dims_of(quantity: str) -> tuple[str, ...]:
-    if quantity in PROBES:
-        return DIMS
-    return ("step",) if quantity in ("loss", "accuracy") else ()
-
-
 def is_share(quantity: str) -> bool:
     return quantity in ("solved", "born_dead", *VERDICTS)
 
 
 def flags(results: xr.Dataset, quantity: str) -> np.ndarray:
-    """Whether each run is solved, born dead, or of a verdict."""
+    """1 for each run that is solved, born dead, or of a verdict, 0 for the others, NaN for those of
+    which the probes do not tell."""
     if quantity == "solved":
-        return results["status"].values == "solved"
+        return (results["status"].values == "solved").astype(float)
     if quantity == "born_dead":
-        return (results["dead_units"].sel(step=0) >= 1).any("layer").values
-    return verdicts(results) == quantity
+        dead = results["dead_units"].sel(step=0)
+        return np.where(dead.isnull().all("layer"), np.nan, (dead >= 1).any("layer"))
+    words = verdicts(results)
+    return np.where(words == "unknown", np.nan, words == quantity)
 
 
 def values_of(results: xr.Dataset, quantity: str, asked: Comparison) -> xr.DataArray:
@@ -145,8 +144,15 @@ def values_of(results: xr.Dataset, quantity: str, asked: Comparison) -> xr.DataA
     if "layer" in values.dims and asked.x != "layer":
         values = values.sel(layer=asked.layer)
     if "step" in values.dims and asked.x != "step":
-        values = at_step(values, asked.at or ("start" if quantity in RELATIVE else "end"))
+        values = at_step(values, moment(quantity, asked))
     return values.transpose("run", ...)
+
+
+def moment(quantity: str, asked: Comparison) -> str:
+    """When a quantity is shown that is not over steps: where theory has something to say of it, at
+    initialisation."""
+    known = (quantity, asked.x) in PREDICTIONS or quantity in RELATIVE
+    return asked.at or ("start" if known else "end")
 
 
 def at_step(values: xr.DataArray, at: str) -> xr.DataArray:
@@ -182,8 +188,11 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
         return heat_map(results, asked)
     rows, columns = words_of(results, asked.row), words_of(results, asked.column)
     hues, chosen = words_of(results, asked.color)
-    chosen = statistics.some(chosen, most=12)
+    every = len(chosen), len(rows[1]), len(columns[1])
+    most = len(chosen) if set(chosen) <= set(ACTIVATIONS) else MOST_HUES
+    chosen = statistics.some(chosen, most)
     row_words, column_words = (statistics.some(axis[1], MOST_CELLS) for axis in (rows, columns))
+    shown = len(chosen), len(row_words), len(column_words)
     cells = [(quantity, row) for quantity in asked.quantities() for row in row_words]
     figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
     style = looks(chosen)
@@ -209,8 +218,19 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
             mark_values(ax, np.unique(results[asked.x].values))
     several = len(asked.quantities()) > 1
     figure.suptitle(heading("Signal and gradient" if several else title_of(quantity), str(asked.x)))
-    legend_below(figure, axes.flat, note(asked))
+    legend_below(figure, axes.flat, note(asked) + left_out(asked, shown, every))
     return figure
+
+
+def left_out(asked: Comparison, shown: tuple[int, ...], every: tuple[int, ...]) -> str:
+    """What of the values there are was not drawn."""
+    names = (asked.color, asked.row, asked.column)
+    words = [
+        f"{drawn} of {all_} values of {name} drawn"
+        for name, drawn, all_ in zip(names, shown, every, strict=True)
+        if drawn < all_
+    ]
+    return "; ".join(["", *words]).replace("_", " ")
 
 
 def line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dict) -> None:
@@ -232,9 +252,6 @@ def line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dic
         ax.errorbar(x[some], middle[some], yerr=reach[:, some], capsize=3, **look)
     expected = predicted(runs, quantity, str(asked.x), asked, x, middle)
     if expected is not None:
-        positive = middle[middle > 0]
-        if positive.size:  # far below what was measured there is nothing to compare
-            expected = np.where(expected < positive.min() / 3, np.nan, expected)
         ax.plot(x, expected, color=BLACK, linestyle=(0, (4, 2)), linewidth=1.3, zorder=5,
                 label="theory")  # fmt: skip
 
@@ -243,11 +260,14 @@ def points(runs: xr.Dataset, quantity: str, asked: Comparison):
     """A quantity at every value of a config axis, with its interval or its spread."""
     axis = runs[asked.x].values
     xs = np.unique(axis)
+    xs = xs[xs == xs]  # a sweep of several may lack the axis
     found = []
     for value in xs:
         own = runs.isel(run=axis == value)
         if is_share(quantity):
-            found.append(tuple(share(flags(own, quantity))))
+            known = flags(own, quantity)
+            known = known[np.isfinite(known)]
+            found.append(tuple(share(known == 1)) if known.size else (np.nan,) * 3)
         else:
             found.append(tuple(statistics.spread(values_of(own, quantity, asked))))
     low, middle, high = np.array(found, float).T
@@ -257,7 +277,7 @@ def points(runs: xr.Dataset, quantity: str, asked: Comparison):
 def predicted(runs, quantity, x, asked, at, middle) -> np.ndarray | None:
     """What theory expects of a line, where it says something of all its runs."""
     expect = PREDICTIONS.get((quantity, x))
-    at_start = x != "layer" or (asked.at or "start") in ("start", "0")
+    at_start = x != "layer" or moment(quantity, asked) in ("start", "0")
     if expect is None or not at_start:
         return None
     values = expect(shared_labels(runs), at)
@@ -320,7 +340,7 @@ def cell_table(results, quantity, across, up, asked):
         if values.dtype.kind not in "fiu" or values.size < 2:
             raise FadeoutError(f"map takes two swept numbers; {name} is not one here")
     if is_share(quantity):
-        values, combine = flags(results, quantity).astype(float), np.mean
+        values, combine = flags(results, quantity), np.mean
     else:
         values, combine = values_of(results, quantity, asked).values.astype(float), np.median
     place = j * xs.size + i
@@ -410,8 +430,8 @@ def label_of(quantity: str, asked: Comparison) -> str:
     where = []
     if quantity in PROBES and asked.x != "layer":
         where.append(f"layer {asked.layer}")
-    if "step" in dims_of(quantity) and asked.x != "step":
-        at = asked.at or ("start" if quantity in RELATIVE else "end")
+    if "step" in dims(quantity) and asked.x != "step":
+        at = moment(quantity, asked)
         where.append({"start": "at initialisation", "end": "at the end"}.get(at, f"step {at}"))
     words = title_of(quantity).replace(" of the backpropagated signal delta", " of delta")
     return f"{words}\n{', '.join(where)}" if where else words
@@ -433,13 +453,20 @@ def finish(strip: Sequence[Axes], quantity: str) -> None:
         strip[0].yaxis.set_major_formatter(PercentFormatter(1.0))
         strip[0].set_ylim(-0.03, 1.03)
         return
-    drawn = [np.asarray(found.get_ydata(), float) for ax in strip for found in ax.get_lines()]
+    drawn = [
+        np.asarray(found.get_ydata(), float)
+        for ax in strip
+        for found in ax.get_lines()
+        if found.get_label() != "theory"
+    ]
     values = np.concatenate([y[np.isfinite(y)] for y in drawn] or [np.empty(0)])
     positive = values[values > 0]
     wide = positive.size and positive.max() > 30 * positive.min()
     if positive.size and (values >= 0).all() and (wide or quantity in NORMS):
         for ax in strip:
             ax.set_yscale("log")
+        low, high = strip[0].get_ylim()  # theory may go much lower; what was measured stays legible
+        strip[0].set_ylim(max(low, positive.min() / 1e3), min(high, positive.max() * 1e3))
 
 
 def note(asked: Comparison) -> str:

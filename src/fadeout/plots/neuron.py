@@ -109,7 +109,7 @@ def chain(names: Sequence[str], length: int = 12, start: float = 1.0) -> Figure:
 
 # --- XOR
 
-GREY_TO_WHITE = LinearSegmentedColormap.from_list("answers", [BLUE, "white", ORANGE])
+ANSWERS = LinearSegmentedColormap.from_list("answers", [BLUE, "white", ORANGE])
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 
 
@@ -140,7 +140,7 @@ def surface_inputs() -> np.ndarray:
 
 def draw_surface(ax: Axes, surface: Surface, title: str) -> None:
     axis = surface.axis
-    ax.pcolormesh(axis, axis, surface.answers, cmap=GREY_TO_WHITE, vmin=0, vmax=1, rasterized=True,
+    ax.pcolormesh(axis, axis, surface.answers, cmap=ANSWERS, vmin=0, vmax=1, rasterized=True,
                   shading="nearest")  # fmt: skip
     if surface.answers.min() < 0.5 < surface.answers.max():
         ax.contour(axis, axis, surface.answers, levels=[0.5], colors=BLACK, linewidths=2)

@@ -38,9 +38,32 @@ def activation(name: str, parameters: tuple[tuple[str, float], ...]) -> Callable
 
 def activation_of(labels: Labels) -> str | Callable | None:
     name = labels.get("activation")
+    if name is None or labels.get("surrogate", "none") != "none":
+        return None
     given = {k: labels[k] for k in ("slope", "alpha", "beta") if k in labels}
     known = tuple((k, float(v)) for k, v in given.items() if np.isfinite(v))
-    return None if name is None else activation(name, known)
+    return activation(name, known)
+
+
+def features(labels: Labels) -> int | None:
+    """How many inputs of mean square 1 a task has; None where its examples are of another size, as
+    XOR's on {0, 1}, which differ in norm."""
+    if labels.get("task") == "teacher":
+        return int(labels["features"])
+    if labels.get("inputs") != "bipolar" or labels.get("task") == "noisy_xor":
+        return None
+    return int(labels["bits"]) if labels.get("task") == "parity" else 2
+
+
+def first_variance(labels: Labels, inputs: int, sw2: float) -> float | None:
+    """The variance of the first hidden layer's preactivations, but for the biases: its kernel is
+    not square, which Glorot's and orthogonal ones notice."""
+    name, width = str(labels.get("init")), labels.get("width")
+    if name.startswith("glorot"):
+        return None if width is None else sw2 * 2 * inputs / (inputs + width)
+    if name == "orthogonal":
+        return None if width is None else sw2 * min(1.0, inputs / width)
+    return sw2
 
 
 class Network(NamedTuple):
@@ -62,16 +85,15 @@ class Network(NamedTuple):
 
 
 def network_of(labels: Labels) -> Network | None:
-    """The network of these labels; None where they leave open what theory needs, or where examples
-    differ in norm, as XOR's do on {0, 1}."""
+    """The network of these labels; None where they leave open what theory needs."""
     phi, sw2, sb2 = activation_of(labels), weight_variance(labels), labels.get("bias_variance")
-    centred = labels.get("inputs") == "bipolar" or labels.get("task") == "teacher"
-    if phi is None or sw2 is None or sb2 is None or "depth" not in labels or not centred:
+    inputs = features(labels)
+    if phi is None or sw2 is None or sb2 is None or inputs is None or "depth" not in labels:
         return None
-    variance = sw2 + sb2
-    if labels.get("init") == "orthogonal" and labels.get("task") != "teacher":
-        variance = sw2 * 2 / labels["width"] + sb2  # two inputs share one norm among the units
-    variances = [variance]
+    first = first_variance(labels, inputs, sw2)
+    if first is None:
+        return None
+    variances = [first + sb2]
     for _ in range(int(labels["depth"]) - 1):
         variances.append(theory.variance_map(phi, variances[-1], sw2, sb2))
     return Network(phi, sw2, sb2, variances)
@@ -112,7 +134,10 @@ def jacobian_spread(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
 
 def born_dead(labels: Labels, depths: np.ndarray) -> np.ndarray | None:
     """1 - prod(1 - 2^-width), exact for relu and one input (Lu et al. 2019)."""
-    if labels.get("activation") != "relu" or labels.get("examples") != 1 or "width" not in labels:
+    drawn = weight_variance(labels) is not None and labels.get("init") != "orthogonal"
+    if labels.get("activation") != "relu" or labels.get("examples") != 1 or not drawn:
+        return None
+    if "width" not in labels:
         return None
     return np.array([theory.dead_probability(*[int(labels["width"])] * int(d)) for d in depths])
 

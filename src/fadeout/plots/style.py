@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from fadeout.registry import lookup
 
-# Okabe & Ito's palette, which colour-blind readers tell apart; its greys differ as well.
+# Okabe & Ito's palette, which colour-blind readers tell apart; markers tell it apart in grey.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fadeout.registry import FadeoutError
+from fadeout.app import command
 
 
 def main() -> int:
@@ -27,11 +27,7 @@ def main() -> int:
     from fadeout.plots import save_atlas
     from fadeout.plots.atlas import relu_table
 
-    try:
-        paths = save_atlas(chosen.activation, tuple(chosen.range), chosen.to, chosen.style)
-    except FadeoutError as error:
-        print(error, file=sys.stderr)
-        return 1
+    paths = save_atlas(chosen.activation, tuple(chosen.range), chosen.to, chosen.style)
     if chosen.print:
         for z, value in relu_table(chosen.range):
             print(f"relu({z:g}) = {value:g}")
@@ -40,4 +36,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -18,9 +18,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fadeout import Activation, Init, Model, Optimizer, Run, Training
+from fadeout import Activation, FadeoutError, Init, Model, Optimizer, Run, Training, load
 from fadeout.config import DEFAULT_PROBES, Config
 from fadeout.grids import expand
+from fadeout.pages import write_report
 from fadeout.programs import (
     batch_of,
     compile_batch,
@@ -245,6 +246,36 @@ def whole_command(table: Table, folder: Path) -> None:
     ratio = theirs / 20 * 10_000 / ours
     text = f"{ratio:.3g}x ({ours:.0f} s, pictures included)"
     table.add("multirun of 10,000 runs", "Hydra's basic launcher, from 20 jobs", text, ratio)
+    page_of(table, folder / "ten_thousand")
+
+
+def page_of(table: Table, sweep_folder: Path) -> None:
+    """Size of the report of 10,000 runs, and how long a browser takes until it can be used."""
+    what, against = "report of 10,000 runs", "one HTML file, opened in Chromium"
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+
+        page = write_report(load(sweep_folder), "ten_thousand", sweep_folder / "report.html")
+    except (ImportError, FadeoutError) as error:
+        table.add(what, against, f"skipped: {error}")
+        return
+    size = page.stat().st_size / 1e6
+    if browser is None:
+        table.add(what, against, f"{size:.1f} MB; not opened: no chromium", size)
+        return
+
+    def open_page():
+        opened = chromium.new_page()
+        opened.goto(page.absolute().as_uri())
+        opened.wait_for_selector("body[data-ready=yes]")
+        opened.close()
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        ready = min(seconds(open_page) for _ in range(ROUNDS))
+        chromium.close()
+    table.add(what, against, f"{size:.1f} MB, ready in {ready:.1f} s", size)
 
 
 MEMORY = "memory-of"

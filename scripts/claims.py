@@ -9,8 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fadeout.app import stoppable
-from fadeout.registry import FadeoutError
+from fadeout.app import command, stoppable
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -26,16 +25,12 @@ def main() -> int:
     from fadeout.console import show_verdicts
     from fadeout.studies import judge_claims
 
-    try:
-        with stoppable():
-            judged = judge_claims(chosen.claims, CONF, chosen.outputs, chosen.quick)
-    except FadeoutError as error:
-        print(error, file=sys.stderr)
-        return 1
+    with stoppable():
+        judged = judge_claims(chosen.claims, CONF, chosen.outputs, chosen.quick)
     show_verdicts(judged)
-    print(f"pictures and claims.json: {chosen.outputs / 'claims'}")
+    print(f"pictures and claims.json: {chosen.outputs / 'claims' / ('quick' * chosen.quick)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -44,11 +44,12 @@ def main() -> None:
     script("atlas", "--style", "paper", "--to", MADE / "atlas")
     script("neuron", "--style", "paper", "--to", MADE / "neuron")
     script("claims", "step-untrainable", "--outputs", MADE)
+    schoenholz = MADE / "gallery/schoenholz_2017"
     pictures = {
         "gradient_profile.png": MADE / "paper/gradient_profile_at_start.png",
         "atlas.png": MADE / "atlas/all.png",
         "xor_surface.png": MADE / "neuron/xor_surface.png",
-        "schoenholz_2017.png": MADE / "gallery/schoenholz_2017/comparison.png",
+        "schoenholz_2017.png": schoenholz / "accuracy_over_weight_variance_and_depth.png",
         "step_untrainable.png": MADE / "claims/step-untrainable.png",
     }
     for name, made in pictures.items():

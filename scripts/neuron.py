@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from fadeout.app import command
 from fadeout.registry import FadeoutError
 
 
@@ -26,22 +27,18 @@ def main() -> int:
     from fadeout.films import film
     from fadeout.plots import save_neurons
 
-    try:
-        if chosen.frames < 1:
-            raise FadeoutError(f"--frames must be at least 1, not {chosen.frames}")
-        steps = chosen.frames * (240 // max(chosen.frames, 1) or 1)
-        run = Run(
-            Activation(chosen.activation), Init("glorot_normal"),
-            model=Model(depth=1, width=chosen.width), seed=chosen.seed,
-            optimizer=Optimizer("sgd", learning_rate=1.0), training=Training(steps, steps),
-        )  # fmt: skip
-        paths = save_neurons(run, film(run, chosen.frames), chosen.to, chosen.style)
-    except FadeoutError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if chosen.frames < 1:
+        raise FadeoutError(f"--frames must be at least 1, not {chosen.frames}")
+    steps = chosen.frames * (240 // max(chosen.frames, 1) or 1)
+    run = Run(
+        Activation(chosen.activation), Init("glorot_normal"),
+        model=Model(depth=1, width=chosen.width), seed=chosen.seed,
+        optimizer=Optimizer("sgd", learning_rate=1.0), training=Training(steps, steps),
+    )  # fmt: skip
+    paths = save_neurons(run, film(run, chosen.frames), chosen.to, chosen.style)
     print("\n".join(str(path) for path in paths if path.suffix in (".png", ".gif")))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fadeout.registry import FadeoutError
+from fadeout.app import command
 
 
 def main() -> int:
@@ -13,13 +13,9 @@ def main() -> int:
     target = parser.parse_args().to
     from fadeout.pages import write_playground
 
-    try:
-        print(write_playground(target))
-    except FadeoutError as error:
-        print(error, file=sys.stderr)
-        return 1
+    print(write_playground(target))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from fadeout import load, plots
-from fadeout.registry import FadeoutError
+from fadeout.app import command
 from fadeout.results import together
 
 HELP = {
@@ -38,21 +38,17 @@ def main() -> int:
     chosen = vars(parser.parse_args())
     folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
     asked = {name: value for name, value in chosen.items() if value is not None}
-    try:
-        same = len({folder.name for folder in folders}) < len(folders)
-        results = together({str(f) if same else f.name: load(f) for f in folders})
-        target = to or folders[0]
-        if asked or len(folders) > 1:
-            comparison = plots.Comparison.from_dict(asked)
-            paths = plots.save_comparison(results, comparison, target, look)
-        else:
-            paths = plots.save_all(results, target, look=look)
-    except FadeoutError as error:
-        print(error, file=sys.stderr)
-        return 1
+    same = len({folder.name for folder in folders}) < len(folders)
+    results = together({str(f) if same else f.name: load(f) for f in folders})
+    target = to or folders[0]
+    if asked or len(folders) > 1:
+        comparison = plots.Comparison.from_dict(asked)
+        paths = plots.save_comparison(results, comparison, target, look)
+    else:
+        paths = plots.save_all(results, target, look=look)
     print("\n".join(str(path) for path in paths if path.suffix == ".png"))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from fadeout import load
-from fadeout.registry import FadeoutError
+from fadeout.app import command
 
 STUDIES = Path(__file__).parents[1] / "conf" / "experiment"
 
@@ -17,13 +17,9 @@ def main() -> int:
     chosen = parser.parse_args()
     from fadeout.pages import write_report
 
-    try:
-        folder = chosen.folder
-        target = chosen.to or folder / "report.html"
-        path = write_report(load(folder), folder.name, target, question(folder))
-    except FadeoutError as error:
-        print(error, file=sys.stderr)
-        return 1
+    folder = chosen.folder
+    target = chosen.to or folder / "report.html"
+    path = write_report(load(folder), folder.name, target, question(folder))
     print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -40,4 +36,4 @@ def question(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

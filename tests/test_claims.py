@@ -239,15 +239,22 @@ def test_a_claim_holds_in_a_world_where_it_is_true_and_fails_where_it_is_not(nam
     assert {f.quantity for f in findings} >= set(claim.rules), "a rule that nothing meets"
 
 
-def test_the_two_claims_that_need_no_training():
-    """The sign in the note's text is wrong, its code's is right; a threshold is fuzzy if noisy."""
-    for name, supporting in (("sigmoid-formula", "code"), ("neuron-fuzziness", "noisy")):
-        claim = CLAIMS[name]
-        found = judge(claim, claim.measure())
-        assert found.word == "holds only if"
-        assert all(supporting in finding.condition for finding in found.supporting)
-        assert not any(supporting in finding.condition for finding in found.against)
-        assert not found.undecided
+def test_the_sign_in_the_notes_formula_is_wrong_and_in_its_code_right():
+    claim = CLAIMS["sigmoid-formula"]
+    findings = claim.measure()
+    assert judge(claim, findings).word == "fails"
+    distance = {f.quantity: f.measured.value for f in findings}
+    assert distance["largest distance from the sigmoid, of the code"] < 1e-12
+    assert distance["slope at 0, of the code"] == pytest.approx(0.25, rel=1e-4)
+
+
+def test_a_neuron_is_fuzzy_if_its_threshold_is_noisy():
+    claim = CLAIMS["neuron-fuzziness"]
+    found = judge(claim, claim.measure())
+    assert found.word == "holds only if"
+    assert all("noisy" in finding.condition for finding in found.supporting)
+    assert all("hard" in finding.condition for finding in found.against)
+    assert not found.undecided
 
 
 # --- oracles of their own

@@ -10,7 +10,7 @@ import fadeout
 SOURCE = Path(fadeout.__file__).parent
 FLOORS = [
     {"registry", "lanes", "provenance", "jobs", "interrupts"},
-    {"activations", "initializers", "tasks", "probes", "config", "executors"},
+    {"files", "activations", "initializers", "tasks", "probes", "config", "executors"},
     {"model", "optimizers", "grids", "theory"},
     {"training"},
     {"programs"},

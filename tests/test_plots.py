@@ -19,6 +19,7 @@ from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
 from fadeout.plots.predictions import PREDICTIONS, weight_variance
 from fadeout.registry import FadeoutError
+from fadeout.results import together
 from fadeout.verdicts import Interval
 from helpers import made
 
@@ -105,6 +106,7 @@ def test_a_comparisons_defaults_follow_what_varies(sweep):
         ({"map": ("activation", "depth")}, "activation is not one here"),
         ({"map": ("layer", "depth")}, "two swept numbers"),
         ({"figure": 3}, "unknown key of figure"),
+        ({"map": ("depth", "seed"), "color": "activation"}, "a map has no color"),
         ({"layer": 99}, "layer must be from 1 to 9, not 99"),
     ],
 )
@@ -209,6 +211,21 @@ def test_a_quantity_that_theory_knows_is_shown_where_it_knows_it(sweep):
     assert comparison.moment("activation_std", asked) == "start"
     assert comparison.moment("saturation", asked) == "end"
     assert comparison.moment("activation_std", Comparison(x="layer", at="end")) == "end"
+
+
+def test_two_sweeps_are_not_pooled(sweep):
+    both = together({"one": sweep, "two": sweep})
+    asked = settled(Comparison(), both)
+    assert "sweep" in (asked.color, asked.row, asked.column)
+    assert comparison.pooled_over(Comparison(x="layer", color="activation"), both) == (
+        "; pooled over depth, sweep"
+    )
+
+
+def test_pictures_are_named_by_what_they_show(sweep):
+    assert Comparison().file_name(sweep) == "delta_norm_over_layer"
+    asked = Comparison(quantity="solved", color="depth", x="activation")
+    assert asked.file_name(sweep) == "solved_over_activation_by_depth"
 
 
 def test_what_was_not_recorded_is_not_counted(sweep):
@@ -343,9 +360,8 @@ def test_formats_are_equal_on_repetition_and_say_what_they_were_made_of(sweep, t
         assert content == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
         assert b"48 runs" in content
         assert b"fadeout" in content
-    sizes = [
-        (tmp_path / "one" / look / "comparison.png").stat().st_size for look in ("talk", "paper")
-    ]
+    name = "delta_norm_over_layer.png"
+    sizes = [(tmp_path / "one" / look / name).stat().st_size for look in ("talk", "paper")]
     assert sizes[0] > sizes[1]
 
 

@@ -20,7 +20,7 @@ def judged(tmp_path_factory):
 
 def test_a_claim_is_told_drawn_and_written(judged):
     where, done = judged
-    folder = where / "outputs/claims"
+    folder = where / "outputs/claims/quick"
     assert "relu-dies: fails only in 1 of 6 cases" in done.stdout
     assert "inputs {-1, 1}" in done.stdout
     for name in ("sigmoid-formula", "relu-dies"):
@@ -44,10 +44,22 @@ def test_quick_keeps_the_lowest_eighth_of_the_seeds_in_the_studys_own_folder(jud
 def test_a_claim_judged_again_trains_nothing(judged):
     where, _ = judged
     before = {path: path.stat().st_mtime_ns for path in where.rglob("*.nc")}
-    report = (where / "outputs/claims/claims.json").read_bytes()
+    report = where / "outputs/claims/quick/claims.json"
+    told = json.loads(report.read_text())
     assert judge_claims(["relu-dies"], CONF, where / "outputs", quick=True)
     assert {path: path.stat().st_mtime_ns for path in where.rglob("*.nc")} == before
-    assert (where / "outputs/claims/claims.json").read_bytes() == report, "others are kept"
+    again = json.loads(report.read_text())
+    assert again["sigmoid-formula"] == told["sigmoid-formula"], "others are kept"
+    assert again["relu-dies"]["findings"] == told["relu-dies"]["findings"]
+
+
+def test_a_report_that_was_cut_off_is_refused_before_any_compute(tmp_path):
+    report = tmp_path / "claims/claims.json"
+    report.parent.mkdir()
+    report.write_text('{"relu')
+    with pytest.raises(FadeoutError, match="move it away"):
+        judge_claims(["relu-dies"], CONF, tmp_path)
+    assert [path.name for path in report.parent.iterdir()] == ["claims.json"]
 
 
 def test_an_unknown_claim_is_refused_before_any_compute(tmp_path):
@@ -58,5 +70,5 @@ def test_an_unknown_claim_is_refused_before_any_compute(tmp_path):
 
 def test_a_study_from_python_is_the_command_lines(tmp_path):
     configs = configs_of("claims/zigzag", CONF, tmp_path)
-    assert len(configs) == 2 * 8 * 100
+    assert len(configs) == 3 * 8 * 100
     assert configs[0].folder() == tmp_path / "claims/zigzag"

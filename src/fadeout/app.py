@@ -1,6 +1,7 @@
 """The application: configs in; results, tables and pictures out. A single run is a sweep of one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -92,6 +93,22 @@ def stoppable() -> Iterator[None]:
     except KeyboardInterrupt as error:
         print("interrupted; what was trained is stored: the same command goes on from there")
         raise SystemExit(143 if isinstance(error, Terminated) else 130) from error
+
+
+def command(main: Callable[[], int]) -> int:
+    """Runs the body of a script: a mistake is answered in a line, and an interrupt in a word.
+
+    Returns:
+      The exit status.
+    """
+    try:
+        return main()
+    except FadeoutError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def train_all(

@@ -1,7 +1,7 @@
 """Studies of conf/experiment/ run from Python, and the claims judged by them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from fadeout import console, plots, store
 from fadeout.claims import CLAIMS, Claim, Finding, Verdict, judge
 from fadeout.compose import compose_jobs
 from fadeout.config import Config
+from fadeout.files import write_whole
 from fadeout.grids import Chain, expand
 from fadeout.programs import keep_compiled
 from fadeout.provenance import provenance
@@ -46,7 +47,7 @@ def judge_claims(
       names: ids of claims; none means all.
       conf: the folder of the menu.
       outputs: studies go to <outputs>/claims/<study>, as by hand; the rest to <outputs>/claims.
-      quick: train fewer seeds of each study. Only what was asked for is measured.
+      quick: train fewer seeds of each study; verdicts go to <outputs>/claims/quick.
 
     Raises:
       FadeoutError: no such claim, before any compute.
@@ -56,7 +57,8 @@ def judge_claims(
     keep_compiled(str(outputs / ".compiled"))
     known: dict[str, xr.Dataset] = {}
     judged = {}
-    folder = outputs / "claims"
+    folder = outputs / "claims" / "quick" if quick else outputs / "claims"
+    report = read_json(folder / "claims.json")
     for name, claim in chosen.items():
         for study in claim.studies:
             if study not in known:
@@ -64,19 +66,26 @@ def judge_claims(
         findings = claim.measure(*(known[study] for study in claim.studies))
         judged[name] = Judged(claim, findings, judge(claim, findings))
         console.show_claim(name, *judged[name])
-        folder.mkdir(parents=True, exist_ok=True)
         plots.save_claim(name, *judged[name], folder)
-        write_json(folder / "claims.json", {name: judged[name]}, quick)
+        report[name] = as_data(*judged[name]) | {"quick": quick} | provenance()
+        ordered = {name: report[name] for name in CLAIMS if name in report}
+        write_whole(folder / "claims.json", (json.dumps(ordered, indent=1) + "\n").encode())
     return judged
 
 
-def write_json(path: Path, judged: Mapping[str, Judged], quick: bool) -> None:
-    """Adds what was judged now to what was judged before."""
-    report = json.loads(path.read_text()) if path.exists() else {}
-    about: dict[str, Any] = {"quick": quick} | provenance()
-    report |= {name: as_data(*parts) | about for name, parts in judged.items()}
-    ordered = {name: report[name] for name in CLAIMS if name in report}
-    path.write_text(json.dumps(ordered, indent=1) + "\n")
+def read_json(path: Path) -> dict[str, Any]:
+    """What was judged before, to which more is added.
+
+    Raises:
+      FadeoutError: the file is not ours, or cut off.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise FadeoutError(f"{path} cannot be read ({error}): move it away") from error
+    return {name: value for name, value in found.items() if name in CLAIMS}
 
 
 def trained(study: str, conf: Path, outputs: Path, quick: bool) -> xr.Dataset:

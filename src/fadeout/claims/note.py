@@ -24,20 +24,20 @@ LEVEL = 0.05
 
 
 def sigmoid_formula() -> list[Finding]:
-    """Both signs of the exponent against the activation that trains."""
+    """The formula as the text writes it against the activation that trains; its code's beside."""
     x = np.linspace(-8, 8, 1601)
     sigmoid, slope = value_and_slope("sigmoid", x)
     findings = []
-    for sign, words in (
-        (1, "1 / (1 + e^x), as the text writes"),
-        (-1, "1 / (1 + e^-x), as its code does"),
+    for sign, words, more in (
+        (1, "1 / (1 + e^x), as the text writes", ""),
+        (-1, "1 / (1 + e^-x), as its code does", ", of the code"),
     ):
         written = 1 / (1 + np.exp(sign * x))
         rise = float(np.gradient(written, x)[x.size // 2])
         distance = float(np.abs(written - sigmoid).max())
         findings += [
-            Finding("largest distance from the sigmoid", words, exactly(distance), 0.0),
-            Finding("slope at 0", words, exactly(rise), float(slope[x.size // 2])),
+            Finding(f"largest distance from the sigmoid{more}", words, exactly(distance), 0.0),
+            Finding(f"slope at 0{more}", words, exactly(rise), float(slope[x.size // 2])),
         ]
     return findings
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import xarray as xr
 
+from fadeout.files import write_whole
 from fadeout.pages.playground import playground_data
 from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
@@ -55,9 +56,7 @@ def write(path: Path, title: str, page: str, data: Mapping[str, Any]) -> Path:
     content = text("page.html")
     for name, part in parts.items():
         content = content.replace(f"<!--{name}-->", part, 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-    return path
+    return write_whole(path, content.encode())
 
 
 def text(name: str) -> str:

@@ -10,6 +10,7 @@ import xarray as xr
 from fadeout.activations import ACTIVATIONS
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.config import Run
+from fadeout.files import write_whole
 from fadeout.films import respond
 from fadeout.model import MLP, Neuron
 from fadeout.plots import atlas, neuron, style
@@ -32,7 +33,7 @@ def save_all(
     Args:
       results: as `fadeout.load` gives them.
       folder: where the pictures go.
-      asked: one more, as <folder>/comparison.png.
+      asked: one more.
       look: talk or paper.
 
     Returns:
@@ -47,22 +48,22 @@ def save_all(
             if recorded and (trained or not over_training):
                 paths += style.save(draw(results), Path(folder), name, about)
         if asked is not None:
-            paths += style.save(compare(results, asked), Path(folder), "comparison", about)
+            name = asked.file_name(results)
+            paths += style.save(compare(results, asked), Path(folder), name, about)
     return paths
 
 
 def save_comparison(
     results: xr.Dataset, asked: Comparison, folder: str | Path, look: str = "talk"
 ) -> list[Path]:
-    """Draws one comparison as <folder>/comparison.png, .svg and .pdf.
+    """Draws one comparison as PNG, SVG and PDF, named by what it shows.
 
     Raises:
       FadeoutError: a quantity or an axis that the results lack.
     """
     with style.styled(look):
         figure = compare(results, asked)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        return style.save(figure, Path(folder), "comparison", made_of(results))
+        return style.save(figure, Path(folder), asked.file_name(results), made_of(results))
 
 
 def save_claim(
@@ -90,7 +91,6 @@ def save_atlas(
         raise FadeoutError(f"the range must go from a lower to a higher number, not {reach}")
     for name in names or ():
         lookup(ACTIVATIONS, name, "activation")
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = list(names or ACTIVATIONS)
     with style.styled(look):
         figures = {name: atlas.activation_page(name, reach) for name in chosen}
@@ -113,7 +113,6 @@ def save_neurons(run: Run, networks: Sequence[MLP], folder: Path, look: str = "t
       run: whose networks these are, of two inputs.
       networks: as `films.film` gives them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     inputs = neuron.surface_inputs()
     surfaces = [
         neuron.Surface(respond(run, network, inputs)[1], *weights_of(network.first))
@@ -122,7 +121,8 @@ def save_neurons(run: Run, networks: Sequence[MLP], folder: Path, look: str = "t
     each = run.training.steps // max(len(networks) - 1, 1)
     titles = [f"step {each * i}" for i in range(len(networks))]
     shown = sorted({round(i) for i in np.linspace(0, len(networks) - 1, 8)})
-    heading = f"XOR, {run.model.width} {run.activation.name} units a layer, seed {run.seed}"
+    units = f"{run.model.width} {run.activation.name} unit{'s' * (run.model.width > 1)}"
+    heading = f"XOR, {units} a layer, seed {run.seed}"
     with style.styled(look):
         figures = {
             "one_neuron": neuron.one_neuron(NOTE),
@@ -134,8 +134,8 @@ def save_neurons(run: Run, networks: Sequence[MLP], folder: Path, look: str = "t
         }
         drawn = (style.save(f, folder, name, drawn_by()) for name, f in figures.items())
         paths = [path for written in drawn for path in written]
-        neuron.animate(surfaces, titles, folder / "xor_surface.gif")
-    return [*paths, folder / "xor_surface.gif"]
+        moving = write_whole(folder / "xor_surface.gif", neuron.animation(surfaces, titles))
+    return [*paths, moving]
 
 
 def weights_of(layer: Neuron) -> tuple[np.ndarray, np.ndarray]:

@@ -71,6 +71,13 @@ class Comparison:
     def quantities(self) -> list[str]:
         return str(self.quantity).split(",")
 
+    def file_name(self, results: xr.Dataset) -> str:
+        """Of its picture: what over what, and by what where that was asked for."""
+        full = settled(self, results)
+        over = "_and_".join(full.map or (str(full.x),))
+        by = [name for name in (self.color, self.row, self.column, self.at) if name]
+        return "_by_".join([f"{'-'.join(full.quantities())}_over_{over}", *by])
+
 
 def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     """The comparison with its defaults, checked against what the results have.
@@ -95,6 +102,9 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     if not 1 <= filled.layer <= results.sizes["layer"]:
         raise FadeoutError(f"layer must be from 1 to {results.sizes['layer']}, not {filled.layer}")
     if filled.map:
+        others = [name for name in ("x", "color", "row", "column") if getattr(filled, name)]
+        if others:
+            raise FadeoutError(f"a map has no {', no '.join(others)}: draw a map for each")
         if set(filled.map) & set(DIMS) or len(filled.map) != 2:
             raise FadeoutError("map takes two swept numbers of the config")
         return filled
@@ -111,6 +121,11 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     hues = [n for n in (*statistics.HUES, "depth", "sweep") if n in varying and n not in taken]
     if filled.color is None:
         filled = dataclasses.replace(filled, color=(*hues, "activation")[0])
+    if "sweep" in varying and "sweep" not in (filled.color, *taken):
+        if filled.column is None:
+            filled = dataclasses.replace(filled, column="sweep")
+        elif filled.row is None:
+            filled = dataclasses.replace(filled, row="sweep")
     if filled.column is None and filled.x != "depth" and filled.color != "depth":
         column = "depth" if "depth" in varying and filled.row != "depth" else None
         filled = dataclasses.replace(filled, column=column)
@@ -209,7 +224,9 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
         axes[i, j].set_title(", ".join(title))
     for (quantity, _), strip in zip(cells, axes, strict=True):
         strip[0].set_ylabel(label_of(quantity, asked))
-        finish(strip, quantity)
+    for quantity in asked.quantities():
+        own = [strip for (q, _), strip in zip(cells, axes, strict=True) if q == quantity]
+        finish(own, quantity)
     for ax in axes[-1]:
         ax.set_xlabel(axis_label(str(asked.x)))
         if asked.x == "layer":
@@ -217,9 +234,18 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
         elif asked.x not in DIMS:
             mark_values(ax, np.unique(results[asked.x].values))
     several = len(asked.quantities()) > 1
-    figure.suptitle(heading("Signal and gradient" if several else title_of(quantity), str(asked.x)))
-    legend_below(figure, axes.flat, note(asked) + left_out(asked, shown, every))
+    figure.suptitle(heading("Comparison" if several else title_of(quantity), str(asked.x)))
+    words = note(asked) + pooled_over(asked, results) + left_out(asked, shown, every)
+    legend_below(figure, axes.flat, words)
     return figure
+
+
+def pooled_over(asked: Comparison, results: xr.Dataset) -> str:
+    """What varies, but for the seed, among the runs of one line or cell."""
+    told = {asked.x, asked.color, asked.row, asked.column, *(asked.map or ()), "seed"}
+    names = [n for n in coordinates(results) if n not in told and statistics.varies(results, n)]
+    names = [n for n in names if n in statistics.HUES or n in ("depth", "sweep")]
+    return f"; pooled over {', '.join(names)}".replace("_", " ") if names else ""
 
 
 def left_out(asked: Comparison, shown: tuple[int, ...], every: tuple[int, ...]) -> str:
@@ -249,6 +275,8 @@ def line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dic
         x, low, middle, high = points(runs, quantity, asked)
         some = np.isfinite(middle)
         reach = np.clip([middle - low, high - middle], 0, None)
+        if x.dtype.kind not in "fiu":
+            look = look | {"linestyle": ""}  # nothing lies between two words
         ax.errorbar(x[some], middle[some], yerr=reach[:, some], capsize=3, **look)
     expected = predicted(runs, quantity, str(asked.x), asked, x, middle)
     if expected is not None:
@@ -319,16 +347,20 @@ def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
         for values, scale in ((xs, ax.set_xscale), (ys, ax.set_yscale)):
             if is_geometric(values):
                 scale("log")
-        bar = figure.colorbar(image, ax=ax, label=f"{kind}{title_of(quantity)}")
+        bar = figure.colorbar(image, ax=ax, label=kind + label_of(quantity, asked))
         bar.ax.grid(False)
         ax.grid(False)
-        overlay(ax, results, across, up, ys)
+        overlay(ax, results, across, up)
+        for values, ticks in ((xs, ax.set_xticks), (ys, ax.set_yticks)):
+            if values.size <= 12:
+                ticks(values, [statistics.text(value) for value in values], minor=False)
+                ax.minorticks_off()
         ax.set_xlabel(axis_label(across))
         ax.set_ylabel(axis_label(up))
     figure.suptitle(heading(title_of(quantities[0]), f"{across} and {up}"))
-    handles, _ = axes[0, 0].get_legend_handles_labels()
-    if handles:
-        legend_below(figure, axes.flat, "grey: not finite")
+    middle = "share" if is_share(quantities[0]) else "median"
+    words = f"{middle} of the runs of a cell{pooled_over(asked, results)}; grey: not finite"
+    legend_below(figure, axes.flat, words)
     return figure
 
 
@@ -380,7 +412,7 @@ def is_geometric(values: np.ndarray) -> bool:
     return bool(np.ptp(logs) / logs.mean() < np.ptp(plain) / plain.mean())
 
 
-def overlay(ax: Axes, results: xr.Dataset, across: str, up: str, ys: np.ndarray) -> None:
+def overlay(ax: Axes, results: xr.Dataset, across: str, up: str) -> None:
     """Six xi_c over weight variance and depth, where one activation and bias are swept."""
     labels = shared_labels(results)
     wanted = {"activation", "bias_variance", "gain"} <= set(labels)
@@ -447,14 +479,17 @@ def axis_label(name: str) -> str:
     return words.get(name, name.replace("_", " "))
 
 
-def finish(strip: Sequence[Axes], quantity: str) -> None:
-    """The scale of a row of axes: shares in per cent, what spans decades in powers of ten."""
+def finish(strips: Sequence[np.ndarray], quantity: str) -> None:
+    """The scale of the rows of one quantity: shares in per cent, what spans decades in powers of
+    ten."""
     if is_share(quantity) or quantity in ("accuracy", "saturation", "dead_units", "one_sided"):
-        strip[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-        strip[0].set_ylim(-0.03, 1.03)
+        for strip in strips:
+            strip[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+            strip[0].set_ylim(-0.03, 1.03)
         return
     drawn = [
         np.asarray(found.get_ydata(), float)
+        for strip in strips
         for ax in strip
         for found in ax.get_lines()
         if found.get_label() != "theory"
@@ -463,10 +498,11 @@ def finish(strip: Sequence[Axes], quantity: str) -> None:
     positive = values[values > 0]
     wide = positive.size and positive.max() > 30 * positive.min()
     if positive.size and (values >= 0).all() and (wide or quantity in NORMS):
-        for ax in strip:
-            ax.set_yscale("log")
-        low, high = strip[0].get_ylim()  # theory may go much lower; what was measured stays legible
-        strip[0].set_ylim(max(low, positive.min() / 1e3), min(high, positive.max() * 1e3))
+        for strip in strips:
+            for ax in strip:
+                ax.set_yscale("log")
+            low, high = strip[0].get_ylim()  # theory may go far; what was measured stays legible
+            strip[0].set_ylim(max(low, positive.min() / 1e3), min(high, positive.max() * 1e3))
 
 
 def note(asked: Comparison) -> str:

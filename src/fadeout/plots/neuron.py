@@ -1,6 +1,8 @@
 """A single neuron, a chain of them, and the surface that a network lays over XOR."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
@@ -167,7 +169,7 @@ def xor_surfaces(surfaces: Sequence[Surface], titles: Sequence[str], heading: st
     work, or one unit that turns back.
     """
     columns = min(4, len(surfaces))
-    figure, axes = grid(-(-len(surfaces) // columns), columns, width=3.2, height=3.3)
+    figure, axes = grid(-(-len(surfaces) // columns), columns, width=3.2, height=3.5)
     for ax, surface, title in zip(axes.flat, surfaces, titles, strict=False):
         draw_surface(ax, surface, title)
     for ax in axes.flat[len(surfaces) :]:
@@ -182,8 +184,8 @@ def xor_surfaces(surfaces: Sequence[Surface], titles: Sequence[str], heading: st
     return figure
 
 
-def animate(surfaces: Sequence[Surface], titles: Sequence[str], path, seconds: float = 6.0) -> None:
-    """Writes the surfaces as an animated GIF."""
+def animation(surfaces: Sequence[Surface], titles: Sequence[str], seconds: float = 6.0) -> bytes:
+    """The surfaces as an animated GIF."""
     figure = sheet(5, 5.2)
     figure.set_layout_engine("none")
     ax = figure.subplots()
@@ -193,5 +195,8 @@ def animate(surfaces: Sequence[Surface], titles: Sequence[str], path, seconds: f
         draw_surface(ax, surfaces[i], titles[i])
         return []
 
-    animation = FuncAnimation(figure, frame, frames=len(surfaces), blit=False)
-    animation.save(path, writer=PillowWriter(fps=len(surfaces) / seconds), dpi=80)
+    moving = FuncAnimation(figure, frame, frames=len(surfaces), blit=False)
+    with tempfile.TemporaryDirectory() as folder:  # the writer wants a file
+        path = Path(folder) / "film.gif"
+        moving.save(path, writer=PillowWriter(fps=len(surfaces) / seconds), dpi=80)
+        return path.read_bytes()

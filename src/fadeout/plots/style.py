@@ -1,5 +1,6 @@
 """One look for all figures: colours, marks, sizes, and files that are equal byte for byte."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from fadeout.files import write_whole
 from fadeout.registry import lookup
 
 # Okabe & Ito's palette, which colour-blind readers tell apart; markers tell it apart in grey.
@@ -163,7 +165,9 @@ def save(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
     paths = []
     for suffix, metadata in FORMATS.items():
         path = folder / f"{name}.{suffix}"
-        figure.savefig(path, metadata=metadata | {ABOUT[suffix]: about})
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=suffix, metadata=metadata | {ABOUT[suffix]: about})
+        write_whole(path, drawn.getvalue())
         figure.set_layout_engine("none")  # laid out once: a third of the time of a large figure
         paths.append(path)
     return paths

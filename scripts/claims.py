@@ -19,7 +19,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("claims", nargs="*", help="ids of claims; all where none is given")
-    parser.add_argument("--quick", action="store_true", help="an eighth of the seeds, at least 8")
+    parser.add_argument("--quick", action="store_true", help="an eighth of the seeds, at least 4")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     chosen = parser.parse_args()
     from fadeout.console import show_verdicts

@@ -259,6 +259,19 @@ def test_deep_linear_networks_have_their_closed_forms(layers):
         assert taken == pytest.approx(t, rel=1e-5)
 
 
+def test_deep_linear_training_follows_its_exact_solution():
+    """Down to a millionth of the loss; the step is small, not infinitely so."""
+    run = Run(Activation("identity"), Init("constant", value=0.1), Task("linear", "bipolar"),
+              Model(3, 4), Optimizer("sgd", 0.001), Training(6000, 100, "squared_error", "float64"),
+              probes=())  # fmt: skip
+    results = fadeout.train(run)
+    steps = results["step"].values
+    expected = PREDICTIONS["loss", "step"](comparison.shared_labels(results), steps)
+    found = results["loss"].isel(run=0).values
+    assert found[-1] < 1e-6 * found[0]
+    np.testing.assert_allclose(np.log10(found), np.log10(expected), atol=0.05)
+
+
 # --- pictures
 
 

@@ -26,8 +26,8 @@ from fadeout.registry import FadeoutError, lookup
 from fadeout.results import only
 from fadeout.sweep import sweep
 
-QUICK_SHARE, QUICK_LEAST = 8, 8
-"""A quick study keeps an eighth of its seeds, the lowest, and at least eight of them."""
+QUICK_SHARE, QUICK_LEAST = 8, 4
+"""A quick study keeps an eighth of its seeds, the lowest, and at least four of them."""
 
 
 class Judged(NamedTuple):

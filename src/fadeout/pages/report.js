@@ -20,6 +20,9 @@ function groupOf(hue, at = state.at) {
   return DATA.groups.find((g) => g.at[0] === hue && at.every((v, i) => g.at[i + 1] === v));
 }
 
+/** What a caption says of the chosen groups. */
+function listed(words, between = ", ") { return words.length ? words.join(between) : "nothing is chosen"; }
+
 function shownGroups() {
   return [...state.hues].sort((a, b) => a - b).map((hue) => [hue, groupOf(hue)]).filter(([, g]) => g);
 }
@@ -73,7 +76,7 @@ function layersChart(id, quantity, step) {
   const y = quantity.share ? axis("", { range: [-0.03, 1.03], tickformat: ".0%" }) : axis("", LOGARITHMIC);
   draw(id, traces, axis("weight layer (the last is the readout)", { dtick: traces.length && traces[0].x.length < 12 ? 1 : undefined }), y);
   const dashed = traces.some((trace) => trace.name === "theory") ? " Dashed: mean-field theory." : "";
-  describe(id, `Median over runs, band: 10th to 90th percentile. In layer 1: ${words.join(", ")}.${dashed}`);
+  describe(id, `Median over runs, band: 10th to 90th percentile. In layer 1: ${listed(words)}.${dashed}`);
 }
 
 function drawProfile() {
@@ -128,7 +131,7 @@ function drawLoss() {
   const now = { type: "line", x0: DATA.steps[state.step], x1: DATA.steps[state.step], yref: "paper", y0: 0, y1: 1,
     line: { color: css("--soft"), width: 1, dash: "dot" } };
   draw("loss", traces, axis("step"), axis("", LOGARITHMIC), { shapes: [now] });
-  describe("loss", `Median over runs, band: 10th to 90th percentile. At the end: ${words.join(", ")}.`);
+  describe("loss", `Median over runs, band: 10th to 90th percentile. At the end: ${listed(words)}.`);
 }
 
 function drawSolved() {
@@ -148,7 +151,7 @@ function drawSolved() {
   }
   draw("solved", traces, axis(byDepth ? "depth (hidden layers)" : word(HUE.name), { type: "category" }),
     axis("", { range: [-0.03, 1.03], tickformat: ".0%" }));
-  describe("solved", `Bars: Wilson 95 % intervals. Share solved${byDepth ? " by rising depth" : ""}: ${words.join("; ")}.`);
+  describe("solved", `Bars: Wilson 95 % intervals. Share solved${byDepth ? " by rising depth" : ""}: ${listed(words, "; ")}.`);
 }
 
 const CHARTS = [drawProfile, drawImage, drawLoss, drawSolved, drawUnits];
@@ -337,7 +340,7 @@ function makeTexts() {
   byId("name").textContent = DATA.name;
   byId("question").textContent = DATA.question;
   const spread = [...DATA.pooled.map(word)].join(", ");
-  byId("counts").textContent = `${RUNS.total} runs in ${DATA.groups.length} groups` +
+  byId("counts").textContent = `${RUNS.total} runs in ${DATA.groups.length} group${DATA.groups.length === 1 ? "" : "s"}` +
     (spread ? `; bands spread over ${spread}` : "") +
     (DATA.left_out ? `; ${DATA.left_out} runs between the values that are drawn are in no chart` : "");
   byId("verdicts").replaceChildren(...DATA.verdicts.map(({ word: name, share }) => {

@@ -140,7 +140,7 @@ def relu_table(reach: tuple[float, float] = (-5.0, 5.0)) -> list[tuple[float, fl
     >>> relu_table((-1, 1))[:3]
     [(-1.0, 0.0), (0.0, 0.0), (1.0, 1.0)]
     """
-    z = np.arange(np.ceil(reach[0]), np.floor(reach[1]) + 1)
+    z = np.arange(np.ceil(reach[0]), np.floor(reach[1]) + 1, dtype=float)
     return list(zip(z.tolist(), value_and_slope("relu", z)[0].tolist(), strict=True))
 
 

@@ -419,7 +419,7 @@ def overlay(ax: Axes, results: xr.Dataset, across: str, up: str) -> None:
     if (across, up) != ("weight_variance", "depth") or not wanted:
         return
     low, high = ax.get_xlim()
-    grid_points = np.linspace(max(low, 1e-3), high, 200)
+    grid_points = np.linspace(max(low, 1e-3), high, 60)
     reach = [
         6 * theory.depth_scales(
             labels["activation"], v * labels["gain"] ** 2, labels["bias_variance"]

@@ -269,6 +269,9 @@ def test_deep_linear_training_follows_its_exact_solution():
     expected = PREDICTIONS["loss", "step"](comparison.shared_labels(results), steps)
     found = results["loss"].isel(run=0).values
     assert found[-1] < 1e-6 * found[0]
+    labels = comparison.shared_labels(results)
+    for odd in ({"loss_function": "cross_entropy"}, {"inputs": "binary"}, {"schedule": "cosine"}):
+        assert PREDICTIONS["loss", "step"](labels | odd, steps) is None
     np.testing.assert_allclose(np.log10(found), np.log10(expected), atol=0.05)
 
 

@@ -343,6 +343,33 @@ def edge(activation: Activation) -> tuple[np.ndarray, np.ndarray]:
     return weight_variance[feasible], bias_variance[feasible]
 
 
+def variances(
+    activation: Activation,
+    depth: int,
+    weight_variance: float,
+    bias_variance: float = 0.0,
+    variance: float = 1.0,
+) -> list[float]:
+    """The variance of every hidden layer's preactivations, from that of the first.
+
+    >>> [round(q, 12) for q in variances("relu", 3, weight_variance=1.0)]
+    [1.0, 0.5, 0.25]
+    """
+    found = [variance]
+    for _ in range(depth - 1):
+        found.append(variance_map(activation, found[-1], weight_variance, bias_variance))
+    return found
+
+
+def spread_added(known: Moments, orthogonal: bool) -> float:
+    """What a layer adds to Var(s^2) / (E s^2)^2 of the Jacobian: mu_2 / mu_1^2 - 1 - s_1, where s_1
+    is 0 for orthogonal kernels and -1 for Gaussian ones.
+
+    Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22.
+    """
+    return known.slope_fourth / known.slope_square**2 - (1 if orthogonal else 0)
+
+
 def gradient_profile(
     activation: Activation,
     depth: int,
@@ -359,10 +386,9 @@ def gradient_profile(
     sw2 E phi'(sqrt(q_l) Z)^2, the widths being equal.
     """
     log_gains = []
-    for _ in range(depth):
-        gain = chi(activation, variance, weight_variance)
+    for q in variances(activation, depth, weight_variance, bias_variance, variance):
+        gain = chi(activation, q, weight_variance)
         log_gains.append(0.5 * math.log10(gain) if gain > 0 else -math.inf)
-        variance = variance_map(activation, variance, weight_variance, bias_variance)
     below = np.concatenate([log_gains[:-1], [0.0]])
     return np.cumsum(below[::-1])[::-1]
 

@@ -7,7 +7,7 @@ import xarray as xr
 from scipy.linalg import hadamard
 
 from fadeout.claims.rules import Finding
-from fadeout.claims.select import DECADES, cases, decades_lost, solved, where
+from fadeout.claims.select import DECADES, cases, decades_lost, ratio_of_means, solved, where
 from fadeout.results import final
 from fadeout.theory import (
     chi,
@@ -16,8 +16,9 @@ from fadeout.theory import (
     gradient_profile,
     log_gradient_moments,
     moments,
+    spread_added,
     value_and_slope,
-    variance_map,
+    variances,
 )
 from fadeout.verdicts import Interval, bootstrap, exactly, mean, share, trend
 
@@ -37,10 +38,6 @@ def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:
             Finding(DECADES, activation, mean(lost["delta_norm"])),
         ]
     return findings
-
-
-def ratio_of_means(a, b, axis):
-    return np.mean(a, axis=axis) / np.mean(b, axis=axis)
 
 
 LEARNT = 0.9
@@ -163,18 +160,14 @@ def isometry(tanh: xr.Dataset, relu: xr.Dataset) -> list[Finding]:
 
 
 def spread_per_layer(activation: str, kernels: str, gain: float, width: int) -> float:
-    """Var(s^2) / (E s^2)^2 of a layer, the mean over the first: mu_2 / mu_1^2 - 1 - s_1.
+    """What theory expects a layer to add, the mean over the first.
 
-    Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22. Two inputs of +-1 through an
-    orthogonal kernel share their norm among all units; through a Gaussian one each unit has it.
+    Two inputs of +-1 through an orthogonal kernel share their norm among all units; through a
+    Gaussian one each unit has it.
     """
     variance = gain**2 * (2 / width if kernels == "orthogonal" else 1.0)
-    added = []
-    for _ in range(EARLY):
-        known = moments(activation, variance)
-        mixing = 0.0 if kernels == "orthogonal" else -1.0
-        added.append(known.slope_fourth / known.slope_square**2 - 1 - mixing)
-        variance = variance_map(activation, variance, gain**2)
+    layers = variances(activation, EARLY, gain**2, variance=variance)
+    added = [spread_added(moments(activation, q), kernels == "orthogonal") for q in layers]
     return float(np.mean(added))
 
 

@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 from scipy.special import expit
 
 from fadeout.claims.rules import Finding
-from fadeout.claims.select import DECADES, cases, decades_lost, ratio, solved, where
+from fadeout.claims.select import DECADES, cases, decades_lost, ratio, ratio_of_means, solved, where
 from fadeout.results import final
 from fadeout.theory import (
     critical,
@@ -320,7 +320,7 @@ def decay_per_layer(results: xr.Dataset) -> list[Finding]:
         (depth,) = np.unique(group["depth"].values)
         logs = np.log10(group["delta_norm"].sel(step=0, layer=slice(1, int(depth))).values)
         profile = gradient_profile(activation, int(depth), variance, variance=variance)
-        measured = bootstrap(lower_over_upper, halves(logs)[0], halves(logs)[1])
+        measured = bootstrap(ratio_of_means, *halves(logs))
         findings.append(
             Finding(
                 "decades lost per layer in the lower half over those in the upper",
@@ -337,7 +337,3 @@ def halves(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     middle, top = logs.shape[-1] // 2, logs.shape[-1] - 1
     lower = (logs[..., middle] - logs[..., 0]) / middle
     return lower, (logs[..., top] - logs[..., middle]) / (top - middle)
-
-
-def lower_over_upper(lower, upper, axis):
-    return np.mean(lower, axis=axis) / np.mean(upper, axis=axis)

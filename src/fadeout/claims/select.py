@@ -56,3 +56,7 @@ def ratio(above: np.ndarray, below: np.ndarray) -> Interval:
 def ratio_of_medians(a, b, axis):
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+
+def ratio_of_means(a, b, axis):
+    return np.mean(a, axis=axis) / np.mean(b, axis=axis)

@@ -39,6 +39,7 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
     if not results.sizes["run"]:
         raise FadeoutError("the sweep holds no runs")
     axes = axes_of(results)
+    columns = places(results, axes)
     quantities = [probe for probe in SHOWN if probe in results]
     steps = statistics.some(results["step"].values.tolist(), MOST_STEPS)
     words = verdicts(results) if set(results) >= NEEDED else results["status"].values
@@ -54,9 +55,9 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
             {"name": q, "title": VARIABLES[q]["long_name"], "share": q in SHARES}
             for q in quantities
         ],
-        "groups": list(groups(results, axes, quantities, steps)),
+        "groups": list(groups(results, axes, columns, quantities, steps)),
         "verdicts": shares_of(words),
-        "left_out": int((places(results, axes) < 0).any(0).sum()),
+        "left_out": int((columns < 0).any(0).sum()),
         "pooled": [n for n in varying(results) if n not in {axis["name"] for axis in axes}],
         "runs": runs_table(results, words),
         "config": config_of(results),
@@ -86,9 +87,10 @@ def words_of(results: xr.Dataset, name: str) -> list[str]:
     return statistics.some(statistics.ordered(list(dict.fromkeys(values))), MOST_VALUES)
 
 
-def groups(results: xr.Dataset, axes: list, quantities: list, steps: list) -> Iterator[dict]:
+def groups(
+    results: xr.Dataset, axes: list, columns: np.ndarray, quantities: list, steps: list
+) -> Iterator[dict]:
     """Medians and bands of every group of runs, over steps and layers."""
-    columns = places(results, axes)
     for place in itertools.product(*(range(len(axis["values"])) for axis in axes)):
         chosen = (columns == np.array(place)[:, None]).all(0)
         if not chosen.any():

@@ -93,10 +93,9 @@ def network_of(labels: Labels) -> Network | None:
     first = first_variance(labels, inputs, sw2)
     if first is None:
         return None
-    variances = [first + sb2]
-    for _ in range(int(labels["depth"]) - 1):
-        variances.append(theory.variance_map(phi, variances[-1], sw2, sb2))
-    return Network(phi, sw2, sb2, variances)
+    return Network(
+        phi, sw2, sb2, theory.variances(phi, int(labels["depth"]), sw2, sb2, first + sb2)
+    )
 
 
 def delta_norm(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
@@ -127,8 +126,8 @@ def jacobian_spread(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
     """Sums of mu_2 / mu_1^2 - 1 - s_1 over the layers below (Pennington 2017, eq. 22)."""
     if (network := network_of(labels)) is None:
         return None
-    mixing = 0.0 if labels["init"] == "orthogonal" else -1.0
-    added = [m.slope_fourth / m.slope_square**2 - 1 - mixing for m in network.moments()]
+    orthogonal = labels["init"] == "orthogonal"
+    added = [theory.spread_added(m, orthogonal) for m in network.moments()]
     return at_layers(np.cumsum([0.0, *added[:-1]]), layers)
 
 
@@ -144,11 +143,13 @@ def born_dead(labels: Labels, depths: np.ndarray) -> np.ndarray | None:
 
 def loss(labels: Labels, steps: np.ndarray) -> np.ndarray | None:
     """Gradient flow of a deep linear network whose layers are aligned (Saxe 2014)."""
-    linear = labels.get("activation") == "identity" and labels.get("task") == "linear"
-    named = labels.get("init") == "constant" and labels.get("optimizer") == "sgd"
-    if not (
-        linear and named and {"depth", "width", "value", "gain", "learning_rate"} <= set(labels)
-    ):
+    named = {
+        "activation": "identity", "task": "linear", "inputs": "bipolar", "init": "constant",
+        "optimizer": "sgd", "schedule": "constant", "readout_factor": 1.0,
+        "loss_function": "squared_error", "bias_variance": 0.0,
+    }  # fmt: skip
+    numbers = {"depth", "width", "value", "gain", "learning_rate"}
+    if any(labels.get(k) != v for k, v in named.items()) or not numbers <= set(labels):
         return None
     weight, width = labels["value"] * labels["gain"], labels["width"]
     ends = [weight * math.sqrt(2 * width), weight * math.sqrt(width)]

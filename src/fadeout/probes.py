@@ -5,6 +5,7 @@ in `PROBES`, and name it in a config.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -69,55 +70,54 @@ class Layers(NamedTuple):
 def norm(x: jax.Array) -> jax.Array:
     """The Euclidean norm, which underflows only where its true value does.
 
-    Sigmoid at depth 50 in float32 has delta near 1e-32, whose squares are all exactly 0. Where a
-    plain sum of squares leaves the range in which nothing of it is lost, the largest magnitude is
-    scaled to 1 before squaring; mapped over lanes, that second pass is made only if one of them
-    needs it.
+    Sigmoid at depth 50 in float32 has delta near 1e-32, whose squares are all exactly 0. The first
+    pass scales by a constant, and is right for all but norms below 1e-26 or above 1e9 (in float32);
+    a second, in which the largest magnitude is 1, is made if one lane of the block needs it.
 
     >>> print(norm(jnp.array([3e-30, 4e-30])))
     5e-30
     """
-    return norms(0)(x)
+    return norm_over(x.ndim)(x)
 
 
 @functools.cache
-def norms(mapped: int) -> Callable:
-    """`norm` under so many `vmap`s: of an array with as many more leading axes."""
+def norm_over(axes: int) -> Callable:
+    """The norm over the first so many axes of an array; those that `vmap` adds come last, where
+    lanes belong."""
 
     @jax.custom_batching.custom_vmap
     def call(x):
-        plain, safe = nested(plain_norm, mapped)(x)
+        first, missed = one_pass_norm(x, axes)
 
         def mended():  # the others keep theirs: no run depends on its neighbours
-            return jnp.where(safe, plain, nested(scaled_norm, mapped)(x))
+            return jnp.where(missed, two_pass_norm(x, axes), first)
 
-        return lax.cond(jnp.all(safe), lambda: plain, mended)
+        return lax.cond(jnp.any(missed), mended, lambda: first)
 
     @call.def_vmap
     def rule(size, in_batched, x):
-        return norms(mapped + 1)(x), True
+        return jnp.moveaxis(call(jnp.moveaxis(x, 0, -1)), -1, 0), True
 
     return call
 
 
-def nested(function: Callable, depth: int) -> Callable:
-    return function if depth == 0 else jax.vmap(nested(function, depth - 1))
-
-
-def plain_norm(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The root of the sum of squares, and whether no square was lost of it."""
-    total = fold(jnp.add, jnp.square(x))
+def one_pass_norm(x: jax.Array, axes: int) -> tuple[jax.Array, jax.Array]:
+    """The norm, and whether a square that counts was lost of it: each that is not 0 adds a tiny
+    number, so that only true zeros sum to 0."""
     info = jnp.finfo(x.dtype)
-    least = x.size * info.tiny / info.eps  # what is flushed to 0 is less than rounding
-    return jnp.sqrt(total), (least < total) & (total < info.max)
+    up = 2.0 ** (-info.minexp // 4)
+    trace = jnp.where(x == 0, 0, info.tiny).astype(x.dtype)
+    norm = jnp.sqrt(fold(jnp.add, jnp.square(up * x) + trace, axes))
+    least = math.sqrt(math.prod(x.shape[:axes]) * info.tiny / info.eps)
+    return norm / up, ((norm > 0) & (norm < least)) | (norm == jnp.inf)
 
 
-def scaled_norm(x: jax.Array) -> jax.Array:
+def two_pass_norm(x: jax.Array, axes: int) -> jax.Array:
     tiny = jnp.finfo(x.dtype).tiny
-    size = fold(jnp.maximum, jnp.abs(x))
+    size = fold(jnp.maximum, jnp.abs(x), axes)
     size = jnp.where(size == 0, 1, size)  # XLA would square 1 / tiny where it knows that x is 0
     scale = 1 / jnp.clip(size, tiny, 1 / tiny)
-    return jnp.sqrt(fold(jnp.add, jnp.square(x * scale))) / scale
+    return jnp.sqrt(fold(jnp.add, jnp.square(x * scale), axes)) / scale
 
 
 def share(flags: jax.Array, of: jax.Array) -> jax.Array:

@@ -65,16 +65,24 @@ total = functools.partial(pairwise, jnp.add)
 REDUCTIONS = {jnp.add: jnp.sum, jnp.maximum: jnp.max, jnp.logical_and: jnp.all}
 
 
-def fold(operator: Callable, x: jax.Array, axes: int | None = None) -> jax.Array:
+def fold(
+    operator: Callable, x: jax.Array, axes: int | None = None, of: Callable = lambda x: x
+) -> jax.Array:
     """Combines the elements of an array of one network over its first `axes` axes, or over all.
+
+    Args:
+      of: an elementwise function of them, taken of slices, lest XLA keeps all its values.
 
     >>> print(fold(jnp.maximum, jnp.array([[1.0, 5.0], [7.0, 2.0]])))
     7.0
     """
     axes = x.ndim if axes is None else axes
     if axes and max(x.shape[:axes]) > UNROLL:
-        return REDUCTIONS[operator](x, axis=tuple(range(axes)))
-    for _ in range(axes):
+        return REDUCTIONS[operator](of(x), axis=tuple(range(axes)))
+    if axes == 0:
+        return of(x)
+    x = pairwise(operator, map(of, x))
+    for _ in range(axes - 1):
         x = pairwise(operator, x)
     return x
 
@@ -133,6 +141,19 @@ def outer(x, g):
     zero = jnp.zeros((x.shape[1], g.shape[1], *x.shape[2:]), x.dtype)
     summed, _ = lax.scan(lambda carry, xg: (carry + block(*xg), None), zero, tuple(whole))
     return summed + block(x[split:], g[split:]) if rest else summed
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def for_each(bias: jax.Array, examples: int) -> jax.Array:
+    """A bias [out] or [out, run] as that of each example, [example, ...]: broadcasting, whose own
+    gradient would be one of XLA's reductions."""
+    return jnp.broadcast_to(bias, (examples, *bias.shape))
+
+
+for_each.defvjp(
+    lambda bias, examples: (for_each(bias, examples), None),
+    lambda examples, _, g: (fold(jnp.add, g, 1),),
+)
 
 
 def mean(x: jax.Array, axes: int = 1) -> jax.Array:

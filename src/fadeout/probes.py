@@ -106,18 +106,21 @@ def one_pass_norm(x: jax.Array, axes: int) -> tuple[jax.Array, jax.Array]:
     number, so that only true zeros sum to 0."""
     info = jnp.finfo(x.dtype)
     up = 2.0 ** (-info.minexp // 4)
-    trace = jnp.where(x == 0, 0, info.tiny).astype(x.dtype)
-    norm = jnp.sqrt(fold(jnp.add, jnp.square(up * x) + trace, axes))
+
+    def square(x):
+        return jnp.square(up * x) + jnp.where(x == 0, 0, info.tiny).astype(x.dtype)
+
+    norm = jnp.sqrt(fold(jnp.add, x, axes, square))
     least = math.sqrt(math.prod(x.shape[:axes]) * info.tiny / info.eps)
     return norm / up, ((norm > 0) & (norm < least)) | (norm == jnp.inf)
 
 
 def two_pass_norm(x: jax.Array, axes: int) -> jax.Array:
     tiny = jnp.finfo(x.dtype).tiny
-    size = fold(jnp.maximum, jnp.abs(x), axes)
+    size = fold(jnp.maximum, x, axes, jnp.abs)
     size = jnp.where(size == 0, 1, size)  # XLA would square 1 / tiny where it knows that x is 0
     scale = 1 / jnp.clip(size, tiny, 1 / tiny)
-    return jnp.sqrt(fold(jnp.add, jnp.square(x * scale), axes)) / scale
+    return jnp.sqrt(fold(jnp.add, x, axes, lambda x: jnp.square(x * scale))) / scale
 
 
 def share(flags: jax.Array, of: jax.Array) -> jax.Array:

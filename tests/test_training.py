@@ -396,7 +396,8 @@ def test_every_activation_builds_with_every_initialiser(activation, init):
         return model(x, get_activation(activation))
 
     z, h = jax.eval_shape(build, jax.random.key(0), jnp.zeros((4, 2)))
-    assert z.hidden.shape == h.hidden.shape == (3, 4, 4)
+    assert z.first.shape == h.first.shape == (4, 4)
+    assert z.hidden.shape == h.hidden.shape == (2, 4, 4)
     assert z.readout.shape == (4, 1)
 
 

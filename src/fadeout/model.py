@@ -49,10 +49,12 @@ class Signals(NamedTuple):
     """One value for every neuron and example.
 
     Attributes:
-      hidden: [depth, example, width].
+      first: [example, width].
+      hidden: of the other hidden layers, [depth - 1, example, width].
       readout: [example, 1].
     """
 
+    first: jax.Array
     hidden: jax.Array
     readout: jax.Array
 
@@ -131,11 +133,11 @@ class MLP(nnx.Module):
             h = activation(z)
             return h, (z, h)
 
-        tap_first, taps_hidden = (taps.hidden[0], taps.hidden[1:]) if taps else (None, None)
+        tap_first, taps_hidden, tap_readout = taps or (None, None, None)
         last, first = layer(x, (self.first, tap_first))
         last, others = lax.scan(layer, last, (self.hidden, taps_hidden))
         output = self.readout.preactivation(last)
-        if taps:
-            output = output + taps.readout
-        z, h = (jnp.concatenate([a[None], b]) for a, b in zip(first, others, strict=True))
-        return Signals(z, output), Signals(h, output)
+        if tap_readout is not None:
+            output = output + tap_readout
+        z, h = (Signals(a, b, output) for a, b in zip(first, others, strict=True))
+        return z, h

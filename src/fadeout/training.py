@@ -199,9 +199,9 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         zeros = jax.tree.map(jnp.zeros_like, shape_of_taps)
         seen, delta = see(state.model, zeros)
         new, updates = advance(state, seen, ~all_finite(seen))
-        slopes = differentiate(activation, seen.z.hidden)
+        slopes = [differentiate(activation, z) for z in (seen.z.first, seen.z.hidden)]
         measured = measure(
-            state.model, seen.gradients, updates, delta, examples.inputs, seen.h.hidden, slopes,
+            state.model, seen.gradients, updates, delta, examples.inputs, seen.h, slopes,
             steepest, state.path,
         )  # fmt: skip
         stay = state._replace(outcome=new.outcome)
@@ -245,18 +245,17 @@ def split_layers(
             "path": path and Path(*(tree[name] for tree in path)),
         }
 
-    def units(layer: int | slice) -> dict[str, Any]:
-        signals = {"delta": delta.hidden, "activation": activation, "slope": slope}
-        return {name: signal[layer] for name, signal in signals.items()}
-
-    others = jnp.broadcast_to(steepest, activation.shape[0] - 1)
+    below = jnp.concatenate([activation.first[None], activation.hidden])
     return Layers(
-        Layer(**weights("first"), **units(0), below=inputs, steepest_slope=steepest),
         Layer(
-            **weights("hidden"), **units(slice(1, None)), below=activation[:-1],
-            steepest_slope=others,
+            **weights("first"), delta=delta.first, below=inputs, activation=activation.first,
+            slope=slope[0], steepest_slope=steepest,
         ),
-        Layer(**weights("readout"), delta=delta.readout, below=activation[-1]),
+        Layer(
+            **weights("hidden"), delta=delta.hidden, below=below[:-1], activation=activation.hidden,
+            slope=slope[1], steepest_slope=jnp.broadcast_to(steepest, below.shape[0] - 1),
+        ),
+        Layer(**weights("readout"), delta=delta.readout, below=below[-1]),
     )  # fmt: skip
 
 
@@ -352,7 +351,7 @@ def locate(state: State, seen: Seen) -> tuple[jax.Array, jax.Array]:
     """
 
     bad_parameters = ~finite_layers(state.model)
-    bad_forward = ~jnp.concatenate([finite(seen.z.hidden, 1), finite(seen.z.readout, 0)[None]])
+    bad_forward = ~finite_layers(seen.z)
     bad_backward = ~finite_layers(seen.gradients)
     count = bad_forward.shape[0]
 
@@ -373,11 +372,11 @@ def finite(x: jax.Array, keep: int) -> jax.Array:
     return jnp.all(jnp.isfinite(x), axis=tuple(range(keep, x.ndim - 1)))
 
 
-def finite_layers(model: MLP) -> jax.Array:
-    """Whether the parameters of each weight layer are finite: [depth + 1, run]."""
+def finite_layers(of: MLP | Signals) -> jax.Array:
+    """Whether the parameters or signals of each weight layer are finite: [depth + 1, run]."""
 
-    def neuron(part, keep):
-        return finite(part.kernel[...], keep) & finite(part.bias[...], keep)
+    def part(name, keep):
+        leaves = [finite(x, keep) for x in jax.tree.leaves(getattr(of, name))]
+        return functools.reduce(jnp.logical_and, leaves)
 
-    ends = neuron(model.first, 0)[None], neuron(model.readout, 0)[None]
-    return jnp.concatenate([ends[0], neuron(model.hidden, 1), ends[1]])
+    return jnp.concatenate([part("first", 0)[None], part("hidden", 1), part("readout", 0)[None]])

@@ -282,7 +282,7 @@ class Run(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-NUMERICS = 3
+NUMERICS = 4
 """Raised whenever a change of the package changes the numbers of a run with the same config."""
 
 

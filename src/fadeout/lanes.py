@@ -121,14 +121,33 @@ def unrolled_forward(x, kernel):
 def unrolled_backward(residuals, g):
     x, kernel = residuals
     x_bar = total(g[:, o, None] * kernel[None, :, o] for o in range(kernel.shape[1]))
-    return x_bar, outer(x, g)
+    return x_bar, outer_in_blocks(x, g)
 
 
 unrolled.defvjp(unrolled_forward, unrolled_backward)
 
 
-def outer(x, g):
-    """Sum over examples of x[e, i] g[e, o]; many examples go through in blocks."""
+def outer(x: jax.Array, g: jax.Array) -> jax.Array:
+    """The gradient of a kernel: the sum over examples of x[e, i] g[e, o].
+
+    Args:
+      x: what it weighs, [example, in] or [example, in, run].
+      g: the gradient of its weighted sums, [example, out] or [example, out, run].
+
+    Returns:
+      [in, out] or [in, out, run].
+    """
+    if x.ndim == 2:
+        return jnp.matmul(x.T, g, precision=lax.Precision.HIGHEST)
+    if x.shape[-1] == 1:
+        return outer(x[..., 0], g[..., 0])[..., None]
+    if max(x.shape[1], g.shape[1]) <= UNROLL:
+        return outer_in_blocks(x, g)
+    return jnp.einsum("eir,eor->ior", x, g, precision=lax.Precision.HIGHEST)
+
+
+def outer_in_blocks(x, g):
+    """Unrolled over examples; of many, one block after another."""
 
     def block(x, g):
         return total(x[e, :, None] * g[e, None, :] for e in range(x.shape[0]))

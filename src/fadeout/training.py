@@ -12,7 +12,7 @@ from fadeout.activations import differentiate, get_activation, steepest_slope
 from fadeout.config import Run, options
 from fadeout.initializers import FROM_DATA
 from fadeout.lanes import per_lane
-from fadeout.model import MLP, Signals
+from fadeout.model import MLP, Signals, parameter_gradients
 from fadeout.optimizers import apply_updates, get_optimizer
 from fadeout.probes import Layer, Layers, Path, Probe, get_probe, norm
 from fadeout.tasks import Examples, get_loss, make_examples
@@ -120,12 +120,20 @@ class State(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What one step saw: `z` and `h` are preactivations and activations, all with the run last."""
+    """What one step saw, all with the run last.
+
+    Attributes:
+      z, h: preactivations and activations.
+      below: what each layer weighs.
+      delta: dL/dz.
+    """
 
     loss: jax.Array
     accuracy: jax.Array
     z: Signals
     h: Signals
+    below: Signals
+    delta: Signals
     gradients: MLP
 
 
@@ -158,17 +166,19 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             **{k: v for k, v in hyperparameters.items() if k != "readout_factor"},
         )
 
-    def objective(model, taps):
+    def objective(taps, model):
         z, h = model(examples.inputs, activation, taps)
         losses = lanes.mean(loss.function(z.readout[:, 0], examples.targets))
         return jnp.sum(losses), (losses, z, h)
 
-    def see(model, taps) -> tuple[Seen, Signals]:
-        (gradients, delta), (losses, z, h) = jax.grad(objective, (0, 1), has_aux=True)(model, taps)
+    def see(model) -> Seen:
+        taps = jax.tree.map(jnp.zeros_like, shape_of_taps)
+        delta, (losses, z, h) = jax.grad(objective, has_aux=True)(taps, model)
         answer = z.readout[:, 0]
         right = (answer > loss.threshold) == (examples.targets > 0.5)
         accuracy = lanes.mean((right & jnp.isfinite(answer)).astype(dtype))
-        return Seen(losses, accuracy, z, h, gradients), delta
+        below = h.below(examples.inputs)
+        return Seen(losses, accuracy, z, h, below, delta, parameter_gradients(below, delta))
 
     @per_lane
     def update(hyperparameters, gradients, state, model):
@@ -192,17 +202,16 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         return State(state.step + 1, model, optimizer_state, outcome, path), updates
 
     def plain_step(_, state: State) -> State:
-        seen, _ = see(state.model, None)
+        seen = see(state.model)
         return advance(state, seen, ~jnp.isfinite(seen.loss))[0]
 
     def recorded_step(state: State, last) -> tuple[State, tuple]:
-        zeros = jax.tree.map(jnp.zeros_like, shape_of_taps)
-        seen, delta = see(state.model, zeros)
+        seen = see(state.model)
         new, updates = advance(state, seen, ~all_finite(seen))
         slopes = [differentiate(activation, z) for z in (seen.z.first, seen.z.hidden)]
         measured = measure(
-            state.model, seen.gradients, updates, delta, examples.inputs, seen.h, slopes,
-            steepest, state.path,
+            state.model, seen.gradients, updates, seen.delta, seen.below, seen.h, slopes, steepest,
+            state.path,
         )  # fmt: skip
         stay = state._replace(outcome=new.outcome)
         state = jax.tree.map(lambda a, b: jnp.where(last, a, b), stay, new)
@@ -230,7 +239,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
 
 
 def split_layers(
-    model, gradients, updates, delta, inputs, activation, slope, steepest, path
+    model, gradients, updates, delta, below, activation, slope, steepest, path
 ) -> Layers:
     """One network's layers: the first, the other hidden ones stacked, and the readout."""
 
@@ -242,21 +251,22 @@ def split_layers(
             "kernel_gradient": kernel_gradient,
             "kernel_update": kernel_update,
             "bias_gradient": parts[1].bias[...],
+            "delta": getattr(delta, name),
+            "below": getattr(below, name),
             "path": path and Path(*(tree[name] for tree in path)),
         }
 
-    below = jnp.concatenate([activation.first[None], activation.hidden])
+    def units(name: str, slope, steepest) -> dict[str, Any]:
+        return {
+            "activation": getattr(activation, name), "slope": slope, "steepest_slope": steepest
+        }  # fmt: skip
+
+    others = jnp.broadcast_to(steepest, activation.hidden.shape[0])
     return Layers(
-        Layer(
-            **weights("first"), delta=delta.first, below=inputs, activation=activation.first,
-            slope=slope[0], steepest_slope=steepest,
-        ),
-        Layer(
-            **weights("hidden"), delta=delta.hidden, below=below[:-1], activation=activation.hidden,
-            slope=slope[1], steepest_slope=jnp.broadcast_to(steepest, below.shape[0] - 1),
-        ),
-        Layer(**weights("readout"), delta=delta.readout, below=below[-1]),
-    )  # fmt: skip
+        Layer(**weights("first"), **units("first", slope[0], steepest)),
+        Layer(**weights("hidden"), **units("hidden", slope[1], others)),
+        Layer(**weights("readout")),
+    )
 
 
 def over_layers(probe: Probe, layers: Layers) -> jax.Array:

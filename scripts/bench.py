@@ -23,6 +23,7 @@ from fadeout.config import DEFAULT_PROBES, Config
 from fadeout.grids import expand
 from fadeout.pages import write_report
 from fadeout.programs import (
+    CPU_OPTIONS,
     batch_of,
     compile_batch,
     compile_fit,
@@ -83,7 +84,7 @@ def own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
         return fit(batch.program, values | {"index": index}, examples, model)
 
     mapped = jax.jit(jax.vmap(one, in_axes=-2, out_axes=-2))
-    compiled = mapped.lower(*single).compile({"xla_backend_optimization_level": 1})
+    compiled = mapped.lower(*single).compile(CPU_OPTIONS)
     return lambda: jax.block_until_ready(compiled(*single))
 
 
@@ -125,7 +126,7 @@ def throughput(table: Table, shapes, folder: Path) -> None:
     for width, depth, runs in shapes:
         steps = 300
         ours = lanes(width, depth, runs)
-        theirs = plain.vmapped(depth, width, steps, runs, level=1)
+        theirs = plain.vmapped(depth, width, steps, runs, CPU_OPTIONS)
         ratios = side_by_side(ours, theirs)
         rate = runs * steps / seconds(ours)
         shape = f"{width} x {depth}, {runs} runs ({rate:.2g} run-steps/s)"
@@ -176,7 +177,7 @@ def everything_recorded(table: Table, shapes) -> None:
 
 
 def compiling(table: Table, folder: Path) -> None:
-    """A program's compile time: at level 1 against the default, and from the cache."""
+    """A program's compile time: with our options against the default, and from the cache."""
     run = describe_run(8, 4, 0, optimizer=Optimizer("adam"), probes=DEFAULT_PROBES)
     batch, device = batch_of(run), jax.local_devices()[0]
     size = batch.program.lanes
@@ -186,7 +187,7 @@ def compiling(table: Table, folder: Path) -> None:
         return seconds(lambda: lowered.compile(options))
 
     shapes = fit_arguments(batch.program, size)
-    ratios = [compiled_in({"xla_backend_optimization_level": 1}) / compiled_in(None)
+    ratios = [compiled_in(CPU_OPTIONS) / compiled_in(None)
               for _ in range(ROUNDS)]  # fmt: skip
     table.ratio("compile time, cold", "the default optimisation level", np.array(ratios))
     keep_compiled(str(folder / "compiled"))

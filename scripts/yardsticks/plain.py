@@ -54,12 +54,12 @@ def train(parameters, steps):
     return lax.scan(step, parameters, None, length=steps)[1]
 
 
-def vmapped(depth, width, steps, runs, level):
-    """Compiles the plain network for so many runs; returns a function that trains them."""
+def vmapped(depth, width, steps, runs, options):
+    """Compiles the plain network for so many runs, with XLA's options; returns a function that
+    trains them."""
     keys = jax.random.split(jax.random.key(0), runs)
     parameters = jax.jit(jax.vmap(lambda key: draw(key, depth, width)))(keys)
     function = jax.jit(jax.vmap(lambda parameters: train(parameters, steps)))
-    options = {"xla_backend_optimization_level": level}
     compiled = function.lower(parameters).compile(compiler_options=options)
     return lambda: jax.block_until_ready(compiled(parameters))
 

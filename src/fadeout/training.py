@@ -208,7 +208,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     def recorded_step(state: State, last) -> tuple[State, tuple]:
         seen = see(state.model)
         new, updates = advance(state, seen, ~all_finite(seen))
-        slopes = [differentiate(activation, z) for z in (seen.z.first, seen.z.hidden)]
+        slopes = differentiate(activation, jnp.concatenate([seen.z.first[None], seen.z.hidden]))
         measured = measure(
             state.model, seen.gradients, updates, seen.delta, seen.below, seen.h, slopes, steepest,
             state.path,
@@ -264,7 +264,7 @@ def split_layers(
     others = jnp.broadcast_to(steepest, activation.hidden.shape[0])
     return Layers(
         Layer(**weights("first"), **units("first", slope[0], steepest)),
-        Layer(**weights("hidden"), **units("hidden", slope[1], others)),
+        Layer(**weights("hidden"), **units("hidden", slope[1:], others)),
         Layer(**weights("readout")),
     )
 

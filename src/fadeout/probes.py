@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fadeout.lanes import contract, fold, mean
+from fadeout.lanes import UNROLL, contract, fold, mean
 from fadeout.registry import lookup
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -77,28 +77,36 @@ def norm(x: jax.Array) -> jax.Array:
     >>> print(norm(jnp.array([3e-30, 4e-30])))
     5e-30
     """
-    return norm_over(x.ndim)(x)
+    return norm_over(x.ndim, 0)(x)
 
 
 @functools.cache
-def norm_over(axes: int) -> Callable:
-    """The norm over the first so many axes of an array; those that `vmap` adds come last, where
-    lanes belong."""
+def norm_over(axes: int, mapped: int) -> Callable:
+    """The norm over so many axes of an array. The axes that `vmap` adds come last, where lanes
+    belong; but those of a wide layer, which has no lanes, stay first: there are so many."""
 
     @jax.custom_batching.custom_vmap
     def call(x):
-        first, missed = one_pass_norm(x, axes)
+        first, missed = nested(one_pass_norm, mapped)(x, axes)
 
         def mended():  # the others keep theirs: no run depends on its neighbours
-            return jnp.where(missed, two_pass_norm(x, axes), first)
+            return jnp.where(missed, nested(two_pass_norm, mapped)(x, axes), first)
 
         return lax.cond(jnp.any(missed), mended, lambda: first)
 
     @call.def_vmap
     def rule(size, in_batched, x):
+        first = mapped + 1
+        if mapped or max(x.shape[first : first + axes]) > UNROLL:
+            return norm_over(axes, first)(x), True
         return jnp.moveaxis(call(jnp.moveaxis(x, 0, -1)), -1, 0), True
 
     return call
+
+
+def nested(function: Callable, depth: int) -> Callable:
+    """A function of an array and a number, under so many `vmap`s over the array."""
+    return function if depth == 0 else jax.vmap(nested(function, depth - 1), in_axes=(0, None))
 
 
 def one_pass_norm(x: jax.Array, axes: int) -> tuple[jax.Array, jax.Array]:

@@ -9,8 +9,9 @@ import pytest
 
 from fadeout import probes
 from fadeout.config import DEFAULT_PROBES, Activation, Init, Model, Optimizer, Run, Task, Training
+from fadeout.lanes import per_lane
 from fadeout.probes import PROBES, Layer, norm
-from fadeout.programs import train
+from fadeout.programs import CPU_OPTIONS, train
 from helpers import layers, network
 
 
@@ -18,6 +19,21 @@ from helpers import layers, network
 def test_a_norm_is_exact_over_the_whole_range_of_float32(scale):
     x = jnp.array([3 * scale, -4 * scale], jnp.float32)
     np.testing.assert_allclose(norm(x), 5 * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2,), (4, 1), (8, 64)])
+def test_a_compiled_norm_is_exact_at_every_scale(shape):
+    """XLA moves constants: (c x)^2 became c^2 x^2 in some shapes, and x^2 was lost."""
+    x = np.random.default_rng(0).normal(size=shape)
+    x = (x * np.logspace(-33, 36, 200).reshape(-1, *[1] * len(shape))).astype(np.float32)
+    truth = np.linalg.norm(x.reshape(200, -1).astype(np.float64), axis=1)
+    compiled = jax.jit(norm).lower(x[0]).compile(CPU_OPTIONS)
+    np.testing.assert_allclose([compiled(row) for row in x], truth, rtol=1e-5)
+    lanes = np.moveaxis(x, 0, -1)
+    np.testing.assert_allclose(jax.jit(per_lane(norm))(lanes), truth, rtol=1e-5)
+    one = jax.jit(per_lane(norm)).lower(lanes[..., :1]).compile(CPU_OPTIONS)
+    alone = [one(lanes[..., i : i + 1])[0] for i in range(200)]
+    np.testing.assert_allclose(alone, truth, rtol=1e-5)
 
 
 def test_norms_of_zero_and_of_what_is_not_finite():

@@ -13,7 +13,7 @@ from jax import lax
 
 from fadeout.activations import Activation
 from fadeout.initializers import initialize
-from fadeout.lanes import contract, fold, for_each, outer
+from fadeout.lanes import contract, fold, outer
 
 
 class Neuron(nnx.Module):
@@ -38,7 +38,7 @@ class Neuron(nnx.Module):
 
     def preactivation(self, x: jax.Array) -> jax.Array:
         """z = x @ kernel + bias: [example, in] to [example, out]."""
-        return contract(x, self.kernel[...]) + for_each(self.bias[...], x.shape[0])
+        return contract(x, self.kernel[...]) + self.bias[...]
 
     def __call__(self, x: jax.Array, activation: Activation) -> jax.Array:
         """phi(z): [example, in] to [example, out]."""

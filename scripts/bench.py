@@ -189,7 +189,7 @@ def compiling(table: Table, folder: Path) -> None:
     shapes = fit_arguments(batch.program, size)
     ratios = [compiled_in(CPU_OPTIONS) / compiled_in(None)
               for _ in range(ROUNDS)]  # fmt: skip
-    table.ratio("compile time, cold", "the default optimisation level", np.array(ratios))
+    table.ratio("compile time, cold", "XLA's default options", np.array(ratios))
     keep_compiled(str(folder / "compiled"))
     compile_uncached = compile_fit.__wrapped__  # type: ignore[attr-defined]
     cold = seconds(lambda: compile_uncached(batch.program, size, device))

@@ -225,9 +225,9 @@ CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width
 def compile_for(device: jax.Device, function: Callable, *arguments) -> Callable:
     """Compiles a function for arguments like these on one device.
 
-    On CPU, optimisation level 1 compiles faster than the default, and the program trains twice as
-    fast, to the same bits; vectors as wide as the machine has train up to 1.3 times faster at
-    width 32.
+    On a CPU, at the default optimisation level programs of 4 x 4, 8 x 16 and 32 x 16 train 2.1,
+    3.4 and 1.6 times slower than at level 1, and shallow ones as fast; vectors as wide as the
+    machine has train up to 1.3 times faster (width 32).
     """
     options = CPU_OPTIONS if device.platform == "cpu" else {}
     sharding = jax.sharding.SingleDeviceSharding(device)

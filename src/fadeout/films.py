@@ -64,4 +64,4 @@ def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.nd
     chosen = run.activation
     activation = get_activation(chosen.name, chosen.surrogate, **traced(chosen))
     z, _ = model(jnp.asarray(inputs, run.training.dtype), activation)
-    return np.concatenate([z.first[None], z.hidden]), np.asarray(z.readout)[:, 0]
+    return np.asarray(z.stacked()), np.asarray(z.readout)[:, 0]

@@ -58,9 +58,13 @@ class Signals(NamedTuple):
     hidden: jax.Array
     readout: jax.Array
 
+    def stacked(self) -> jax.Array:
+        """Those of all hidden layers, [depth, example, width]."""
+        return jnp.concatenate([self.first[None], self.hidden])
+
     def below(self, inputs: jax.Array) -> "Signals":
         """What each layer weighs, if these are the activations: [example, in] of the first, ..."""
-        hidden = jnp.concatenate([self.first[None], self.hidden])
+        hidden = self.stacked()
         return Signals(inputs, hidden[:-1], hidden[-1])
 
 

@@ -210,7 +210,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     def recorded_step(state: State, last) -> tuple[State, tuple]:
         seen = see(state.model)
         new, updates = advance(state, seen, ~all_finite(seen))
-        slopes = differentiate(activation, jnp.concatenate([seen.z.first[None], seen.z.hidden]))
+        slopes = differentiate(activation, seen.z.stacked())
         measured = measure(
             state.model, seen.gradients, updates, seen.delta, seen.below, seen.h, slopes, steepest,
             state.path,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import hydra
 
-from fadeout.compose import check_words
+from fadeout.compose import checked
 from fadeout.registry import FadeoutError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -20,7 +20,7 @@ def main(config):
 
 if __name__ == "__main__":
     try:
-        check_words(sys.argv[1:], CONF)
+        sys.argv[1:] = checked(sys.argv[1:], CONF)
     except FadeoutError as error:
         sys.exit(str(error))
     main()

@@ -38,7 +38,7 @@ def network(run: Run):
     with precision(run):
         preparation = batch_of(run).preparation
         values = jax.tree.map(lambda v: v[0], prepare_values(preparation, [run]))
-        examples, model = prepare(preparation, values)
+        examples, model = prepare(preparation.run, values)
         return (np.asarray(examples.inputs), np.asarray(examples.targets)), layers(model)
 
 

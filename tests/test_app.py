@@ -10,9 +10,11 @@ from hydra.types import RunMode
 
 import fadeout
 from fadeout import compose as composing
+from fadeout import plots
 from fadeout.activations import ACTIVATIONS
 from fadeout.initializers import INITIALIZERS
 from fadeout.optimizers import OPTIMIZERS
+from fadeout.plots import figures
 from fadeout.programs import resolve
 from fadeout.registry import FadeoutError
 from fadeout.sweep import sweep
@@ -65,10 +67,18 @@ def test_every_study_composes_and_opens_with_its_command(study):
     resolve(config.run())
 
 
+def needed(choice):
+    """What an option asks of the rest of the config."""
+    return ["training.loss_function=squared_error"] if choice == "task=linear" else []
+
+
 def test_every_yaml_composes_writes_its_defaults_out_and_trains_two_steps(tmp_path):
     quick = ["training.steps=2", "training.record_every=1", "probes=[gradient_norm]", "name=all"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        runs = [composing.read(compose("config", [choice, *quick])).run() for choice in choices()]
+        runs = [
+            composing.read(compose("config", [choice, *quick, *needed(choice)])).run()
+            for choice in choices()
+        ]
     for run in runs:
         if run.init.name != "critical":  # whose weight variance is solved for
             assert resolve(run) == run, "the YAML leaves a parameter out"
@@ -210,8 +220,9 @@ def test_other_launchers_give_bit_identical_results(study, launcher, options):
 def test_a_single_run_prints_its_layers_and_its_outcome(tmp_path):
     done = script("train", "name=one", "training.steps=200", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for word in ("readout", "||delta||", "solved at step", "outputs/one", "share_solved.png"):
+    for word in ("readout", "||delta||", "solved at step", "outputs/one", "loss_curves.png"):
         assert word in done.stdout
+    assert "share_solved" not in done.stdout, "a share of one run says nothing"
     assert done.stderr == ""
 
 
@@ -370,3 +381,36 @@ def test_optuna_gets_each_jobs_loss(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 1 <= fadeout.load(tmp_path / "outputs/searched").sizes["run"] <= 3
+
+
+def test_a_search_goes_on_where_a_trial_diverges(tmp_path):
+    done = script(
+        "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=3",
+        "optimizer.learning_rate=tag(log,interval(1,1e8))", "optimizer=sgd", "activation=relu",
+        "training.loss_function=squared_error", "training.steps=60", "name=wild", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    results = fadeout.load(tmp_path / "outputs/wild")
+    assert results.sizes["run"] == 6
+    assert "diverged" in results["status"].values
+
+
+def test_a_picture_that_fails_costs_a_line_and_not_the_results(study, monkeypatch, tmp_path):
+    where, _ = study
+    results = fadeout.load(where / "outputs/study")
+    broken = figures.FIGURES["loss_curves"]._replace(draw=lambda results: 1 / 0)
+    monkeypatch.setitem(figures.FIGURES, "loss_curves", broken)
+    paths, failures = plots.try_all(results, tmp_path)
+    assert failures == {"loss_curves": "ZeroDivisionError: division by zero"}
+    assert {path.stem for path in paths} == set(figures.FIGURES) - {"loss_curves"}
+
+
+def test_what_was_asked_for_twice_is_told(tmp_path):
+    done = script(
+        "train", "-m", "seed=0,1,1", "training.steps=0", "probes=[]", "name=twice", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 run asked for more than once, trained once" in done.stdout
+    again = script("train", "seed=1", "training.steps=0", "probes=[]", "name=twice", cwd=tmp_path)
+    assert "1 run was stored already and was not trained again" in again.stdout

@@ -9,8 +9,8 @@ from fadeout.claims import CLAIMS, Claim, Finding, judge
 from fadeout.claims.literature import parity_signal
 from fadeout.claims.note import separable, separable_share
 from fadeout.claims.rules import above, below
+from fadeout.intervals import Interval
 from fadeout.theory import depth_scales
-from fadeout.verdicts import Interval
 from helpers import made
 
 INSIDE, OUTSIDE, ACROSS = Interval(1, 2, 3), Interval(-3, -2, -1), Interval(-1, 0, 1)
@@ -178,7 +178,7 @@ def six_xi(true):
         "depth": [8, 16, 32, 40, 64],
         "bias_variance": [0.05],
     }
-    return [made(axes, seeds=8, status=solves(lambda run: shallow(run) == true))]
+    return [made(axes, seeds=30, status=solves(lambda run: shallow(run) == true))]
 
 
 def isometry(true):

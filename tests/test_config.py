@@ -3,9 +3,11 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from fadeout.config import Activation, Config, Init, Model, Optimizer, Run, Training
+from fadeout.programs import identity, resolve
 from fadeout.registry import FadeoutError
 
 
@@ -18,14 +20,17 @@ def test_a_run_survives_plain_data():
 
 def test_identity_follows_what_determines_the_numbers():
     run = Run()
-    assert run.identity() == Run(optimizer=Optimizer(learning_rate=0.01)).identity()
+    assert identity(run) == identity(Run(optimizer=Optimizer(learning_rate=0.01)))
     different = [
         Run(seed=1),
         Run(optimizer=Optimizer(learning_rate=0.02)),
         Run(training=Training(dtype="float64")),
         Run(init=Init(gain=1.1)),
     ]
-    assert len({r.identity() for r in [run, *different]}) == 5
+    assert len({identity(r) for r in [run, *different]}) == 5
+    assert identity(run) == identity(resolve(run)), "written out or not"
+    swapped = Run(probes=("delta_norm", "gradient_norm"))
+    assert identity(swapped) == identity(Run(probes=("gradient_norm", "delta_norm")))
     one = Config(name="a", seed=4).run()
     assert one == Config(name="b", outputs="elsewhere", seed=4).run() == Run(seed=4)
 
@@ -35,6 +40,15 @@ def test_every_label_is_one_unique_word():
              for f in dataclasses.fields(getattr(Run(), s)) if f.name != "name"]  # fmt: skip
     assert len(words) == len(set(words))
     assert not set(words) & {"loss", "accuracy", "status", "step", "layer", "run", "id", "config"}
+
+
+def test_numbers_of_numpy_are_numbers():
+    rate = Optimizer(learning_rate=np.float32(0.5))
+    run = Run(model=Model(np.int64(3), np.int32(4)), optimizer=rate, seed=np.uint32(7))
+    assert run == Run(model=Model(3, 4), optimizer=Optimizer(learning_rate=0.5), seed=7)
+    assert type(run.model.depth) is int
+    with pytest.raises(FadeoutError, match="a whole number, not True"):
+        Model(np.bool_(True))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import fadeout
 from conftest import COMPILED, small_runs
 from fadeout import sweep as sweeping
 from fadeout.executors import executor
+from fadeout.provenance import provenance
 from fadeout.queue import survey
 from fadeout.registry import FadeoutError
 from fadeout.sweep import distribute, shares
@@ -42,15 +43,17 @@ def test_every_engine_gives_the_same_results(name, options, tmp_path, small_swee
     equal(tmp_path / "out", small_sweep)
     with executor(name, options) as workers:
         assert distribute(small_runs(), tmp_path / "out", workers, jobs=2).stored == 8
+    attributes = fadeout.load(tmp_path / "out").attrs
+    assert attributes["command"] == provenance()["command"], "the user's, not the worker's"
 
 
-def die_once(marker: Path, runs, folder, cache):
+def die_once(marker: Path, runs, *settings):
     """A worker that is killed the first time, after it has stored a part of its share."""
     try:
         os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        return sweeping.shard_sweep(runs, folder, cache)
-    sweeping.shard_sweep(runs[:2], folder, cache)
+        return sweeping.shard_sweep(runs, *settings)
+    sweeping.shard_sweep(runs[:2], *settings)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -65,14 +68,24 @@ class Mortal:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_worker_that_is_killed_is_followed_by_another(tmp_path, small_sweep, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("processes", {"max_workers": 2}),
+        ("submitit", {"cluster": "local", "timeout_min": 5}),
+        ("dask", {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}),
+    ],
+)
+def test_a_worker_that_is_killed_is_followed_by_another(
+    name, options, tmp_path, small_sweep, monkeypatch
+):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    options = {"folder": str(tmp_path / "logs"), "cluster": "local", "timeout_min": 5}
-    with executor("submitit", options) as workers:
+    with executor(name, options, tmp_path) as workers:
         mortal = Mortal(workers, tmp_path / "died")
         summary = distribute(small_runs(), tmp_path / "out", mortal, jobs=2, cache=COMPILED)
     assert (tmp_path / "died").exists()
     assert not summary.errors
+    assert summary.outcomes.total() == 8, "what the dead worker had stored counts"
     equal(tmp_path / "out", small_sweep)
 
 
@@ -107,6 +120,7 @@ def test_shares_hold_every_run_once_and_keep_programs_together():
     assert sum(len(found) for found in depths) <= 5
 
 
+@pytest.mark.filterwarnings("default")  # Dask leaves behind what it could not make
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
@@ -114,7 +128,9 @@ def test_shares_hold_every_run_once_and_keep_programs_together():
         ("local", {"a": 1}, "options are of an executor"),
         ("processes", {"workers": 2}, "processes refuses hydra.launcher.options"),
         ("submitit", {"cluster": "local", "tiemout": 1}, "submitit refuses"),
+        ("processes", {"max_workers": 0}, "max_workers must be at least 1"),
         ("dask", {"address": "tcp://127.0.0.1:1", "n_workers": 1}, "takes no other options"),
+        ("dask", {"n_wokers": 1}, "dask refuses hydra.launcher.options"),
     ],
 )
 def test_what_an_engine_does_not_take_is_refused(name, options, words, tmp_path, monkeypatch):

@@ -1,8 +1,14 @@
 """Files that are whole or not there."""
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from fadeout.files import write_whole
+from fadeout.files import marked, sweep_up, write_whole
 from fadeout.registry import FadeoutError
 
 
@@ -10,14 +16,65 @@ def test_what_was_there_stays_until_the_new_file_is_whole(tmp_path, monkeypatch)
     path = tmp_path / "deep" / "page.html"
     assert write_whole(path, b"old").read_bytes() == b"old"
 
-    def full(self, content):
+    def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(FadeoutError, match=r"page\.html cannot be written: No space left"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["page.html"]
+
+
+def test_all_is_on_the_disk_before_it_bears_its_name(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, n=name, f=real: (done.append(n), f(*a))[1])
+    write_whole(tmp_path / "page", b"new")
+    assert done[:2] == ["fsync", "replace"]
+
+
+def test_only_regular_files_are_replaced_and_links_are_followed(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_whole(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    for odd in ("fifo", "loop"):
+        path = tmp_path / odd
+        os.mkfifo(path) if odd == "fifo" else path.symlink_to(path)
+        with pytest.raises(FadeoutError, match=f"{odd} cannot be written"):
+            write_whole(path, b"")
+    with pytest.raises(
+        FadeoutError, match=r"/dev/full cannot be written: it is not a regular file"
+    ):
+        write_whole(Path("/dev/full"), b"")
+    with pytest.raises(FadeoutError, match="it is a folder, or no name at all"):
+        write_whole(Path(), b"")
+
+
+def test_names_of_threads_and_machines_never_collide():
+    assert len({marked("partial") for _ in range(1000)}) == 1000
+
+
+def test_what_dead_writers_left_is_swept_up_and_what_the_living_write_is_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = socket.gethostname()
+    mine, gone, other, old = (
+        tmp_path / name
+        for name in (
+            marked("partial"), f".ab.{host}.{dead.pid}.partial",
+            ".ab.another-machine.1.partial", ".ab.another.machine.1.partial",
+        )
+    )  # fmt: skip
+    for path in (mine, gone, other, old):
+        path.touch()
+    os.utime(old, (0, 0))
+    sweep_up(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([mine, other])
 
 
 def test_a_target_that_is_no_file(tmp_path):

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from fadeout.config import NUMERICS, Config, Run
-from fadeout.grids import expand
-from fadeout.programs import batch_of, resolve
+from fadeout.config import NUMERICS, Config, Init, Optimizer, Run
+from fadeout.grids import Chain, expand
+from fadeout.programs import batch_of, identity, resolve
 from fadeout.registry import FadeoutError
 
 
@@ -31,6 +31,39 @@ def test_zipped_axes_advance_together_and_the_others_multiply():
     ]
 
 
+def test_pairs_of_zipped_axes_are_never_torn_apart():
+    axes = {"learning_rate": [0.1, 0.1, 0.01], "gain": [1, 2, 2]}
+    assert values(Config(axes=axes, zipped=("learning_rate", "gain"))) == [
+        (0.1, 1.0), (0.1, 2.0), (0.01, 2.0)
+    ]  # fmt: skip
+    axes = {"learning_rate": [0.1, 0.1], "gain": [1, 2]}
+    assert len(values(Config(axes=axes, zipped=("learning_rate", "gain")))) == 2
+
+
+def test_points_are_the_numbers_that_one_writes():
+    axes = {"gain": "linspace:0.1:1:10", "learning_rate": "logspace:-3:1:5"}
+    found = values(Config(axes=axes))
+    assert sorted({gain for _, gain in found}) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert sorted({rate for rate, _ in found}) == [0.001, 0.01, 0.1, 1.0, 10.0]
+    (run,) = (r for r in expand(Config(axes=axes)) if (r.init.gain, r.optimizer.learning_rate) ==
+              (0.3, 0.1))  # fmt: skip
+    assert identity(run) == identity(
+        Run(init=Init(gain=0.3), optimizer=Optimizer(learning_rate=0.1))
+    )
+    odd = np.geomspace(1, 2, 7)
+    assert values(Config(axes={"gain": "geomspace:1:2:7"}))[3][1] == odd[3], "nobody writes that"
+
+
+def test_a_grid_is_a_sequence():
+    grid = expand(Config(axes={"seed": "range:0:10"}))
+    assert [run.seed for run in grid[2:8:3]] == [2, 5]
+    assert grid[-1].seed == 9
+    with pytest.raises(IndexError):
+        grid[10]
+    assert [run.seed for run in Chain([grid, grid])[8:12]] == [8, 9, 0, 1]
+    assert Chain([grid, grid])[-11].seed == 9
+
+
 def test_no_axes_is_one_run():
     assert expand(Config(seed=4)) == [Run(seed=4)]
 
@@ -40,14 +73,14 @@ def test_the_identity_is_the_hash_of_the_whole_config():
 
     run = resolve(Run(seed=7))
     text = json.dumps([NUMERICS, run.as_dict()], sort_keys=True)
-    assert run.identity() == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert run.digest() == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_a_negative_zero_is_zero():
     minus, plus = (expand(Config(axes={"gain": [zero]}))[0] for zero in (-0.0, 0.0))
     assert minus.as_dict() == plus.as_dict()
     assert str(minus.init.gain) == "0.0"
-    assert resolve(minus).identity() == resolve(plus).identity()
+    assert identity(minus) == identity(plus)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ import fadeout
 
 SOURCE = Path(fadeout.__file__).parent
 FLOORS = [
-    {"registry", "lanes", "provenance", "jobs", "interrupts"},
-    {"files", "activations", "initializers", "tasks", "probes", "config", "executors"},
-    {"model", "optimizers", "grids", "theory"},
+    {"registry", "lanes", "provenance", "interrupts", "intervals"},
+    {"files", "activations", "initializers", "tasks", "config", "executors"},
+    {"model", "optimizers", "grids", "theory", "probes", "compose"},
     {"training"},
     {"programs"},
     {"results", "films"},
     {"store", "queue", "verdicts"},
     {"sweep", "claims"},
-    {"plots", "compose", "console"},
+    {"plots", "console", "jobs"},
     {"app", "studies", "pages"},
 ]
 DOORS = {
@@ -40,7 +40,7 @@ DOORS = {
         "pages",
     },
     "h5py": {"store"},
-    "scipy": {"verdicts", "theory", "claims", "plots"},
+    "scipy": {"intervals", "theory", "claims", "plots"},
     "jax": {
         "programs",
         "lanes",

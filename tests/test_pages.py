@@ -26,8 +26,9 @@ EVIL = "</script><script>document.title='taken'</script><b>x</b>"
 
 
 def decoded(text, share):
-    values = np.frombuffer(base64.b64decode(text), "<i2").astype(float)
-    shown = values / 1e4 if share else 10 ** (values / 1e3)
+    unit, packed = text.split(":")
+    values = np.frombuffer(base64.b64decode(packed), "<i2").astype(float)
+    shown = values / int(unit) if share else 10 ** (values / int(unit))
     return np.where(values == NOTHING, np.nan, np.where((values == ZERO) & (not share), 0, shown))
 
 
@@ -45,6 +46,8 @@ def test_numbers_survive_their_coding():
     np.testing.assert_allclose(back[[0, 4, 5, 6]], values[[0, 4, 5, 6]], rtol=0.0012)
     assert back[1] == 0
     assert np.isnan(back[[2, 3]]).all()
+    far = np.array([1e-60, 1e-300, 1.0])
+    np.testing.assert_allclose(decoded(coded(far, share=False), False), far, rtol=0.012)
     shares = decoded(coded(np.array([0, 0.12345, 1.0, np.nan]), share=True), share=True)
     np.testing.assert_allclose(shares, [0, 0.1234, 1.0, np.nan], atol=1e-4)
 
@@ -220,7 +223,7 @@ def test_a_run_shows_its_layers_and_the_command_that_repeats_it(opened, report, 
     wanted = ("tanh", 3, 1)
     runs = {(r.activation.name, r.model.depth, r.seed): resolve(r) for r in small_runs()}
     run = runs[wanted]
-    assert run.identity() in page.locator("#run-title").inner_text()
+    assert run.digest() in page.locator("#run-title").inner_text()
     assert page.locator("#run-layers tr").count() == 1 + 4
     command = shlex.split(page.locator("#run-command").inner_text())
     assert command[:2] == ["python", "scripts/train.py"]

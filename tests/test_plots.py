@@ -13,6 +13,7 @@ from fadeout.activations import ACTIVATIONS
 from fadeout.claims import Claim, Finding, judge
 from fadeout.claims.rules import above
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
+from fadeout.intervals import Interval
 from fadeout.plots import atlas, comparison, neuron, statistics, style
 from fadeout.plots.comparison import Comparison, cell_table, compare, edges, is_geometric, settled
 from fadeout.plots.figures import FIGURES
@@ -20,7 +21,6 @@ from fadeout.plots.forest import forest
 from fadeout.plots.predictions import PREDICTIONS, weight_variance
 from fadeout.registry import FadeoutError
 from fadeout.results import together
-from fadeout.verdicts import Interval
 from helpers import made
 
 STEPS = tuple(range(0, 101, 10))
@@ -100,7 +100,7 @@ def test_a_comparisons_defaults_follow_what_varies(sweep):
         ({"quantity": "delta_nrom"}, "did you mean delta_norm"),
         ({"quantity": "weight_norm"}, "unknown quantity 'weight_norm'"),
         ({"x": "dpeth"}, "did you mean depth"),
-        ({"color": "colour"}, "unknown axis"),
+        ({"color": "colour"}, "unknown config value"),
         ({"quantity": "solved", "x": "layer"}, "solved has no layer"),
         ({"quantity": "saturation", "x": "depth", "at": "15"}, "recorded step up to 100, not 15"),
         ({"map": ("activation", "depth")}, "activation is not one here"),
@@ -394,6 +394,20 @@ def test_an_atlas_of_what_does_not_exist(tmp_path):
         plots.save_atlas(["relu"], (-1, 1), tmp_path / "atlas", "papre")
 
 
+def test_two_values_are_never_one_line(tmp_path):
+    """0.12341 and 0.12342 have the same four digits; they are two rates, and not two seeds."""
+    rates = [0.12341, 0.12342, 0.5]
+    results = made({"activation": ["tanh"], "learning_rate": rates}, seeds=3,
+                   loss=lambda run: [1.0, run["learning_rate"]], status=lambda run: "solved",
+                   labels={"record_every": 10})  # fmt: skip
+    assert statistics.hues(results) == ["0.12341", "0.12342", "0.5"]
+    assert [group.runs.sizes["run"] for group in statistics.groups(results)] == [3, 3, 3]
+    words, shown = statistics.labels(results["learning_rate"].values)
+    assert len(set(words)) == len(shown) == 3
+    nearly = np.array([1.0, np.nextafter(1.0, 2)])
+    assert len(statistics.labels(nearly)[1]) == 2
+
+
 # --- films
 
 
@@ -418,5 +432,8 @@ def test_a_films_last_frame_is_the_trained_network():
     np.testing.assert_allclose(answers, (np.tanh(first @ k2 + b2) @ k3 + b3)[:, 0], rtol=1e-4)
     with pytest.raises(FadeoutError, match="cannot be cut into 7 frames"):
         film(run, frames=7)
+    for frames in (0, -1):
+        with pytest.raises(FadeoutError, match="at least 1 frame"):
+            film(run, frames=frames)
     with pytest.raises(FadeoutError, match="optimizer=sgd"):
         film(Run(), frames=2)

@@ -1,6 +1,7 @@
 """Probes on their own; against hand-written backpropagation they stand in test_training."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ import pytest
 from fadeout import probes
 from fadeout.config import DEFAULT_PROBES, Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.lanes import per_lane
-from fadeout.probes import PROBES, Layer, norm
+from fadeout.probes import PROBES, Layer, Layers, Path, norm
 from fadeout.programs import CPU_OPTIONS, train
+from fadeout.training import over_layers
 from helpers import layers, network
 
 
@@ -176,3 +178,93 @@ def test_the_path_of_the_kernels(measured):
         np.testing.assert_allclose(measured["displacement"][:, layer], away, rtol=1e-9)
         np.testing.assert_allclose(measured["update_cosine"][1:, layer], cosine, rtol=1e-9)
         assert np.isnan(measured["update_cosine"][0, layer])
+
+
+# --- every probe at every scale that float32 holds
+
+SCALES = [1e-30, 1e-20, 1e-10, 1.0, 1e10, 1e20, 1e30]
+
+
+def layers_of(scale, dtype, quantity):
+    """Three hidden layers and a readout of four units, of which one quantity has a scale."""
+    rng = np.random.default_rng(5)
+
+    def draw(*shape, by=1.0):
+        return jnp.asarray(rng.normal(size=shape).astype(np.float32).astype(dtype) * by, dtype)
+
+    size = dict.fromkeys(("kernel", "gradient", "activation", "slope"), 1.0) | {quantity: scale}
+
+    def layer(*lead, units=4, readout=False):
+        inside = {} if readout else {
+            "activation": draw(*lead, 5, units, by=size["activation"]),
+            "slope": draw(*lead, 5, units, by=size["slope"]),
+            "steepest_slope": jnp.full(lead, 2.0 * size["slope"], dtype),
+        }  # fmt: skip
+        kernel = draw(*lead, 4, units, by=size["kernel"])
+        update = draw(*lead, 4, units, by=size["gradient"])
+        path = Path(0.5 * kernel, 0.7 * update + draw(*lead, 4, units, by=size["gradient"]),
+                    jnp.full(lead, 3.0 * size["gradient"], dtype))  # fmt: skip
+        return Layer(
+            kernel, draw(*lead, 4, units, by=size["gradient"]), update,
+            draw(*lead, units, by=size["gradient"]), draw(*lead, 5, units, by=size["gradient"]),
+            draw(*lead, 5, 4, by=size["activation"]), path, **inside,
+        )  # fmt: skip
+
+    return Layers(layer(), layer(2), layer(units=1, readout=True))
+
+
+@pytest.mark.parametrize("quantity", ["kernel", "gradient", "activation", "slope"])
+@pytest.mark.parametrize("name", PROBES)
+def test_every_probe_is_right_wherever_its_true_value_is_a_number(name, quantity):
+    """Against the same in float64, whose range holds every square; what overflows says so."""
+    measure = measure_of(name)
+    with jax.enable_x64(True):
+        truth = [np.asarray(measure(layers_of(s, np.float64, quantity))) for s in SCALES]
+    info = np.finfo(np.float32)
+    for scale, expected in zip(SCALES, truth, strict=True):
+        measured = np.asarray(measure(layers_of(scale, np.float32, quantity)))
+        assert np.isnan(measured).tolist() == np.isnan(expected).tolist(), scale
+        # a small difference of large numbers, as the smallest of eigenvalues, is known by those
+        known = 1e-5 * np.abs(of_largest(name, scale, quantity, expected))
+        large = np.abs(expected) > info.max
+        assert np.all(np.isinf(measured[large & (known < np.abs(expected))])), scale
+        normal = ~large & (np.abs(expected) > 1e2 * info.tiny) & (known < info.max)
+        off = np.abs(measured - expected)[normal]
+        assert np.all(off <= known[normal] + 1e-4 * np.abs(expected[normal])), (scale, measured)
+
+
+def of_largest(name, scale, quantity, expected):
+    if "smallest" not in name:
+        return np.zeros_like(expected)
+    with jax.enable_x64(True):
+        whole = layers_of(scale, np.float64, quantity)
+        return np.asarray(measure_of(name.replace("smallest", "largest"))(whole))
+
+
+@functools.cache
+def measure_of(name):
+    return jax.jit(functools.partial(over_layers, PROBES[name]))
+
+
+@pytest.mark.parametrize("value", [1e-12, 1e-6, 1e-3, 1.0, 1e3, 1e6])
+def test_an_identity_network_of_constant_weights(value):
+    """std of layer l is v (width v)^(l - 1) / sqrt(2) on XOR, and all examples are parallel."""
+    run = Run(Activation("identity"), Init("constant", value=value), model=Model(5, 4),
+              training=Training(0, 1), probes=("activation_std", "activation_mean",
+                                               "example_correlation"))  # fmt: skip
+    seen = {name: values[0, :, 0] for name, values in train(run).layers.items()}
+    expected = value * (4 * value) ** np.arange(5.0) / np.sqrt(2)
+    with np.errstate(over="ignore"):
+        expected = np.where(expected > 3.4e38, np.inf, expected)
+    good = (expected > 1.2e-38) & np.isfinite(expected)
+    np.testing.assert_allclose(seen["activation_std"][:5][good], expected[good], rtol=1e-5)
+    means = value * (4 * value) ** np.arange(5.0)
+    np.testing.assert_allclose(seen["activation_mean"][:5][good], means[good], rtol=1e-5)
+    np.testing.assert_allclose(seen["example_correlation"][:5][good], 1, rtol=1e-6)
+    assert np.isnan(seen["activation_std"][5]), "the readout lacks it"
+
+
+def test_the_jacobian_of_a_network_that_passes_nothing_has_no_spread():
+    layers = layers_of(0.0, np.float32, "slope")
+    assert np.isnan(np.asarray(probes.jacobian_spread(layers))[1:]).all()
+    assert (np.asarray(probes.jacobian_gain(layers))[1:] == 0).all()

@@ -1,44 +1,17 @@
-"""Intervals against closed forms and coverage; every verdict on a run made for it."""
+"""Every verdict on a run made for it."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
+import fadeout
+from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.registry import FadeoutError
-from fadeout.verdicts import bootstrap, mean, share, slopes, verdict_shares, verdicts
+from fadeout.results import final
+from fadeout.verdicts import slopes, verdict_shares, verdicts
 
 
-def test_shares_have_wilson_intervals():
-    """Wilson 1927: the roots of (p - share)^2 = z^2 p (1 - p) / n."""
-    for hits, n in ((0, 10), (3, 10), (50, 50)):
-        low, value, high = share(np.arange(n) < hits)
-        assert value == hits / n
-        for p in (low, high):
-            z = 1.959963984540054
-            assert (p - value) ** 2 == pytest.approx(z**2 * p * (1 - p) / n, abs=1e-12)
-
-
-def test_bootstrap_intervals_of_a_mean_are_those_of_the_normal():
-    sample = np.random.default_rng(1).normal(3.0, 2.0, 400)
-    low, value, high = mean(np.append(sample, np.nan))
-    reach = 1.96 * sample.std() / 20
-    assert value == pytest.approx(sample.mean())
-    assert low == pytest.approx(value - reach, abs=0.15 * reach)
-    assert high == pytest.approx(value + reach, abs=0.15 * reach)
-
-
-def test_a_bootstrap_of_two_samples_and_of_constants():
-    def ratio(a, b, axis):
-        return np.median(a, axis=axis) / np.median(b, axis=axis)
-
-    a, b = np.full(9, 6.0), np.full(7, 2.0)
-    assert bootstrap(ratio, a, b) == (3, 3, 3)
-    a = a + np.linspace(-1, 1, 9)
-    low, value, high = bootstrap(ratio, a, b)
-    assert 2.5 <= low < value == 3 < high <= 3.5
-
-
-def made(depth=3, **changes):
+def made(depth=3, activation="identity", **changes):
     """One run that is healthy but for the changes."""
     ones = np.ones((1, 2, depth + 1))
     values = {
@@ -50,7 +23,7 @@ def made(depth=3, **changes):
     return xr.Dataset(
         variables | {"status": ("run", [changes.get("status", "solved")])},
         {"step": [0, 10], "layer": np.arange(1, depth + 2), "steps": ("run", [10]),
-         "depth": ("run", [depth])},
+         "depth": ("run", [depth]), "activation": ("run", [activation])},
     )  # fmt: skip
 
 
@@ -66,12 +39,18 @@ def made(depth=3, **changes):
         ("vanishing", {"delta_norm": [0, 0.1, 1, 9]}),
         ("healthy", {"delta_norm": [0.011, 0.1, 1, 9]}),
         ("exploding", {"delta_norm": [101, 10, 1, 9]}),
+        ("no_gradient", {"delta_norm": [0, 0, 0, 1.0]}),
+        ("vanishing", {"delta_norm": [0, 0, 1e-9, 1.0]}),
+        ("exploding", {"delta_norm": [np.inf, np.inf, np.inf, 1.0]}),
         ("saturated", {"saturation": [[0.1] * 4, [0.5, 0.6, 0.5, 0.5]]}),
         ("healthy", {"saturation": [[0.9] * 4, [0.5] * 4]}),
+        ("healthy", {"saturation": [[0.1] * 4, [0.7] * 4], "activation": "relu"}),
+        ("saturated", {"saturation": [[0.1] * 4, [0.76] * 4], "activation": "relu"}),
+        ("saturated", {"saturation": [[0.1] * 4, [0.7] * 4], "activation": "a user's own"}),
     ],
 )
 def test_the_first_verdict_that_applies(word, changes):
-    results = made(**changes)
+    results = made(activation=changes.pop("activation", "identity"), **changes)
     for name in ("dead_units", "saturation"):  # the readout has none
         results[name] = results[name].where(results["layer"] <= 3)
     assert verdicts(results).tolist() == [word]
@@ -91,3 +70,21 @@ def test_shares_of_verdicts_come_in_their_order():
 def test_slopes_are_per_layer_and_over_hidden_layers_only():
     falling = made(depth=4, delta_norm=10.0 ** np.array([-6, -4, -2, 0, 5]))
     assert slopes(falling["delta_norm"].sel(step=0)) == pytest.approx([2.0])
+
+
+def test_networks_that_work_are_not_called_saturated():
+    """relu's zero half, which untrained networks of He's initialisation show, is expected."""
+    runs = [
+        Run(Activation("relu"), Init("he_normal"), model=Model(4, 16), training=Training(0, 1),
+            seed=seed)
+        for seed in range(40)
+    ]  # fmt: skip
+    results = fadeout.train(runs)
+    counted = final(results["saturation"]).mean("layer").values > 0.5
+    assert counted.mean() > 0.3, "more than half of the units, as the rule had it before"
+    assert not (verdicts(results) == "saturated").any()
+
+
+def test_zero_weights_have_no_gradient():
+    results = fadeout.train(Run(init=Init("zeros"), training=Training(4, 4)))
+    assert verdicts(results).tolist() == ["no_gradient"]

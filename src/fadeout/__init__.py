@@ -13,6 +13,7 @@ _DOORS = {
     "Optimizer": "fadeout.config",
     "Training": "fadeout.config",
     "FadeoutError": "fadeout.registry",
+    "identity": "fadeout.programs",
     "MLP": "fadeout.model",
     "Neuron": "fadeout.model",
 }

@@ -4,7 +4,7 @@ An activation is elementwise; its parameters are keyword-only and may be traced.
 write a function, put it in `ACTIVATIONS`, and give it a YAML in conf/activation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -15,6 +15,9 @@ from fadeout.registry import lookup
 from fadeout.registry import parameters as takes
 
 Activation = Callable[[jax.Array], jax.Array]
+
+FLAT = 0.05
+"""A unit counts as saturated where |phi'| is at most this share of its largest value."""
 
 
 def identity(z):
@@ -149,6 +152,17 @@ ACTIVATIONS: dict[str, Callable] = {
     )
 }
 
+
+def ordered(words: list[str]) -> list[str]:
+    """Activations in the table's order, and any others as they came.
+
+    >>> ordered(["relu", "mine", "step"])
+    ['step', 'relu', 'mine']
+    """
+    table = list(ACTIVATIONS)
+    return sorted(words, key=lambda word: table.index(word) if word in table else len(table))
+
+
 SURROGATES: dict[str, Callable | None] = {
     "none": None,
     "identity": identity,
@@ -158,20 +172,13 @@ SURROGATES: dict[str, Callable | None] = {
 """Functions whose slope stands in for that of an activation in the backward pass."""
 
 
-EVERY = "every"
-"""All activations of the table in one: a program that takes its activation as a number."""
-
-
-def get_activation(
-    name: str, surrogate: str = "none", index: jax.Array | int = 0, **parameters: float
-) -> Activation:
+def get_activation(name: str, surrogate: str = "none", **parameters: float) -> Activation:
     """The activation of this name, its parameters filled in.
 
     Args:
-      name: in `ACTIVATIONS`, or `every` for the one that `index` chooses there.
+      name: in `ACTIVATIONS`.
       surrogate: the function whose slope the backward pass uses instead of phi' (straight-through
         estimation, Bengio 2013): `identity` has slope 1, `clipped` 1 on [-1, 1], `sigmoid` its own.
-      index: a traced place in the table; read by `every` alone.
       parameters: slope, alpha or beta, for those that have one; numbers or traced arrays.
 
     Returns:
@@ -183,9 +190,16 @@ def get_activation(
     >>> print(get_activation("leaky_relu", slope=0.1)(jnp.array([-2.0, 2.0])))
     [-0.2  2. ]
     """
-    names = tuple(ACTIVATIONS) if name == EVERY else (name,)
+    return one_of((lookup(ACTIVATIONS, name, "activation"),), surrogate, 0, parameters)
+
+
+def one_of(
+    functions: Sequence[Callable], surrogate: str, index: jax.Array | int, parameters: dict
+) -> Activation:
+    """The one of several functions that a traced `index` chooses, with what it takes of the
+    parameters."""
     stand_in = lookup(SURROGATES, surrogate, "surrogate")
-    choices = tuple((lookup(ACTIVATIONS, n, "activation"), stand_in) for n in names)
+    choices = tuple((function, stand_in) for function in functions)
     return lambda z: graded(choices, z, index, parameters)
 
 

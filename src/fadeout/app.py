@@ -1,5 +1,8 @@
 """The application: configs in; results, tables and pictures out. A single run is a sweep of one."""
 
+import math
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,11 +16,11 @@ from omegaconf import DictConfig
 
 from fadeout.compose import compose_jobs, read
 from fadeout.config import Config
-from fadeout.executors import executor
+from fadeout.executors import EXECUTORS, executor
 from fadeout.grids import Chain, expand
-from fadeout.interrupts import Terminated, noted
+from fadeout.interrupts import Interrupted, noted
 from fadeout.jobs import Jobs
-from fadeout.registry import FadeoutError
+from fadeout.registry import FadeoutError, lookup
 
 
 class Refused(CompactHydraException):
@@ -50,7 +53,13 @@ def run_job(config: DictConfig) -> float:
       Refused
     """
     with doors():
-        return train_all([read(config)])[0]
+        return objective(train_all([read(config)])[0])
+
+
+def objective(loss: float) -> float:
+    """The loss that a search is told; of a run that diverged, failed or was not trained the worst
+    there is, because searches take NaN for an error."""
+    return math.inf if math.isnan(loss) else loss
 
 
 def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> list[float]:
@@ -71,7 +80,8 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
         began = perf_counter()
         configs = compose_jobs(jobs.context.config_loader, jobs.master, overrides)
         jobs.start(overrides)
-        return train_all(configs, launch, compose_seconds=perf_counter() - began)
+        losses = train_all(configs, launch, compose_seconds=perf_counter() - began)
+        return list(map(objective, losses))
 
 
 @contextmanager
@@ -92,7 +102,11 @@ def stoppable() -> Iterator[None]:
             yield
     except KeyboardInterrupt as error:
         print("interrupted; what was trained is stored: the same command goes on from there")
-        raise SystemExit(143 if isinstance(error, Terminated) else 130) from error
+        status = 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
+        if isinstance(error, Interrupted) and error.again:
+            sys.stdout.flush()
+            os._exit(status)  # threads that still train are not waited for
+        raise SystemExit(status) from error
 
 
 def command(main: Callable[[], int]) -> int:
@@ -111,6 +125,55 @@ def command(main: Callable[[], int]) -> int:
         return 130
 
 
+class Planned(NamedTuple):
+    """What goes into one folder.
+
+    Attributes:
+      members: places of its configs among all.
+      ends: how many runs the configs up to each have.
+      looked: all its runs.
+      asked: a figure besides the usual, checked against them.
+    """
+
+    members: list[int]
+    ends: np.ndarray
+    looked: Any
+    asked: Any
+
+
+def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planned]:
+    """All that is asked, by its folder, and checked: nothing is computed, nothing written.
+
+    Raises:
+      FadeoutError: a run that cannot be trained, a folder that cannot be written, a figure that the
+        results could not answer, or a launch that makes no sense.
+    """
+    from fadeout import console
+    from fadeout.queue import check_memory, cut, survey
+    from fadeout.sweep import check
+
+    if not configs:
+        raise FadeoutError("nothing to train: the sweep is empty")
+    lookup(EXECUTORS, launch.executor, "hydra.launcher.executor")
+    if not isinstance(launch.jobs, int) or launch.jobs < 1:
+        raise FadeoutError(f"hydra.launcher.jobs must be at least 1, not {launch.jobs}")
+    check_cache(configs[0].cache)
+    folders: dict[Path, list[int]] = {}
+    for number, config in enumerate(configs):
+        folders.setdefault(config.folder(), []).append(number)
+    planned = {}
+    with console.solving(configs):
+        for folder, members in folders.items():
+            grids = [expand(configs[number]) for number in members]
+            looked = survey(Chain(grids))
+            check(folder, looked)  # all folders are checked before any is filled
+            if launch.executor in ("local", "processes"):
+                check_memory(cut(looked, looked.once(), threads=1))
+            asked = picture(configs[members[0]], looked)
+            planned[folder] = Planned(members, np.cumsum([*map(len, grids)]), looked, asked)
+    return planned
+
+
 def train_all(
     configs: Sequence[Config], launch: Launch = LOCAL, compose_seconds: float = 0.0
 ) -> list[float]:
@@ -126,41 +189,43 @@ def train_all(
     """
     from fadeout import console
     from fadeout.programs import keep_compiled
-    from fadeout.queue import survey
-    from fadeout.sweep import check, forecast
+    from fadeout.sweep import forecast
 
     console.hush()
     began = perf_counter()
-    folders: dict[Path, list[int]] = {}
-    for number, config in enumerate(configs):
-        folders.setdefault(config.folder(), []).append(number)
-    pictures = {folder: picture(configs[members[0]]) for folder, members in folders.items()}
-    grids = [expand(config) for config in configs]
-    surveys = {
-        folder: survey(Chain([grids[number] for number in members]))
-        for folder, members in folders.items()
-    }
+    planned = plan(configs, launch)
     losses = np.full(len(configs), np.nan)
     if any(config.forecast for config in configs):
-        for folder, looked in surveys.items():
-            console.foretell(forecast(looked, folder), folder)
+        for folder, sweep in planned.items():
+            console.foretell(forecast(sweep.looked, folder), folder)
         return losses.tolist()
-    for folder, looked in surveys.items():
-        check(folder, looked)  # all folders are checked before any is filled
-    cache = configs[0].cache
+    cache, scratch = configs[0].cache, Path(configs[0].outputs)
     keep_compiled(cache)
     failed = False
-    for folder, members in folders.items():
-        with console.progress() as watch, executor(launch.executor, launch.options) as workers:
-            summary = train_folder(surveys[folder], folder, watch, launch, workers, cache)
-        ends = finish(surveys[folder], folder, pictures[folder])
+    for folder, sweep in planned.items():
+        with (
+            console.progress() as watch,
+            executor(launch.executor, launch.options, scratch) as workers,
+        ):
+            summary = train_folder(sweep.looked, folder, watch, launch, workers, cache)
         console.account(summary, compose_seconds, perf_counter() - began)
+        ends = finish(sweep.looked, folder, sweep.asked)
         failed |= bool(summary.errors)
-        stops = np.cumsum([len(grids[number]) for number in members])
-        losses[members] = [part.mean() for part in np.split(ends, stops[:-1])]
+        parts = np.split(ends, sweep.ends[:-1])
+        losses[sweep.members] = [part.mean() for part in parts]
     if failed:
         raise SystemExit(1)
     return losses.tolist()
+
+
+def check_cache(cache: str | None) -> None:
+    """Refuses a place for compiled programs that cannot be a folder.
+
+    Raises:
+      FadeoutError
+    """
+    if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
+        raise FadeoutError(f"cache={cache} is a file, not a folder; null keeps no programs")
 
 
 def train_folder(looked, folder, watch, launch: Launch, workers, cache):
@@ -168,18 +233,30 @@ def train_folder(looked, folder, watch, launch: Launch, workers, cache):
 
     if workers is None:
         return sweep(looked, folder, watch, launch.fail_fast)
-    return distribute(looked, folder, workers, launch.jobs, watch, cache)
+    return distribute(
+        looked, folder, workers, launch.jobs, watch, cache, fail_fast=launch.fail_fast
+    )
 
 
-def picture(config: Config):
-    """The figure that a config asks for.
+def picture(config: Config, looked):
+    """The figure that a config asks for, checked against the runs that there will be.
 
     Raises:
-      FadeoutError: an unknown key.
+      FadeoutError: an unknown key, or what the results will lack.
     """
-    from fadeout.plots import Comparison
+    if not config.figure:
+        return None
+    from fadeout.plots import Comparison, comparison
+    from fadeout.results import join, planned
+    from fadeout.store import files, head
 
-    return Comparison.from_dict(config.figure) if config.figure else None
+    asked = Comparison.from_dict(config.figure)
+    folder = config.folder()
+    parts = [head(path) for path in files(folder)]
+    every = np.arange(looked.identity.size)
+    parts += [planned(looked.take(every[looked.batch == n])) for n in range(len(looked.batches))]
+    comparison.check(asked, join(parts))
+    return asked
 
 
 def finish(looked, folder: Path, asked) -> np.ndarray:
@@ -193,7 +270,8 @@ def finish(looked, folder: Path, asked) -> np.ndarray:
     own = only(results, looked.identity)
     if not own.sizes["run"]:
         return np.full(looked.identity.size, np.nan)
-    console.show(own, folder, plots.save_all(results, folder, asked))
+    console.show(own)
+    console.show_places(folder, *plots.try_all(results, folder, asked))
     identities = numbers(own["id"].values)
     order = np.argsort(identities)
     place = np.searchsorted(identities, looked.identity, sorter=order).clip(max=order.size - 1)

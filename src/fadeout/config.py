@@ -65,6 +65,8 @@ LARGEST = 3e38
 
 def convert(value: Any, kind: type, where: str) -> Any:
     """`value` as the declared type, or an error that says which type was expected."""
+    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+        value = value.item()  # a number of NumPy's or JAX's
     number = isinstance(value, int | float) and not isinstance(value, bool)
     number = number and abs(value) <= LARGEST
     if kind is float and number:
@@ -274,15 +276,15 @@ class Run(Section):
             values[key] = value
         return cls(**values)
 
-    def identity(self) -> str:
-        """A hash of everything that determines the run's numbers, of a run whose defaults are
-        written out (`programs.resolve`)."""
+    def digest(self) -> str:
+        """A hash of the config as it is written. Of a run whose defaults are written out it is the
+        identity (`fadeout.identity`), by which results are found."""
         parts = [f'"{name}": {canonical(getattr(self, name))}' for name in sorted(kinds(Run))]
         text = f"[{NUMERICS}, {{{', '.join(parts)}}}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-NUMERICS = 4
+NUMERICS = 5
 """Raised whenever a change of the package changes the numbers of a run with the same config."""
 
 
@@ -343,8 +345,25 @@ class Config(Run):
         super().__post_init__()
         path = PurePath(self.name)
         too_long = any(len(part.encode()) > 200 for part in path.parts)
-        if not path.parts or path.is_absolute() or ".." in path.parts or too_long:
-            raise FadeoutError(f"name must be a folder below outputs, not {self.name!r}")
+        hidden = any(part.startswith(".") for part in path.parts)
+        if (
+            not path.parts
+            or path.is_absolute()
+            or hidden
+            or too_long
+            or not self.name.isprintable()
+        ):
+            raise FadeoutError(
+                f"name must be a folder below outputs, of printable characters and not hidden, not "
+                f"{self.name!r}"
+            )
+        for key in ("outputs", "cache"):
+            if str(getattr(self, key)).startswith("~"):
+                object.__setattr__(self, key, str(Path(getattr(self, key)).expanduser()))
+            if not str(getattr(self, key)).isprintable():
+                raise FadeoutError(
+                    f"{key} must be of printable characters, not {getattr(self, key)!r}"
+                )
 
     def folder(self) -> Path:
         """Where its results go."""

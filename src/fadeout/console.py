@@ -19,9 +19,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fadeout.activations import ACTIVATIONS
+from fadeout.activations import ordered
 from fadeout.claims import Claim, Finding, Verdict
+from fadeout.config import Config
 from fadeout.queue import Compiled
+from fadeout.results import STATUSES
 from fadeout.sweep import Forecast, Summary, Watch
 from fadeout.verdicts import NEEDED, verdict_shares, verdicts
 
@@ -32,6 +34,25 @@ def hush() -> None:
     """Keeps the libraries' own chatter off the terminal."""
     logging.getLogger("jax").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="jax|flax|optax|xarray|h5netcdf")
+
+
+@contextmanager
+def solving(configs: Sequence[Config]) -> Iterator[None]:
+    """Says what takes a second for each activation before anything is trained."""
+    names = {
+        config.activation.name
+        for config in configs
+        if config.init.name == "critical" and config.init.weight_variance is None
+    }
+    words = f"solving for the edge of chaos of {', '.join(ordered(sorted(names)))}"
+    if not names:
+        yield
+    elif console.is_terminal:
+        with console.status(words):
+            yield
+    else:
+        print(words, flush=True)
+        yield
 
 
 @contextmanager
@@ -80,11 +101,11 @@ def program_line(program: Compiled) -> str:
 
 def state(summary: Summary, seconds: float) -> str:
     """How a sweep stands, in a few words."""
-    rate = summary.run_steps / seconds
-    words = [
-        f"{len(summary.compiled)} of {summary.to_compile} programs compiled",
-        f"{rate:.2g} run-steps/s",
-    ]
+    words = [f"{len(summary.compiled)} of {summary.to_compile} programs compiled"]
+    if summary.run_steps:
+        words.append(f"{summary.run_steps / seconds:.2g} run-steps/s")
+    elif summary.outcomes:
+        words.append(f"{summary.outcomes.total() / seconds:.2g} runs/s")
     return ", ".join(words + [f"{n} {status}" for status, n in summary.outcomes.items()])
 
 
@@ -95,39 +116,56 @@ def time_left(summary: Summary, seconds: float) -> str:
     return f"{seconds / trained * (summary.asked - summary.done):.0f} s left"
 
 
-def show(results: xr.Dataset, folder: Path, pictures: Sequence[Path]) -> None:
-    """What became of the runs, and where results and pictures lie."""
+def show(results: xr.Dataset) -> None:
+    """What became of the runs."""
     if results.sizes["run"] == 1:
         run = results.isel(run=0)
         if run["status"].item() != "failed":
             console.print(layer_table(run))
         console.print(outcome(run))
     else:
-        console.print(share_table(results))
+        if (results["status"] != "trained").any():
+            console.print(share_table(results))
         counts = ", ".join(f"{n} {word}" for word, n in status_counts(results).items())
         console.print(f"{results.sizes['run']} runs: {counts}")
         if set(results) >= NEEDED:
             console.print(verdict_line(results))
+
+
+def show_places(folder: Path, pictures: Sequence[Path], failures: Mapping[str, str]) -> None:
+    """Where results and pictures lie, and which pictures could not be drawn."""
     console.print(f"results:  {folder}")
-    names = ", ".join(path.name for path in pictures if path.suffix == ".png")
-    console.print(f"pictures: {names} and .svg, in {folder}")
+    names = [path.name for path in pictures if path.suffix == ".png"]
+    if names:
+        others = sorted({path.suffix for path in pictures} - {".png"})
+        console.print(f"pictures: {', '.join(names)} (also {', '.join(others)}), in {folder}")
+    for name, error in failures.items():
+        console.print(f"{name} could not be drawn: {error}")
 
 
 def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
     """What a sweep did and cost, and what went wrong."""
     for error in summary.errors:
         console.print(f"failed: {error.splitlines()[0]}")
+    if summary.repeated:
+        console.print(f"{plural(summary.repeated, 'run')} asked for more than once, trained once")
     if summary.stored:
-        console.print(f"{summary.stored} runs were stored already and were not trained again")
+        were = "was" if summary.stored == 1 else "were"
+        console.print(
+            f"{plural(summary.stored, 'run')} {were} stored already and {were} not trained again"
+        )
+    if summary.others:
+        console.print("another process wrote into the folder: each trained what the other had not")
     if summary.asked == 1:
         return
-    trained = {
-        word: summary.outcomes[word] for word in ("solved", "unsolved", "diverged", "failed")
-    }
+    trained = {word: summary.outcomes[word] for word in STATUSES if summary.outcomes[word]}
     cached = sum(program.cached for program in summary.compiled)
     rows = {
-        "runs": f"{summary.asked}: {summary.stored} stored before, "
-        + ", ".join(f"{count} {word}" for word, count in trained.items()),
+        "runs": f"{summary.asked}: "
+        + ", ".join(
+            [f"{summary.stored} stored before"] * bool(summary.stored)
+            + [f"{count} {word}" for word, count in trained.items()]
+        ),
         "programs": f"{len(summary.compiled)}, {cached} of them from the cache",
         "wall time": f"{wall_seconds:.1f} s, with pictures",
         "compose": f"{compose_seconds:.1f} s",
@@ -144,12 +182,15 @@ def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> No
 def foretell(forecast: Forecast, folder: Path) -> None:
     """What a sweep would take."""
     todo = forecast.asked - forecast.stored
-    console.print(f"{folder}: {forecast.asked} runs, {forecast.stored} of them stored already")
+    console.print(
+        f"{folder}: {plural(forecast.asked, 'run')}, {forecast.stored} of them stored already"
+    )
     if not todo:
         console.print("nothing is left to train")
         return
     console.print(
-        f"to train: {todo} runs in {forecast.programs} programs, {forecast.chunks} chunks"
+        f"to train: {plural(todo, 'run')} in {plural(forecast.programs, 'program')}, "
+        f"{plural(forecast.chunks, 'chunk')}"
     )
     console.print(
         f"about {forecast.compile_seconds:.0f} s to compile (less what the cache holds) and "
@@ -159,9 +200,17 @@ def foretell(forecast: Forecast, folder: Path) -> None:
     console.print(f"disk: {forecast.disk / 1e6:.0f} MB")
 
 
+def plural(count: int, word: str) -> str:
+    """
+    >>> plural(1, "run"), plural(1200, "run")
+    ('1 run', '1200 runs')
+    """
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
 def verdict_line(results: xr.Dataset) -> str:
     """The share of each verdict, with its Wilson 95 % interval."""
-    shares = verdict_shares(verdicts(results))
+    shares = verdict_shares(verdicts(results), results["seed"].values)
     words = [f"{word} {s.value:.0%} [{s.low:.0%}, {s.high:.0%}]" for word, s in shares.items()]
     return "verdicts: " + ", ".join(words)
 
@@ -216,13 +265,15 @@ def outcome(run: xr.Dataset) -> str:
         return f"diverged at step {int(run['diverged_step'])}, first in layer {where}"
     if status == "failed":
         return "failed: " + run["error"].item().strip().splitlines()[-1]
+    if status == "trained":
+        return f"trained: final loss {loss:.3g}"
     accuracy = float(run["accuracy"].sel(step=int(run["steps"])))
     return f"unsolved: {accuracy:.0%} of the examples right; final loss {loss:.3g}"
 
 
 def share_table(results: xr.Dataset) -> Table:
     """Share of runs solved, by activation and depth."""
-    activations = sorted(set(results["activation"].values.tolist()), key=list(ACTIVATIONS).index)
+    activations = ordered(sorted(set(results["activation"].values.tolist())))
     depths = np.unique(results["depth"].values)
     table = Table(title="share of runs solved")
     table.add_column("activation")

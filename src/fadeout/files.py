@@ -1,9 +1,14 @@
 """Files that are whole or not there."""
 
 import os
+import secrets
+import socket
+import time
 from pathlib import Path
 
 from fadeout.registry import FadeoutError
+
+DAY = 86_400.0
 
 
 def write_whole(path: Path, content: bytes) -> Path:
@@ -13,16 +18,85 @@ def write_whole(path: Path, content: bytes) -> Path:
     Raises:
       FadeoutError: it cannot be written; what was there is untouched.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        put(path, content)
     except OSError as error:
         raise FadeoutError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
+
+
+def put(path: Path, content: bytes | memoryview) -> None:
+    """`write_whole`, with the error as it comes. Links are followed; only a regular file is
+    replaced; all is on the disk before it bears its name.
+
+    Raises:
+      OSError
+    """
+    if not path.name:
+        raise OSError(0, "it is a folder, or no name at all")
+    try:
+        path = path.resolve()
+    except RuntimeError as error:  # Python 3.11 and 3.12
+        raise OSError(0, "it is a link that leads to itself") from error
+    if path.is_dir():
+        raise OSError(0, "it is a folder")
+    if path.exists() and not path.is_file():
+        raise OSError(0, "it is not a regular file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(marked("partial"))
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Puts a folder's names on the disk, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        except OSError:  # some file systems of networks
+            pass
+        finally:
+            os.close(handle)
+
+
+def marked(kind: str) -> str:
+    """A hidden name that nobody else has, and that says who made it: machine and process."""
+    return f".{secrets.token_hex(4)}.{socket.gethostname()[:60]}.{os.getpid()}.{kind}"
+
+
+def left_over(path: Path) -> bool:
+    """Whether a `marked` file's maker is gone: of this machine, its process has ended; of another,
+    it is a day old."""
+    host, _, process = path.name.rpartition(".")[0].rpartition(".")
+    if process.isdigit() and host.partition(".")[2].partition(".")[2] == socket.gethostname()[:60]:
+        return int(process) != os.getpid() and not alive(int(process))
+    try:
+        return time.time() - path.stat().st_mtime > DAY
+    except OSError:
+        return False
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
+
+
+def sweep_up(folder: Path) -> None:
+    """Removes what writers that were killed have left."""
+    for kind in ("partial", "writer"):
+        for path in folder.glob(f".*.{kind}"):
+            if left_over(path):
+                path.unlink(missing_ok=True)

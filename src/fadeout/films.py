@@ -34,6 +34,8 @@ def film(run: Run, frames: int) -> list[MLP]:
     run = resolve(run)
     if (run.optimizer.name, run.optimizer.schedule) != ("sgd", "constant"):
         raise FadeoutError("a film is of optimizer=sgd with a constant rate, which has no memory")
+    if frames < 1:
+        raise FadeoutError(f"a film has at least 1 frame, not {frames}")
     if run.training.steps % frames:
         raise FadeoutError(f"{run.training.steps} steps cannot be cut into {frames} frames")
     part = run.training.steps // frames

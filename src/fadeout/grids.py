@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fadeout.config import Config, Run, Section, kinds, sections_of
-from fadeout.registry import FadeoutError, lookup
+from fadeout.registry import LARGEST, FadeoutError, lookup
 
 SPACES = {
     "linspace": (np.linspace, 3),
@@ -21,9 +21,6 @@ SPACES = {
     "range": (np.arange, 2),
 }
 """NumPy's, each with as many numbers as it takes: start, stop and count (`range`: no count)."""
-
-LARGEST = 10_000_000
-"""Runs of one grid: an axis with a count too many is answered, not allocated."""
 
 
 class Grid(Sequence[Run]):
@@ -44,8 +41,9 @@ class Grid(Sequence[Run]):
         return math.prod(map(len, self.steps))
 
     def __getitem__(self, index):
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = within(index, len(self))
         values: list = []
         for steps in reversed(self.steps):
             index, step = divmod(index, len(steps))
@@ -64,13 +62,21 @@ class Chain(Sequence[Run]):
         return self.ends[-1] if self.ends else 0
 
     def __getitem__(self, index):
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = within(index, len(self))
         part = bisect.bisect_right(self.ends, index)
         return self.parts[part][index - (self.ends[part - 1] if part else 0)]
 
     def __iter__(self):
         return itertools.chain.from_iterable(self.parts)
+
+
+def within(index: int, count: int) -> int:
+    """A place in a sequence, counted from its end where it is negative."""
+    if not -count <= index < count:
+        raise IndexError(index)
+    return index % count
 
 
 def expand(config: Config) -> Sequence[Run]:
@@ -98,13 +104,18 @@ def expand(config: Config) -> Sequence[Run]:
         raise FadeoutError(
             f"zipped axes must be equally long, not {' and '.join(map(str, sorted(lengths)))}"
         )
+    if len(set(together)) < len(together):
+        raise FadeoutError(f"an axis is named twice in zipped=[{','.join(config.zipped)}]")
+    groups = [[path] for path in axes if path not in together] + [together] * bool(together)
+    total = math.prod(len(axes[group[0]][1]) for group in groups)
+    if total > LARGEST:
+        raise FadeoutError(
+            f"the axes make {total:,} runs, more than {LARGEST:,}: give fewer points"
+        )
     for path, (_, values) in axes.items():
         for value in values:
             with_values(base, [path], [value])  # out of range: refused before any compute
-    groups = [[path] for path in axes if path not in together] + [together] * bool(together)
     steps = [list(zip(*[axes[path][1] for path in group], strict=True)) for group in groups]
-    if math.prod(map(len, steps)) > LARGEST:
-        raise FadeoutError(f"the axes make more than {LARGEST:,} runs: give fewer points")
     return Grid(base, list(zip(groups, steps, strict=True)))
 
 
@@ -164,15 +175,26 @@ def points(name: str, text: Any) -> Sequence[float]:
                 if numbers[1] - numbers[0] > LARGEST:
                     raise ValueError
                 values = function(*numbers).tolist()
+            values = map(as_written, values)
         except ValueError:
             raise FadeoutError(unreadable(name, text)) from None
     values = list(values)
     if not all(isinstance(value, int | float) for value in values):
         raise FadeoutError(unreadable(name, text))
-    values = list(dict.fromkeys(values))
     if not values:
         raise FadeoutError(f"the axis {name} is empty: {text!r}")
     return values
+
+
+def as_written(value: float) -> float:
+    """A computed number as a person would write it, where that is within two units of its last
+    place: the third of ten steps to 1 is 0.3.
+
+    >>> as_written(0.1 + 0.2), as_written(2**0.5) == 2**0.5
+    (0.3, True)
+    """
+    written = float(f"{value:.12g}")
+    return written if abs(written - value) <= 2 * math.ulp(value) else value
 
 
 def unreadable(name: str, text: Any) -> str:

@@ -1,7 +1,8 @@
 """Initialisers of a kernel [in, out], each of a key, a shape and a dtype.
 
 The samplers are JAX's own; their truncated normals are corrected to have the variance that their
-name promises. Parameters are keyword-only and may be traced.
+name promises. Parameters are keyword-only and may be traced. All draw in float32, so that a seed
+gives the same network in either precision.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def uniform(key, shape, dtype, *, limit=0.05):
 
 def mean_field(key, shape, dtype, *, weight_variance=1.0):
     """N(0, weight_variance / fan_in): sigma_w^2 of Poole 2016 and Schoenholz 2017."""
-    deviation = jnp.sqrt(jnp.asarray(weight_variance, dtype) / shape[0])
+    deviation = jnp.sqrt(jnp.asarray(weight_variance) / shape[0])
     return deviation * jax.random.normal(key, shape, dtype)
 
 
@@ -70,6 +71,9 @@ INITIALIZERS: dict[str, Callable] = {
 ORTHOGONAL = ("orthogonal", "lsuv")
 """Those that decompose a matrix."""
 
+DRAWN = jnp.float32
+"""The precision of all draws."""
+
 FROM_DATA = ("lsuv",)
 """Those that look at the task's examples, through the run's activation."""
 
@@ -94,6 +98,6 @@ def initialize(
     The kernel is `gain` times what the initialiser draws; the bias is N(0, bias_variance).
     """
     weights, biases = jax.random.split(key)
-    kernel = get_initializer(name)(weights, shape, dtype, **parameters)
-    bias = jnp.sqrt(jnp.asarray(bias_variance, dtype)) * jax.random.normal(biases, shape[1:], dtype)
-    return gain * kernel, bias
+    kernel = get_initializer(name)(weights, shape, DRAWN, **parameters).astype(dtype)
+    bias = jax.random.normal(biases, shape[1:], DRAWN).astype(dtype)
+    return gain * kernel, jnp.sqrt(jnp.asarray(bias_variance, dtype)) * bias

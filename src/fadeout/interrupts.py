@@ -1,20 +1,32 @@
 """Ctrl-C and SIGTERM: both end a sweep in the same way, and neither is lost."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NOTED: list[KeyboardInterrupt] = []
-"""Those that struck. Python swallows what a handler raises inside a destructor; the queue looks
-here as well."""
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM.
+
+    Attributes:
+      number: the signal's.
+      again: whether it was not the first, and nothing should be waited for.
+    """
+
+    def __init__(self, number: int, again: bool):
+        super().__init__()
+        self.number, self.again = number, again
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which should end a sweep as Ctrl-C does."""
+NOTED: list[Interrupted] = []
+"""Those that struck."""
 
 
 @contextmanager
-def noted(hold: bool = False) -> Iterator[list[KeyboardInterrupt]]:
+def noted(hold: bool = False) -> Iterator[list[Interrupted]]:
     """Notes and raises interrupts, for as long as the context lasts.
 
     Args:
@@ -22,17 +34,32 @@ def noted(hold: bool = False) -> Iterator[list[KeyboardInterrupt]]:
     """
 
     def stop(number, _):
-        NOTED.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
-        if not hold or len(NOTED) > 1:
+        NOTED.append(Interrupted(number, again=bool(NOTED)))
+        if not hold or NOTED[-1].again:
             raise NOTED[-1]
 
-    try:
-        before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread: another launcher's worker
-        before = {}
+    def strike_again(unraisable):
+        """Python drops what a handler raises inside a destructor: it is raised a little later."""
+        error = unraisable.exc_value
+        if not isinstance(error, Interrupted):
+            return hook(unraisable)
+        NOTED.remove(error)
+        threading.Timer(0.01, os.kill, (os.getpid(), error.number)).start()
+
+    hook = sys.unraisablehook
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # else another launcher's worker
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        # a handler that was not set from Python cannot be put back, and keeps its signal
+        before = {n: handler for n, handler in handlers.items() if handler is not None}
+    for number in before:
+        signal.signal(number, stop)
+    if before:
+        sys.unraisablehook = strike_again
     try:
         yield NOTED
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
         NOTED.clear()

@@ -1,6 +1,5 @@
 """The jobs of a multirun as Hydra's own launcher shows them: a folder each, and callbacks."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+from fadeout.compose import without_hydra
 
 
 class Jobs:
@@ -29,6 +30,10 @@ class Jobs:
         """Writes the folders and tells the callbacks that jobs start."""
         if not self.folders and not self.context.callbacks.callbacks:
             return
+        if self.folders:
+            place = Path(self.master.hydra.sweep.dir)
+            place.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.master, place / "multirun.yaml")
         for number, overrides in enumerate(jobs):
             config = self.context.config_loader.load_sweep_config(self.master, list(overrides))
             with open_dict(config):
@@ -62,10 +67,3 @@ def write_folder(config: DictConfig, folder: Path) -> None:
     }
     for name, part in parts.items():
         (hydra / f"{name}.yaml").write_text(OmegaConf.to_yaml(part))
-
-
-def without_hydra(config: DictConfig) -> DictConfig:
-    config = copy.deepcopy(config)
-    with open_dict(config):
-        del config["hydra"]
-    return config

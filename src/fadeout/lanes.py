@@ -27,14 +27,14 @@ BLOCK_BYTES = 400 * 2**10
 with 1 MiB of it: from 8 x 16 to 32 x 16, 16 to 64 lanes are 1.1 to 1.8 times faster than 128."""
 
 RECORD_BYTES = 512 * 2**20
-"""What a chunk records must fit in memory, several times over."""
+"""What a chunk records and reads must fit in memory, several times over."""
 
 
-def lane_count(depth: int, width: int, examples: int, recorded: int, platform: str) -> int:
+def lane_count(depth: int, width: int, examples: int, held: int, platform: str) -> int:
     """How many networks a program trains at once; never a function of how many there are.
 
     Args:
-      recorded: numbers that are recorded of one run.
+      held: numbers of one run that are recorded, or are its inputs.
       platform: `cpu`, or an accelerator's name, where lanes are many because they hide latency.
     """
     cpu = platform == "cpu"
@@ -45,7 +45,7 @@ def lane_count(depth: int, width: int, examples: int, recorded: int, platform: s
     state = 4 * depth * width * (examples + width)
     while lanes > least and lanes * state > BLOCK_BYTES * (1 if cpu else 1024):
         lanes //= 2
-    while lanes > 1 and lanes * 4 * recorded > RECORD_BYTES:
+    while lanes > 1 and lanes * 4 * held > RECORD_BYTES:
         lanes //= 2
     return lanes
 

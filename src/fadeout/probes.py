@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fadeout.activations import FLAT
 from fadeout.lanes import UNROLL, contract, fold, mean
 from fadeout.registry import lookup
 
@@ -81,15 +82,25 @@ def norm(x: jax.Array) -> jax.Array:
     return norm_over(x.ndim, 0)(x)
 
 
+def root_mean_square(x: jax.Array) -> jax.Array:
+    """The norm over the root of the number of elements, which overflows only where it does itself.
+
+    >>> print(root_mean_square(jnp.array([2e38, 2e38, 2e38, 2e38])))
+    2e+38
+    """
+    return norm_over(x.ndim, 0, of_mean=True)(x)
+
+
 @functools.cache
-def norm_over(axes: int, mapped: int) -> Callable:
-    """The norm over so many axes of an array, those before them `mapped`.
+def norm_over(axes: int, mapped: int, of_mean: bool = False) -> Callable:
+    """The norm over so many axes of an array, those before them `mapped`; `of_mean`, of the mean
+    square instead of the sum.
 
     What `vmap` maps over is moved to the end, where lanes belong; but of an array too long to be
     unrolled it stays first, because XLA is quicker to sum whole rows.
     """
     one_pass, two_pass = (
-        nested(functools.partial(function, axes=axes), mapped)
+        nested(functools.partial(function, axes=axes, of_mean=of_mean), mapped)
         for function in (one_pass_norm, two_pass_norm)
     )
 
@@ -106,7 +117,7 @@ def norm_over(axes: int, mapped: int) -> Callable:
     def rule(size, in_batched, x):
         first = mapped + 1
         if mapped or max(x.shape[first : first + axes], default=0) > UNROLL:
-            return norm_over(axes, first)(x), True
+            return norm_over(axes, first, of_mean)(x), True
         return jnp.moveaxis(call(jnp.moveaxis(x, 0, -1)), -1, 0), True
 
     return call
@@ -117,7 +128,7 @@ def nested(function: Callable, depth: int) -> Callable:
     return function if depth == 0 else jax.vmap(nested(function, depth - 1))
 
 
-def one_pass_norm(x: jax.Array, axes: int) -> tuple[jax.Array, jax.Array]:
+def one_pass_norm(x: jax.Array, axes: int, of_mean: bool) -> tuple[jax.Array, jax.Array]:
     """The norm, and whether a square that counts was lost of it: what is not 0 has a square that
     is not, so that only true zeros sum to 0."""
     info = jnp.finfo(x.dtype)
@@ -126,17 +137,43 @@ def one_pass_norm(x: jax.Array, axes: int) -> tuple[jax.Array, jax.Array]:
     def square(x):  # without the maximum, XLA may square x first and scale it too late
         return jnp.where(x == 0, 0, jnp.square(jnp.maximum(up * jnp.abs(x), floor)))
 
-    norm = jnp.sqrt(fold(jnp.add, x, axes, square))
-    least = math.sqrt(math.prod(x.shape[:axes]) * info.tiny / info.eps)
-    return norm / up, ((norm > 0) & (norm < least)) | (norm == jnp.inf)
+    norm, count = jnp.sqrt(fold(jnp.add, x, axes, square)), math.prod(x.shape[:axes])
+    least = math.sqrt(count * info.tiny / info.eps)
+    missed = ((norm > 0) & (norm < least)) | (norm == jnp.inf)
+    return norm / (up * math.sqrt(count) if of_mean else up), missed
 
 
-def two_pass_norm(x: jax.Array, axes: int) -> jax.Array:
-    tiny = jnp.finfo(x.dtype).tiny
+def two_pass_norm(x: jax.Array, axes: int, of_mean: bool) -> jax.Array:
+    tiny, count = jnp.finfo(x.dtype).tiny, math.prod(x.shape[:axes])
     size = fold(jnp.maximum, x, axes, jnp.abs)
     size = jnp.where(size == 0, 1, size)  # XLA would square 1 / tiny where it knows that x is 0
     scale = 1 / jnp.clip(size, tiny, 1 / tiny)
-    return jnp.sqrt(fold(jnp.add, x, axes, lambda x: jnp.square(x * scale))) / scale
+    norm = jnp.sqrt(fold(jnp.add, x, axes, lambda x: jnp.square(x * scale)))
+    return (norm / math.sqrt(count) if of_mean else norm) / scale
+
+
+def average(x: jax.Array) -> jax.Array:
+    """The mean of all elements, also where their sum overflows."""
+    plain = mean(x, x.ndim)
+    return jnp.where(jnp.isfinite(plain), plain, fold(jnp.add, x, x.ndim, lambda x_: x_ / x.size))
+
+
+def scaled(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x over a power of two, so that its largest element lies between 1/2 and 1, and the exponent:
+    products of such have room, and `jnp.ldexp` gives the size back, or inf."""
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(x)))
+    return jnp.ldexp(x, -exponent), exponent
+
+
+def direction(x: jax.Array, axis: int | None = None) -> jax.Array:
+    """x over its norm; NaN where x is 0. Of a size that no square can lose."""
+    x = x / jnp.max(jnp.abs(x), axis=axis, keepdims=True)
+    return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=axis, keepdims=True))
+
+
+def nothing(x: jax.Array) -> jax.Array:
+    """Per unit 0, or NaN where one of its elements is not finite, [out]."""
+    return fold(jnp.add, x, 1, lambda x: 0 * x)
 
 
 def share(flags: jax.Array, of: jax.Array) -> jax.Array:
@@ -182,34 +219,33 @@ def one_sided(layer: Layer) -> jax.Array:
     """Share of units whose incoming weight gradients all have one sign and are not all 0."""
     gradient = layer.kernel_gradient
     same = every(gradient >= 0) | every(gradient <= 0)
-    return share(same & ~every(gradient == 0), fold(jnp.add, gradient, 1))
+    return share(same & ~every(gradient == 0), nothing(gradient))
 
 
 def activation_mean(layer: Layer) -> jax.Array:
     """Mean of phi(z) over examples and units."""
-    return mean(layer.activation, 2)
+    return average(layer.activation)
 
 
 def activation_std(layer: Layer) -> jax.Array:
     """Standard deviation of phi(z) over examples and units."""
-    return jnp.sqrt(mean(jnp.square(layer.activation - activation_mean(layer)), 2))
+    return root_mean_square(layer.activation - average(layer.activation))
 
 
 def saturation(layer: Layer) -> jax.Array:
     """Share of (example, unit) pairs where |phi'(z)| is at most 5 % of its largest value."""
-    flat = jnp.abs(layer.slope) <= 0.05 * layer.steepest_slope
+    flat = jnp.abs(layer.slope) <= FLAT * layer.steepest_slope
     return share(flat, layer.activation)
 
 
 def dead_units(layer: Layer) -> jax.Array:
     """Share of units where phi'(z) = 0 on every example: no gradient reaches their weights."""
-    return share(every(layer.slope == 0), fold(jnp.add, layer.activation, 1))
+    return share(every(layer.slope == 0), nothing(layer.activation))
 
 
 def example_correlation(layer: Layer) -> jax.Array:
     """Mean cosine between the activations of two examples, over all pairs that have any."""
-    x = layer.activation
-    unit = x / jnp.sqrt(jnp.sum(jnp.square(x), axis=1, keepdims=True))
+    unit = direction(layer.activation, axis=1)
     cosines = contract(unit, unit.T)
     pairs = jnp.triu(jnp.isfinite(cosines), k=1)
     return jnp.sum(jnp.where(pairs, cosines, 0)) / jnp.sum(pairs)
@@ -220,15 +256,15 @@ def effective_rank(layer: Layer) -> jax.Array:
 
     Reference: Roy & Vetterli 2007.
     """
-    values = jnp.linalg.svd(layer.activation, compute_uv=False)
+    x = layer.activation
+    values = jnp.linalg.svd(x / jnp.max(jnp.abs(x)), compute_uv=False)
     shares = values / jnp.sum(values)
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares)))
 
 
 def update_cosine(layer: Layer) -> jax.Array:
     """Cosine between this step's update and the last; -1 is a zig-zag. NaN at step 0."""
-    new, old = layer.kernel_update, layer.path.last_update
-    return jnp.sum((new / norm(new)) * (old / norm(old)))
+    return jnp.sum(direction(layer.kernel_update) * direction(layer.path.last_update))
 
 
 def path_length(layer: Layer) -> jax.Array:
@@ -256,102 +292,131 @@ def jacobians(statistic: Callable, layers: Layers) -> jax.Array:
     """A statistic of dz/dz_1 of each hidden layer, [depth]; its mean over examples.
 
     Args:
-      statistic: of a Jacobian [out, in] of Frobenius norm 1, and that norm.
-
-    The Jacobian is kept at norm 1, so that only its true size can underflow.
+      statistic: of a Jacobian [out, in] whose largest element is between 1/2 and 1, and the
+        exponent of 2 that it lacks, so that only a true size can under- or overflow.
     """
 
-    def summary(jacobian, log_size):
-        return jnp.mean(jax.vmap(statistic)(jacobian, jnp.exp(log_size)))
+    def summary(jacobian, exponent):
+        return average(jax.vmap(statistic)(jacobian, exponent))
 
     def up(carry, layer):
-        slope_below, jacobian, log_size = carry
-        sloped = slope_below[:, :, None] * jacobian
-        grown = jnp.matmul(layer.kernel.T, sloped, precision=HIGHEST)
-        size = jax.vmap(norm)(grown)
-        grown = grown / jnp.where(size > 0, size, 1)[:, None, None]
-        log_size = log_size + jnp.log(size)
-        return (layer.slope, grown, log_size), summary(grown, log_size)
+        slope_below, jacobian, exponent = carry
+        sloped, one = jax.vmap(scaled)(slope_below[:, :, None] * jacobian)
+        kernel, two = scaled(layer.kernel)
+        grown, three = jax.vmap(scaled)(jnp.matmul(kernel.T, sloped, precision=HIGHEST))
+        exponent = exponent + one + two + three
+        return (layer.slope, grown, exponent), summary(grown, exponent)
 
     examples, width = layers.first.slope.shape
-    same = jnp.broadcast_to(jnp.eye(width) / jnp.sqrt(width), (examples, width, width))
-    log_size = jnp.full(examples, jnp.log(width) / 2)
-    start = (layers.first.slope, same, log_size), summary(same, log_size)
+    same = jnp.broadcast_to(jnp.eye(width, dtype=layers.first.slope.dtype) / 2,
+                            (examples, width, width))  # fmt: skip
+    exponent = jnp.ones(examples, jnp.int32)
+    start = (layers.first.slope, same, exponent), summary(same, exponent)
     return scan_up(up, start, layers)
 
 
 def jacobian_gain(layers: Layers) -> jax.Array:
     """Root mean squared singular value of dz/dz_1: how a small change at layer 1 has grown."""
-    return jacobians(lambda jacobian, size: size / jnp.sqrt(jacobian.shape[0]), layers)
+
+    def gain(jacobian, exponent):
+        return jnp.ldexp(norm(jacobian) / math.sqrt(jacobian.shape[0]), exponent)
+
+    return jacobians(gain, layers)
 
 
 def jacobian_spread(layers: Layers) -> jax.Array:
-    """Var(s^2) / (E s^2)^2 over the singular values s of dz/dz_1; 0 is an isometry.
+    """Var(s^2) / (E s^2)^2 over the singular values s of dz/dz_1; 0 is an isometry, and NaN the
+    spread of nothing, where dz/dz_1 is 0.
 
     Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22.
     """
 
-    def spread(jacobian, size):
-        gram = jnp.matmul(jacobian.T, jacobian, precision=HIGHEST)
-        return jacobian.shape[0] * jnp.sum(jnp.square(gram)) - 1 + 0 * size
+    def spread(jacobian, _):
+        unit = direction(jacobian)
+        gram = jnp.matmul(unit.T, unit, precision=HIGHEST)
+        return jacobian.shape[0] * jnp.sum(jnp.square(gram)) - 1
 
     return jacobians(spread, layers)
 
 
 def jacobian_largest(layers: Layers) -> jax.Array:
     """Largest singular value of dz/dz_1."""
-    return jacobians(lambda j, size: size * jnp.linalg.svd(j, compute_uv=False)[0], layers)
+    return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[0], e), layers)
 
 
 def jacobian_smallest(layers: Layers) -> jax.Array:
     """Smallest singular value of dz/dz_1."""
-    return jacobians(lambda j, size: size * jnp.linalg.svd(j, compute_uv=False)[-1], layers)
+    return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[-1], e), layers)
 
 
 def layer_gain(layer: Layer) -> jax.Array:
     """Root mean squared singular value of the layer's own Jacobian dh/dh_below = phi'(z) W."""
-    squares = mean(jnp.square(layer.slope), 1) * fold(jnp.add, jnp.square(layer.kernel), 1)
-    return jnp.sqrt(fold(jnp.add, squares) / min(layer.kernel.shape))
+    (slope, one), (kernel, two) = scaled(layer.slope), scaled(layer.kernel)
+    squares = mean(jnp.square(slope), 1) * fold(jnp.add, jnp.square(kernel), 1)
+    return jnp.ldexp(jnp.sqrt(fold(jnp.add, squares) / min(kernel.shape)), one + two)
 
 
 def layer_largest(layer: Layer) -> jax.Array:
     """Largest singular value of the layer's own Jacobian, its mean over examples."""
     jacobian = layer.kernel * layer.slope[:, None]
-    return jnp.mean(jnp.linalg.svd(jacobian, compute_uv=False)[:, 0])
+    return average(jnp.linalg.svd(jacobian, compute_uv=False)[:, 0])
 
 
-def tangent_kernels(layers: Layers) -> jax.Array:
+def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
     """The empirical neural tangent kernel between examples, of all parameters up to each weight
-    layer, [depth + 1, example, example]. Reference: Jacot, Gabriel & Hongler 2018.
+    layer, [depth + 1, example, example], and the exponents of 2 that it lacks, [depth + 1].
+
+    Reference: Jacot, Gabriel & Hongler 2018.
 
     d output / dz goes down by the kernels and slopes; a layer's share of the kernel is its Gram
-    matrix times that of the activations below plus 1 for the bias.
+    matrix times that of the activations below plus 1 for the bias. All are scaled, so that only
+    the kernel's true size can under- or overflow.
     """
 
     def gram(x):
         return jnp.matmul(x, x.T, precision=HIGHEST)
 
-    def down(gradient, layer):  # of the output by this layer's activations, [example, out]
-        gradient = gradient * layer.slope
-        below = jnp.matmul(gradient, layer.kernel.T, precision=HIGHEST)
-        return below, gram(gradient) * (gram(layer.below) + 1)
+    def share_of(gradient, exponent, below):
+        below, more = scaled(below)
+        top = 2 * (exponent + jnp.maximum(more, 0))
+        inside = jnp.ldexp(gram(below), 2 * (exponent + more) - top) + jnp.ldexp(
+            jnp.ones((), gradient.dtype), 2 * exponent - top
+        )
+        return gram(gradient) * inside, top
+
+    def down(carry, layer):  # of the output by this layer's activations, [example, out]
+        gradient, exponent = carry
+        gradient, one = scaled(gradient * layer.slope)
+        kernel, two = scaled(layer.kernel)
+        below, three = scaled(jnp.matmul(gradient, kernel.T, precision=HIGHEST))
+        own = share_of(gradient, exponent + one, layer.below)
+        return (below, exponent + one + two + three), own
 
     first, hidden, readout = layers
-    top = gram(readout.below) + 1
-    start = jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape)
-    gradient, others = jax.lax.scan(down, start, hidden, reverse=True)
-    _, bottom = down(gradient, first)
-    return jnp.cumsum(jnp.concatenate([bottom[None], others, top[None]]), axis=0)
+    ones = jnp.ones_like(readout.below[:, :1])
+    top = share_of(ones, jnp.zeros((), jnp.int32), readout.below)
+    start = scaled(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
+    carry, others = jax.lax.scan(down, start, hidden, reverse=True)
+    _, bottom = down(carry, first)
+    shares, exponents = (
+        jnp.concatenate([low[None], middle, high[None]])
+        for low, middle, high in zip(bottom, others, top, strict=True)
+    )
+    largest = jax.lax.cummax(exponents)
+    weights = jnp.tril(jnp.ldexp(jnp.ones((), shares.dtype), exponents[None] - largest[:, None]))
+    return jnp.einsum("lk,kij->lij", weights, shares, precision=HIGHEST), largest
 
 
 def ntk_largest(layers: Layers) -> jax.Array:
     """Largest eigenvalue of the neural tangent kernel of all parameters up to each layer."""
-    return jnp.linalg.eigvalsh(tangent_kernels(layers))[:, -1]
+    kernels, exponents = tangent_kernels(layers)
+    return jnp.ldexp(jnp.linalg.eigvalsh(kernels)[:, -1], exponents)
 
 
 def ntk_smallest(layers: Layers) -> jax.Array:
     """Smallest eigenvalue of that kernel: the slowest way to learn under gradient flow."""
-    return jnp.linalg.eigvalsh(tangent_kernels(layers))[:, 0]
+    kernels, exponents = tangent_kernels(layers)
+    return jnp.ldexp(jnp.linalg.eigvalsh(kernels)[:, 0], exponents)
 
 
 class Probe(NamedTuple):

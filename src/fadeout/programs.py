@@ -7,26 +7,31 @@ neighbours. A new float or seed never compiles anything.
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import os
+import platform
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from fadeout import theory
-from fadeout.activations import ACTIVATIONS, EVERY, SURROGATES, get_activation
+from fadeout.activations import ACTIVATIONS, SURROGATES
 from fadeout.config import Activation, Init, Run, Task, Training, options, traced
 from fadeout.initializers import FROM_DATA, INITIALIZERS, ORTHOGONAL
 from fadeout.lanes import per_lane
 from fadeout.model import MLP
 from fadeout.optimizers import OPTIMIZERS
-from fadeout.probes import get_probe
+from fadeout.probes import PROBES, get_probe
 from fadeout.registry import FadeoutError, complete, lookup
-from fadeout.tasks import TASKS, Examples
+from fadeout.tasks import TASKS, WITHOUT_CLASSES, Examples, get_loss
 from fadeout.training import Program, Trace, fit, prepare
 
 ENTRIES = {
@@ -38,42 +43,63 @@ ENTRIES = {
 
 
 @functools.lru_cache(maxsize=65536)
-def resolve_section(group: str, section: Any) -> Any:
-    entry = lookup(ENTRIES[group], section.name, group)
+def resolve_section(entry: Callable, group: str, section: Any) -> Any:
     given = options(section)
     filled = complete(entry, given, group, section.name)
     return section if filled == given else dataclasses.replace(section, **filled)
 
 
 @functools.lru_cache(maxsize=1024)
-def check_probes(probes: tuple[str, ...]) -> None:
+def in_order(probes: tuple[str, ...], table: tuple[str, ...]) -> tuple[str, ...]:
+    """The probes in the table's order: in which they are asked for changes no number."""
     for probe in probes:
         get_probe(probe)
     if len(set(probes)) < len(probes):
         raise FadeoutError(f"a probe is named twice in probes=[{','.join(probes)}]")
+    return tuple(sorted(probes, key=table.index))
 
 
 def resolve(run: Run) -> Run:
-    """The run with the defaults of its activation, initialiser, task and optimiser written out.
+    """The run with the defaults of its activation, initialiser, task and optimiser written out, and
+    its probes in the table's order.
 
     Raises:
-      FadeoutError: a name that does not exist, or a parameter that the named thing does not take.
+      FadeoutError: a name that does not exist, a parameter that the named thing does not take, or a
+        loss that does not fit the task.
 
     >>> resolve(Run(init=Init("normal"))).init.stddev
     0.01
     """
-    check_probes(run.probes)
     lookup(SURROGATES, run.activation.surrogate, "activation.surrogate")
-    sections = {group: resolve_section(group, getattr(run, group)) for group in ENTRIES}
+    found: dict[str, Any] = {"probes": in_order(run.probes, tuple(PROBES))}
+    for group, table in ENTRIES.items():
+        section = getattr(run, group)
+        found[group] = resolve_section(lookup(table, section.name, group), group, section)
+    if run.task.name in WITHOUT_CLASSES and run.training.loss_function == "cross_entropy":
+        raise FadeoutError(
+            f"task={run.task.name} has no classes, and cross_entropy no lowest value there: set "
+            "training.loss_function=squared_error"
+        )
     if run.init.name == "critical" and run.init.weight_variance is None:
-        sections["init"] = on_the_edge(sections["init"], sections["activation"])
-    if all(section is getattr(run, group) for group, section in sections.items()):
+        entry = lookup(ACTIVATIONS, run.activation.name, "activation")
+        found["init"] = on_the_edge(found["init"], found["activation"], entry)
+    if all(value is getattr(run, name) for name, value in found.items()):
         return run
-    return dataclasses.replace(run, **sections)
+    return dataclasses.replace(run, **found)
+
+
+def identity(run: Run) -> str:
+    """The 16 hexadecimal digits by which a run's results are found, whether its defaults are
+    written out or not.
+
+    >>> identity(Run()) == identity(resolve(Run()))
+    True
+    """
+    return resolve(run).digest()
 
 
 @functools.lru_cache(maxsize=1024)
-def on_the_edge(init: Init, activation: Activation) -> Init:
+def on_the_edge(init: Init, activation: Activation, entry: Callable) -> Init:
     """`init=critical` with its weight variance, which belongs to gain 1.
 
     Of several points on the edge the first with a signal (q > 0) is taken. Nine digits are kept,
@@ -82,8 +108,7 @@ def on_the_edge(init: Init, activation: Activation) -> Init:
     Raises:
       FadeoutError: the activation has no edge of chaos at this bias variance.
     """
-    parameters: dict[str, Any] = traced(activation)
-    chosen = get_activation(activation.name, **parameters)
+    chosen = functools.partial(entry, **traced(activation))  # type: ignore[arg-type]
     points = theory.critical(chosen, init.bias_variance)
     if points:
         point = next((point for point in points if point.variance > 0), points[0])
@@ -101,17 +126,29 @@ def precision(run: Run):
     return jax.enable_x64(run.training.dtype == "float64")
 
 
+class Preparation(NamedTuple):
+    """What decides the small program that draws examples and parameters; hashable.
+
+    Attributes:
+      run: with all else erased.
+      functions: that it calls by name, so that another function of a name is another program.
+    """
+
+    run: Run
+    functions: tuple
+
+
 class Batch(NamedTuple):
     """What runs must share to be trained side by side; hashable.
 
     Attributes:
       program: trains them.
-      preparation: draws their examples and parameters: a run with all else erased.
-      activation: its place in the table.
+      preparation: draws their examples and parameters.
+      activation: its place among the program's.
     """
 
     program: Program
-    preparation: Run
+    preparation: Preparation
     activation: int
 
 
@@ -121,28 +158,56 @@ def batch_of(run: Run) -> Batch:
     Raises:
       FadeoutError: the run cannot be trained; nothing has been computed.
     """
-    return batch_of_erased(resolve(run).erased())
+    run = resolve(run)
+    return batch_of_erased(run.erased(), tuple(ACTIVATIONS.items()), functions_of(run))
+
+
+def functions_of(run: Run) -> tuple[tuple, tuple]:
+    """What a run's names stand for now: what its preparation calls, and what its program calls
+    besides the activations."""
+    activation = ACTIVATIONS[run.activation.name] if run.init.name in FROM_DATA else None
+    prepares = INITIALIZERS[run.init.name], TASKS[run.task.name], activation
+    trains = (
+        SURROGATES[run.activation.surrogate], OPTIMIZERS[run.optimizer.name],
+        get_loss(run.training.loss_function), *map(get_probe, run.probes),
+    )  # fmt: skip
+    return prepares, trains
+
+
+EVERY = "every"
+"""The activation of a program that takes it as a number."""
 
 
 @functools.lru_cache(maxsize=65536)
-def batch_of_erased(run: Run) -> Batch:
+def batch_of_erased(
+    run: Run, activations: tuple[tuple[str, Callable], ...], functions: tuple[tuple, tuple]
+) -> Batch:
+    prepares, trains = functions
     training = dataclasses.replace(Training(), dtype=run.training.dtype)
     seen = run.activation if run.init.name in FROM_DATA else Activation()
-    preparation = Run(seen, run.init, run.task, run.model, training=training).erased()
+    prepared = Run(seen, run.init, run.task, run.model, training=training).erased()
+    preparation = Preparation(prepared, prepares)
     with precision(run):
         values = jax.tree.map(lambda v: v[0], prepare_values(preparation, [run]))
-        examples, _ = jax.eval_shape(functools.partial(prepare, preparation), values)
-    activation = run.activation
+        examples, _ = jax.eval_shape(functools.partial(prepare, prepared), values)
+    activation, names = run.activation, [name for name, _ in activations]
     if jax.default_backend() == "cpu":
         activation = Activation(EVERY, activation.surrogate, slope=0, alpha=0, beta=0)
-    program = dataclasses.replace(run, init=Init(), task=Task(), activation=activation).erased()
-    index = list(ACTIVATIONS).index(run.activation.name)
-    return Batch(Program(program, *examples.inputs.shape), preparation, index)
+    else:
+        names = [activation.name]
+    program = Program(
+        dataclasses.replace(run, init=Init(), task=Task(), activation=activation).erased(),
+        examples=examples.inputs.shape[0],
+        features=examples.inputs.shape[1],
+        activations=tuple(pair for pair in activations if pair[0] in names),
+        functions=trains,
+    )
+    return Batch(program, preparation, names.index(run.activation.name))
 
 
-def prepare_values(preparation: Run, runs: Sequence[Run]) -> dict:
+def prepare_values(preparation: Preparation, runs: Sequence[Run]) -> dict:
     """What `prepare` takes of each run: {section: {key: [run]}}, and the seeds."""
-    values = {name: stack(runs, name, preparation) for name in ("activation", "init", "task")}
+    values = {name: stack(runs, name, preparation.run) for name in ("activation", "init", "task")}
     return values | {"seed": np.array([run.seed for run in runs], np.uint32)}
 
 
@@ -180,7 +245,7 @@ def once(function: Callable) -> Callable:
 
 def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> tuple[Callable, Callable]:
     """Compiles `prepare` and `fit` for so many lanes on one device."""
-    with precision(batch.preparation):
+    with precision(batch.preparation.run):
         return (
             compile_preparation(batch.preparation, lane_count, device),
             compile_fit(batch.program, lane_count, device),
@@ -188,8 +253,9 @@ def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> tuple[Ca
 
 
 @once
-def compile_preparation(run: Run, lane_count: int, device: jax.Device) -> Callable:
-    values = prepare_values(run, [run] * lane_count)
+def compile_preparation(preparation: Preparation, lane_count: int, device: jax.Device) -> Callable:
+    run = preparation.run
+    values = prepare_values(preparation, [run] * lane_count)
     return compile_for(device, per_lane(functools.partial(prepare, run)), values)
 
 
@@ -251,13 +317,31 @@ cache = Cache()
 jax.monitoring.register_event_listener(cache)
 
 
+@functools.cache
+def machine() -> str:
+    """The version of jaxlib, and this machine's kind of processor, as a folder's name."""
+    kind = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kind += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        kind += platform.processor()
+    return f"jaxlib-{jaxlib.__version__}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
+
+
 def keep_compiled(folder: str | None) -> None:
     """Keeps compiled programs in a folder, from which later processes take them.
+
+    Programs fit one version of jaxlib and one kind of processor; each has a folder of its own
+    inside, because results folders are shared between machines.
 
     Args:
       folder: made when needed, and safe to delete; None keeps nothing.
     """
-    jax.config.update("jax_compilation_cache_dir", folder and os.path.abspath(folder))
+    place = folder and os.path.join(os.path.abspath(folder), machine())
+    if place != jax.config.jax_compilation_cache_dir:
+        compilation_cache.reset_cache()  # else JAX stays with the first folder of a process
+    jax.config.update("jax_compilation_cache_dir", place)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -308,7 +392,7 @@ def train_block(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.
     with precision(runs[0]):
         prepare, fit = compile_batch(batch, lane_count, device)
         place = functools.partial(jax.device_put, device=device)
-        with alone(device, batch.preparation.init.name in ORTHOGONAL):
+        with alone(device, batch.preparation.run.init.name in ORTHOGONAL):
             seeds = place(prepare_values(batch.preparation, full))
             examples, model = jax.block_until_ready(prepare(seeds))
         with alone(device, any(get_probe(name).lapack for name in runs[0].probes)):

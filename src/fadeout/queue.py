@@ -4,8 +4,10 @@ import os
 import traceback
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -13,7 +15,6 @@ import jax
 import numpy as np
 
 from fadeout import results
-from fadeout.activations import ACTIVATIONS
 from fadeout.config import Run
 from fadeout.interrupts import noted
 from fadeout.programs import Batch, batch_of, cache, compile_batch, resolve, train_batch
@@ -65,7 +66,7 @@ def survey(runs: Sequence[Run]) -> Survey:
         try:
             run = resolve(run)
             batch.append(batches.setdefault(batch_of(run), len(batches)))
-            identity.append(int(run.identity(), 16))
+            identity.append(int(run.digest(), 16))
         except FadeoutError as error:
             reasons[str(error)] += 1
     refuse(reasons, "runs cannot be trained")
@@ -130,6 +131,44 @@ def bytes_per_run(batch: Batch) -> int:
     return batch.program.recorded * size + 200
 
 
+def memory(task: Task) -> int:
+    """Bytes that one chunk in flight holds, about: what it records, three times over, and for one
+    block of lanes the examples, parameters with two moments and gradients, and signals."""
+    program = task.batch.program
+    run, examples, features = program.run, program.examples, program.features
+    depth, width = run.model.depth, run.model.width
+    size = 8 if run.training.dtype == "float64" else 4
+    parameters = (features + 1) * width + (depth - 1) * (width + 1) * width + width + 1
+    numbers = examples * features + 4 * parameters + 5 * examples * width * depth
+    return task.lanes * (3 * task.blocks * bytes_per_run(task.batch) + 2 * size * numbers)
+
+
+def memory_here() -> int:
+    """Bytes of memory of this machine, or that its control group may use."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return whole
+
+
+def check_memory(tasks: Sequence[Task]) -> None:
+    """Refuses what cannot fit, before any compute.
+
+    Raises:
+      FadeoutError: with what would make it smaller.
+    """
+    here = memory_here()
+    for task in tasks:
+        needed = memory(task)
+        if needed > here:
+            raise FadeoutError(
+                f"{describe(task.batch)} needs about {needed / 1e9:,.0f} GB, more than the "
+                f"{here / 1e9:,.0f} GB of this machine: set a larger training.record_every, fewer "
+                "probes, or a smaller task or network"
+            )
+
+
 class Compiled(NamedTuple):
     """A program that is ready."""
 
@@ -139,13 +178,15 @@ class Compiled(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A chunk that came back, with what was recorded, or with an error of one line."""
+    """A chunk that came back, with what was recorded, or with an error of one line; `elsewhere`
+    counts those of its runs that another process has stored meanwhile."""
 
-    part: Part
+    part: Part | None
     lanes: int
     run_steps: int
     seconds: float
     error: str = ""
+    elsewhere: int = 0
 
 
 class Queue:
@@ -159,14 +200,29 @@ class Queue:
       survey: of all runs.
       members: the places of those to train.
       fail_fast: raise at the first failure.
+      threads: on a CPU, how many; all cores where None.
+      left: of identities, which are still to train, [run]: asked before each chunk.
+      backwards: from the last to the first, to meet another process in the middle.
     """
 
-    def __init__(self, survey: Survey, members: np.ndarray, fail_fast: bool):
+    def __init__(
+        self,
+        survey: Survey,
+        members: np.ndarray,
+        fail_fast: bool,
+        threads: int | None = None,
+        left: Callable[[np.ndarray], np.ndarray] | None = None,
+        backwards: bool = False,
+    ):
         self.survey = survey
         self.fail_fast = fail_fast
+        self.left = left
         devices = jax.local_devices()
-        self.devices = [devices[0]] * core_count() if on_cpu(devices[0]) else devices
+        count = threads or core_count()
+        self.devices = [devices[0]] * count if on_cpu(devices[0]) else devices
+        members = members[::-1] if backwards else members
         tasks = cut(survey, members, len(self.devices))
+        check_memory(tasks)
         first = {task.programs: task for task in reversed(tasks)}
         self.to_compile = deque(task for task in tasks if task is first[task.programs])
         self.waiting = [task for task in tasks if task is not first[task.programs]]
@@ -184,7 +240,7 @@ class Queue:
         An interrupt is raised once what is in flight has come back; a second one does not wait.
         """
         idle = deque(self.devices)
-        with noted(hold=True) as interrupts, ThreadPoolExecutor(len(self.devices)) as pool:
+        with noted(hold=True) as interrupts, pool_of(len(self.devices)) as pool:
             while self.in_flight or (not interrupts and (self.to_train or self.to_compile)):
                 while idle and not interrupts and (self.to_train or self.to_compile):
                     task = (self.to_train or self.to_compile).popleft()
@@ -208,11 +264,18 @@ class Queue:
 
     def train(self, task: Task, device: jax.Device) -> Trained:
         began = perf_counter()
-        runs = self.survey.take(task.members)
+        members = task.members
+        if self.left is not None:
+            members = members[self.left(self.survey.identity[members])]
+        elsewhere = task.members.size - members.size
+        if not members.size:
+            return Trained(None, task.lanes, 0, 0.0, elsewhere=elsewhere)
+        runs = self.survey.take(members)
         trace = train_batch(task.batch, runs, task.lanes, device)
         run_steps = len(runs) * runs[0].training.steps
         part = results.recorded(runs, trace)
-        return Trained(part, task.lanes, run_steps, perf_counter() - began)
+        seconds = perf_counter() - began
+        return Trained(part, task.lanes, run_steps, seconds, elsewhere=elsewhere)
 
     def settle(self, task: Task, future: Future) -> Iterator[Compiled | Trained]:
         """Takes a thread's answer."""
@@ -259,6 +322,18 @@ class Queue:
         self.waiting += others
 
 
+@contextmanager
+def pool_of(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are waited for, unless something is raised."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
 def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
@@ -269,8 +344,10 @@ def on_cpu(device: jax.Device) -> bool:
 
 def describe(batch: Batch) -> str:
     """A batch in a few words; one without an activation stands for its program on a CPU."""
-    run, prepared = batch.program.run, batch.preparation
-    activation = list(ACTIVATIONS)[batch.activation] if batch.activation >= 0 else "all activations"
+    run, prepared = batch.program.run, batch.preparation.run
+    activation = "all activations"
+    if batch.activation >= 0:
+        activation, _ = batch.program.activations[batch.activation]
     return (
         f"{activation}, {prepared.init.name}, {prepared.task.name}, "
         f"{run.optimizer.name}, depth {run.model.depth}, width {run.model.width}"

@@ -9,6 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+LARGEST = 10_000_000
+"""Runs of one sweep: a value too many is answered, not allocated."""
+
+
 class FadeoutError(ValueError):
     """What was asked cannot be done; the message says what was expected and what to do."""
 

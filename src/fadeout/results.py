@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +12,18 @@ from xarray.core import indexing
 
 from fadeout.config import Run
 from fadeout.probes import PROBES
+from fadeout.tasks import WITHOUT_CLASSES
 from fadeout.training import Trace
 
 FAILED = "failed"
+STATUSES = ("solved", "unsolved", "trained", "diverged", FAILED)
+"""How a run may end; *trained* are those of a task without classes, which cannot be solved."""
 
 UNITS = {"units": "1"}
 VARIABLES = {
     "loss": {"long_name": "loss", **UNITS},
     "accuracy": {"long_name": "share of examples classified right", **UNITS},
-    "status": {"long_name": "solved, unsolved, diverged or failed"},
+    "status": {"long_name": f"{', '.join(STATUSES[:-1])} or failed"},
     "error": {"long_name": "why a run failed"},
     "solved_step": {"long_name": "step since which every example is classified right"},
     "diverged_step": {"long_name": "step of the first value that is not finite"},
@@ -79,14 +82,16 @@ def recorded(runs: Sequence[Run], trace: Trace) -> Part:
     )
     diverged = ~np.isnan(diverged_step)
     solved = np.where(diverged, np.nan, solved)
+    accuracy = np.transpose(trace.accuracy)
+    status = np.where(np.isnan(solved), "unsolved", "solved")
+    if runs[0].task.name in WITHOUT_CLASSES:
+        accuracy, solved, status = accuracy * np.nan, solved * np.nan, "trained"
     return part(
         runs,
         {
             "loss": np.transpose(trace.loss),
-            "accuracy": np.transpose(trace.accuracy),
-            "status": np.where(
-                diverged, "diverged", np.where(np.isnan(solved), "unsolved", "solved")
-            ),
+            "accuracy": accuracy,
+            "status": np.where(diverged, "diverged", status),
             "solved_step": solved,
             "diverged_step": diverged_step,
             "diverged_layer": diverged_layer,
@@ -103,11 +108,22 @@ def failed(runs: Sequence[Run], error: str) -> Part:
     return part(runs, {"loss": losses} | words)
 
 
+def planned(runs: Sequence[Run]) -> Part:
+    """What runs will record, before any is trained: every variable is 0, and takes no memory."""
+    first = runs[0]
+    training, count = first.training, len(runs)
+    size = {"run": count, "step": training.steps // training.record_every + 1,
+            "layer": first.model.depth + 1}  # fmt: skip
+    names = ("loss", "accuracy", "solved_step", "diverged_step", "diverged_layer", *first.probes)
+    values = {name: np.broadcast_to(np.float32(0), [size[d] for d in dims(name)]) for name in names}
+    return part(runs, values | {"status": np.full(count, "unsolved")})
+
+
 def part(runs: Sequence[Run], values: dict[str, np.ndarray]) -> Part:
     training, depth = runs[0].training, runs[0].model.depth
     return Part(
         runs[0],
-        differing(runs) | {"id": np.array([run.identity() for run in runs])},
+        differing(runs) | {"id": np.array([run.digest() for run in runs])},
         np.arange(0, training.steps + 1, training.record_every),
         np.arange(1, depth + 2),
         {name: array.dtype for name, array in values.items()},
@@ -149,7 +165,7 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
         text = any(kind.kind in "OUT" for kind in kinds)
         kind = np.dtype(object) if text else np.result_type(*kinds, np.float32)
         shape = tuple(sizes[dim] for dim in dims(name))
-        return Gathered(shape, kind, lambda: gather(name, kind, shape, parts, place, axes))
+        return Gathered(shape, kind, partial(gather, name, kind, shape, parts, place, axes))
 
     variables: dict[str, tuple] = {
         name: (dims(name), indexing.LazilyIndexedArray(gathered(name)), VARIABLES[name])
@@ -162,7 +178,8 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
                {"long_name": name.replace("_", " ")})
         for name, values in labels.items()
     }  # fmt: skip
-    configs = Gathered((order.size,), np.dtype(object), lambda: config_texts(parts)[order])
+    texts = partial(config_texts, parts, order)
+    configs = Gathered((order.size,), np.dtype(object), texts)
     coordinates["config"] = "run", indexing.LazilyIndexedArray(configs), {}
     coordinates["id"] = "run", identity[order], {}
     coordinates |= {axis: (axis, axes[axis], about) for axis, about in AXES.items()}
@@ -196,15 +213,15 @@ def gather(name, kind, shape, parts: Sequence[Part], place: np.ndarray, axes: di
     return whole
 
 
-def config_texts(parts: Sequence[Part]) -> np.ndarray:
-    """The full config of every run as JSON."""
+def config_texts(parts: Sequence[Part], order: np.ndarray) -> np.ndarray:
+    """The full config of every run as JSON, in this order."""
     texts = []
     for p in parts:
         own = {name: values.tolist() for name, values in p.labels.items() if name != "id"}
         for row in range(p.size):
             run = p.run.with_labels({name: values[row] for name, values in own.items()})
             texts.append(json.dumps(run.as_dict()))
-    return np.array(texts, object)
+    return np.array(texts, object)[order]
 
 
 class Gathered(BackendArray):

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 from fadeout import console, plots, store
 from fadeout.claims import CLAIMS, Claim, Finding, Verdict, judge
-from fadeout.compose import compose_jobs
+from fadeout.compose import compose_jobs, expand_sweep
 from fadeout.config import Config
 from fadeout.files import write_whole
 from fadeout.grids import Chain, expand
@@ -81,10 +79,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
+    if not path.is_file():
+        raise FadeoutError(f"{path} is no regular file: move it away")
     try:
         found = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise FadeoutError(f"{path} cannot be read ({error}): move it away") from error
+    if not isinstance(found, dict):
+        raise FadeoutError(f"{path} is no report of claims: move it away")
     return {name: value for name, value in found.items() if name in CLAIMS}
 
 
@@ -114,9 +116,7 @@ def configs_of(study: str, conf: Path, outputs: Path) -> list[Config]:
         loader = GlobalHydra.instance().config_loader()
         arguments = [f"+experiment={study}", f"outputs={outputs}"]
         master = loader.load_configuration("config", arguments, RunMode.MULTIRUN)
-        swept = [f"{key}={value}" for key, value in master.hydra.sweeper.params.items()]
-        overrides = OverridesParser.create(loader).parse_overrides([*swept, *arguments])
-        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        jobs = expand_sweep(loader, master.hydra.sweeper.params, arguments)
         return compose_jobs(loader, master, jobs)
 
 

@@ -16,9 +16,23 @@ import xarray as xr
 from fadeout import store
 from fadeout.config import Run
 from fadeout.programs import batch_of, compile_batch, keep_compiled, train_batch
-from fadeout.queue import Compiled, Queue, Survey, Task, Trained, bytes_per_run, cut, survey, work
+from fadeout.provenance import provenance
+from fadeout.queue import (
+    Compiled,
+    Queue,
+    Survey,
+    Task,
+    Trained,
+    bytes_per_run,
+    check_memory,
+    core_count,
+    cut,
+    memory,
+    survey,
+    work,
+)
 from fadeout.registry import FadeoutError
-from fadeout.results import join
+from fadeout.results import join, numbers
 
 
 @dataclass
@@ -26,7 +40,10 @@ class Summary:
     """What a sweep did.
 
     Attributes:
-      asked: runs that were asked for; `stored` of them were there already.
+      asked: runs that were asked for; `stored` of them were there already, or were stored meanwhile
+        by another process.
+      repeated: how often a run was asked for again, which makes no other.
+      others: whether another process writes into the same folder.
       outcomes: of the runs of this sweep, how many ended with each status.
       to_compile: programs that are needed.
       compiled: those that are ready.
@@ -36,6 +53,8 @@ class Summary:
 
     asked: int = 0
     stored: int = 0
+    repeated: int = 0
+    others: bool = False
     outcomes: Counter[str] = field(default_factory=Counter)
     run_steps: int = 0
     to_compile: int = 0
@@ -54,9 +73,10 @@ class Summary:
         return sum(program.seconds for program in self.compiled)
 
     def add(self, other: "Summary") -> None:
-        """Adds what a worker did for a part of this sweep."""
+        """Adds what a worker did for a part of this sweep; what became of the runs is told by the
+        store, which knows also of workers that died."""
         for f in fields(self):
-            if f.name not in ("asked", "stored"):
+            if f.name not in ("asked", "stored", "repeated", "others", "outcomes"):
                 setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
 
 
@@ -86,7 +106,11 @@ def to_train(folder: Path, looked: Survey) -> tuple[np.ndarray, Summary]:
     check(folder, looked)
     once = looked.once()
     missing = once[~np.isin(looked.identity[once], store.stored(folder))]
-    return missing, Summary(asked=once.size, stored=once.size - missing.size)
+    return missing, Summary(
+        asked=once.size,
+        stored=once.size - missing.size,
+        repeated=looked.identity.size - once.size,
+    )
 
 
 def sweep(
@@ -94,44 +118,61 @@ def sweep(
     folder: str | Path,
     watch: Watch = unwatched,
     fail_fast: bool = False,
+    threads: int | None = None,
+    **about: str,
 ) -> Summary:
     """Trains the runs that a folder does not hold yet, and stores each chunk as it finishes.
 
-    Several processes may do this for one folder at once. A program that fails takes only its own
+    Several processes may do this for one folder at once: each trains what no other has stored, the
+    second from the other end, so that they meet. A program that fails takes only its own
     runs down: they are stored as failed, with the error, and tried again by the next sweep. An
-    interrupt (KeyboardInterrupt) waits for the chunks in flight, stores them, and goes on its way.
+    interrupt (KeyboardInterrupt) waits for the chunks in flight, stores them, and goes on its way;
+    a second one does not wait.
 
     Args:
       runs: any mixture; made one by one, where they are a grid.
       folder: where results go; created when the first chunk is stored.
       watch: called after each finished chunk and program.
       fail_fast: stop at the first failure.
+      threads: on a CPU, how many train; by default one for each core.
+      about: provenance to store beside the results.
 
     Raises:
       FadeoutError: a run that cannot be trained, a folder that cannot be written or that holds
-        another study, before any compute; a write that fails.
+        another study, more than the machine's memory, before any compute; a write that fails.
     """
     folder = Path(folder)
     looked = runs if isinstance(runs, Survey) else survey(runs)
     missing, summary = to_train(folder, looked)
-    queue = Queue(looked, missing, fail_fast)
-    summary.to_compile = len(queue.to_compile)
+    known = store.Known(folder)
+
+    def left(identities: np.ndarray) -> np.ndarray:
+        return ~np.isin(identities, known())
 
     def keep(done: Compiled | Trained) -> None:
         if isinstance(done, Compiled):
             summary.compiled.append(done)
             return
+        summary.stored += done.elsewhere
+        if done.part is None:
+            return
         began = perf_counter()
-        store.save(folder, done.part, device=queue.device, lanes=str(done.lanes))
+        store.save(folder, done.part, device=queue.device, lanes=str(done.lanes), **about)
         summary.store_seconds += perf_counter() - began
         summary.train_seconds += done.seconds
         summary.run_steps += done.run_steps
         summary.outcomes.update(done.part.get("status").tolist())
         summary.errors += [done.error] * bool(done.error)
 
-    for done in queue.finished():
-        keep(done)
-        watch(summary)
+    if not missing.size:
+        return summary
+    check_memory(cut(looked, missing, threads=1))
+    with store.writing(folder) as summary.others:
+        queue = Queue(looked, missing, fail_fast, threads, left, backwards=summary.others)
+        summary.to_compile = len(queue.to_compile)
+        for done in queue.finished():
+            keep(done)
+            watch(summary)
     return summary
 
 
@@ -143,6 +184,7 @@ def distribute(
     watch: Watch = unwatched,
     cache: str | None = None,
     attempts: int = 3,
+    fail_fast: bool = False,
 ) -> Summary:
     """`sweep` by workers, which write into one folder.
 
@@ -150,19 +192,27 @@ def distribute(
 
     Args:
       folder: on a disk that all workers share.
-      executor: anything that can `submit` like one of `concurrent.futures`.
+      executor: anything that can `submit` like one of `concurrent.futures`. Where it says how many
+        of its workers share a machine, in an attribute `workers_here`, they share its cores.
       jobs: how many parts the sweep is cut into, each for one worker.
       cache: folder of compiled programs, best shared as well.
+      attempts: how often a part is given to a worker before it is given up.
+      fail_fast: stop at the first failure.
 
     Raises:
-      FadeoutError: as `sweep`.
+      FadeoutError: as `sweep`; fewer than one part.
     """
+    if jobs < 1:
+        raise FadeoutError(f"a sweep is cut into at least 1 part, not {jobs}: hydra.launcher.jobs")
     folder = Path(folder).absolute()
     looked = runs if isinstance(runs, Survey) else survey(runs)
     missing, summary = to_train(folder, looked)
     shards = [looked.take(places) for places in shares(looked, missing, jobs)]
+    here = getattr(executor, "workers_here", None)
+    threads = None if here is None else max(1, core_count() // max(1, min(here, len(shards))))
+    settings = folder, cache, fail_fast, threads, provenance()["command"]
     tried = Counter(range(len(shards)))
-    flying = {executor.submit(shard_sweep, s, folder, cache): i for i, s in enumerate(shards)}
+    flying = {executor.submit(shard_sweep, s, *settings): i for i, s in enumerate(shards)}
     try:
         while flying:
             ready = [future for future in flying if future.done()]
@@ -176,25 +226,46 @@ def distribute(
                     raise
                 except Exception as error:
                     if tried[number] < attempts:
-                        again = executor.submit(shard_sweep, shards[number], folder, cache)
+                        again = executor.submit(shard_sweep, shards[number], *settings)
                         flying[again] = number
                         tried[number] += 1
                         continue
                     summary.errors.append(
                         f"job {number + 1} of {len(shards)} died {attempts} times: {error!r}"
                     )
+                if fail_fast and summary.errors:
+                    raise FadeoutError(f"stopped at the first failure: {summary.errors[0]}")
+                summary.outcomes = became(folder, looked, missing)
                 watch(summary)
     except BaseException:
         for future in flying:
             future.cancel()
         raise
+    summary.outcomes = became(folder, looked, missing)
     return summary
 
 
-def shard_sweep(runs: Sequence[Run], folder: Path, cache: str | None) -> Summary:
-    """What a worker does."""
+def became(folder: Path, looked: Survey, members: np.ndarray) -> Counter[str]:
+    """What became of the runs at these places, as the store tells it."""
+    return store.outcomes(folder, looked.identity[members])
+
+
+def shard_sweep(
+    runs: Sequence[Run],
+    folder: Path,
+    cache: str | None,
+    fail_fast: bool = False,
+    threads: int | None = None,
+    command: str | None = None,
+) -> Summary:
+    """What a worker does.
+
+    Args:
+      command: the user's, which is the provenance of what it stores.
+    """
     keep_compiled(cache)
-    return sweep(runs, folder)
+    about = {} if command is None else {"command": command}
+    return sweep(runs, folder, unwatched, fail_fast, threads, **about)
 
 
 def shares(looked: Survey, members: np.ndarray, jobs: int) -> list[np.ndarray]:
@@ -221,7 +292,7 @@ class Forecast(NamedTuple):
       asked, stored: runs.
       programs: to compile, or to take from the cache.
       chunks: to train, each a file.
-      memory, disk: bytes; memory is what the chunks in flight record, held three times over.
+      memory, disk: bytes; memory is what the chunks in flight hold (`queue.memory`).
       compile_seconds, train_seconds: wall time, from the calibration.
     """
 
@@ -253,7 +324,7 @@ def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
     tasks = [*queue.to_compile, *queue.waiting]
     threads = len(queue.devices)
     chunks = sum(len(task.chunks) for task in tasks)
-    largest = max(task.lanes * task.blocks * bytes_per_run(task.batch) for task in tasks)
+    largest = max(map(memory, tasks))
     heaviest = max(tasks, key=lambda task: work(task.batch) * task.members.size)
     compiled, seconds_per_work = calibrate(queue, heaviest)
     blocks = sum(
@@ -264,7 +335,7 @@ def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
         stored=summary.stored,
         programs=len(queue.to_compile),
         chunks=chunks,
-        memory=3 * largest * min(threads, chunks),
+        memory=largest * min(threads, chunks),
         disk=sum(task.members.size * bytes_per_run(task.batch) for task in tasks),
         compile_seconds=compiled * math.ceil(len(queue.to_compile) / threads),
         train_seconds=seconds_per_work * blocks / min(threads, chunks),
@@ -293,7 +364,7 @@ def train(runs: Run | Sequence[Run]) -> xr.Dataset:
       runs: one, or any mixture.
 
     Returns:
-      The dataset that `load` would give, in the order of their labels.
+      The dataset that `load` would give, one row for each of the runs, in their order.
 
     Raises:
       FadeoutError: a run that cannot be trained, before any compute.
@@ -306,4 +377,7 @@ def train(runs: Run | Sequence[Run]) -> xr.Dataset:
     if not looked.identity.size:
         raise FadeoutError("no runs to train: give at least one")
     finished = Queue(looked, looked.once(), fail_fast=True).finished()
-    return join([done.part for done in finished if isinstance(done, Trained)])
+    joined = join([done.part for done in finished if isinstance(done, Trained) and done.part])
+    own = numbers(joined["id"].values)
+    order = np.argsort(own)
+    return joined.isel(run=order[np.searchsorted(own, looked.identity, sorter=order)])

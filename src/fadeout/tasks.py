@@ -76,7 +76,7 @@ def noisy_xor(key, levels, *, examples=64, noise=0.1):
     """XOR's four corners in turn, each input with noise N(0, noise^2) in units of the inputs."""
     corners, targets = xor(key, levels)
     turn = np.arange(examples) % 4
-    return corners[turn] + noise * jax.random.normal(key, (examples, 2)), targets[turn]
+    return corners[turn] + noise * drawn(key, (examples, 2)), targets[turn]
 
 
 def teacher(key, levels, *, examples=256, features=16):
@@ -85,10 +85,15 @@ def teacher(key, levels, *, examples=256, features=16):
     Its weights are N(0, 4 / fan-in), and its median output is the threshold.
     """
     inputs, below, above = jax.random.split(key, 3)
-    x = jax.random.normal(inputs, (examples, features))
-    kernel = 2 / np.sqrt(features) * jax.random.normal(below, (features, features))
-    score = contract(jnp.tanh(contract(x, kernel)), jax.random.normal(above, (features, 1)))[:, 0]
+    x = drawn(inputs, (examples, features))
+    kernel = np.float32(2 / np.sqrt(features)) * drawn(below, (features, features))
+    score = contract(jnp.tanh(contract(x, kernel)), drawn(above, (features, 1)))[:, 0]
     return x, score > jnp.median(score)
+
+
+def drawn(key, shape) -> jax.Array:
+    """Standard normal numbers, the same in either precision of training."""
+    return jax.random.normal(key, shape, jnp.float32)
 
 
 TASKS: dict[str, Callable] = {
@@ -101,6 +106,9 @@ TASKS: dict[str, Callable] = {
     "noisy_xor": noisy_xor,
     "teacher": teacher,
 }
+
+WITHOUT_CLASSES = ("linear",)
+"""Tasks whose targets are any number: no example is classified right or wrong."""
 
 
 def get_task(name: str) -> Callable:

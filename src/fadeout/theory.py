@@ -18,9 +18,10 @@ import numpy as np
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
-from fadeout.activations import get_activation
+from fadeout.activations import ACTIVATIONS, FLAT
+from fadeout.registry import lookup
 
 Activation = str | Callable
 
@@ -76,28 +77,38 @@ def normal_rule(variance: float) -> tuple[np.ndarray, np.ndarray]:
     return z, weight * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
+def function_of(activation: Activation) -> Callable:
+    """What a name stands for now: results are kept by the function, which no name can change."""
+    return (
+        lookup(ACTIVATIONS, activation, "activation") if isinstance(activation, str) else activation
+    )
+
+
 @lru_cache(maxsize=256)
-def compiled(activation: Activation) -> Callable:
-    function = get_activation(activation) if isinstance(activation, str) else activation
+def compiled(function: Callable) -> Callable:
     return jax.jit(lambda u: jax.jvp(function, (u,), (jnp.ones_like(u),)))
 
 
 def value_and_slope(activation: Activation, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """phi(u) and phi'(u) in float64."""
     with jax.enable_x64(True):
-        value, slope = compiled(activation)(jnp.asarray(u, jnp.float64))
+        value, slope = compiled(function_of(activation))(jnp.asarray(u, jnp.float64))
         return np.asarray(value), np.asarray(slope)
 
 
-@lru_cache(maxsize=65536)
 def moments(activation: Activation, variance: float) -> Moments:
     """Gaussian expectations of an activation.
 
     >>> round(moments("relu", 2.0).square, 12)
     1.0
     """
+    return moments_of(function_of(activation), variance)
+
+
+@lru_cache(maxsize=65536)
+def moments_of(function: Callable, variance: float) -> Moments:
     z, weight = normal_rule(variance)
-    phi, slope = value_and_slope(activation, math.sqrt(variance) * z)
+    phi, slope = value_and_slope(function, math.sqrt(variance) * z)
     return Moments(
         value=float(weight @ phi),
         square=float(weight @ phi**2),
@@ -105,6 +116,21 @@ def moments(activation: Activation, variance: float) -> Moments:
         slope_fourth=float(weight @ slope**4),
         stretch=float(weight @ (phi * slope * z)) / math.sqrt(variance) if variance else math.nan,
     )
+
+
+def saturated_share(activation: Activation, variance: float = 1.0) -> float:
+    """The share of units that are saturated (`FLAT`) where preactivations are normal.
+
+    >>> round(saturated_share("relu"), 3), round(saturated_share("tanh"), 3)
+    (0.5, 0.029)
+    """
+    z = (np.arange(-4000, 4000) + 0.5) / 1000
+    _, slope = value_and_slope(activation, math.sqrt(variance) * z)
+    _, steep = value_and_slope(activation, np.arange(-300, 301) / 100)
+    flat = np.abs(slope) <= FLAT * np.abs(steep).max()
+    edges = norm.cdf(np.arange(-4000, 4001) / 1000)
+    edges[0], edges[-1] = 0.0, 1.0
+    return float(flat @ np.diff(edges))
 
 
 def variance_map(
@@ -177,13 +203,13 @@ def correlation_map(
     >>> round(correlation_map("relu", 0.0, 1.0, 2.0), 9) == round(1 / math.pi, 9)
     True
     """
-    mixed = product_moment(activation, correlation, variance)
+    mixed = product_moment(function_of(activation), correlation, variance)
     grown = variance_map(activation, variance, weight_variance, bias_variance)
     return (weight_variance * mixed + bias_variance) / grown
 
 
 @lru_cache(maxsize=4096)
-def product_moment(activation: Activation, correlation: float, variance: float) -> float:
+def product_moment(activation: Callable, correlation: float, variance: float) -> float:
     """E phi(u1) phi(u2) for u of a variance and a correlation.
 
     In polar coordinates of (Z1, Z2) the kinks at 0 are two straight rays, at which the angles
@@ -363,10 +389,12 @@ def variances(
 
 def spread_added(known: Moments, orthogonal: bool) -> float:
     """What a layer adds to Var(s^2) / (E s^2)^2 of the Jacobian: mu_2 / mu_1^2 - 1 - s_1, where s_1
-    is 0 for orthogonal kernels and -1 for Gaussian ones.
+    is 0 for orthogonal kernels and -1 for Gaussian ones; NaN where nothing passes.
 
     Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22.
     """
+    if not known.slope_square:
+        return math.nan
     return known.slope_fourth / known.slope_square**2 - (1 if orthogonal else 0)
 
 

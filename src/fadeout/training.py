@@ -1,6 +1,7 @@
 """A whole training run as one function, in lanes, measuring every layer on the way."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fadeout import lanes
-from fadeout.activations import differentiate, get_activation, steepest_slope
+from fadeout.activations import differentiate, get_activation, one_of, steepest_slope
 from fadeout.config import Run, options
 from fadeout.initializers import FROM_DATA
 from fadeout.lanes import per_lane
@@ -25,11 +26,16 @@ class Program(NamedTuple):
       run: with its traced values erased, its initialiser and task too: they only fill parameters
         and examples, in a small program of their own, and do not split this one.
       examples, features: the shape of the task's inputs.
+      activations: the functions, by name, among which a run's index chooses.
+      functions: all others that it calls by name, so that another function of a name is another
+        program.
     """
 
     run: Run
     examples: int
     features: int
+    activations: tuple[tuple[str, Callable], ...]
+    functions: tuple
 
     @property
     def records(self) -> int:
@@ -45,8 +51,9 @@ class Program(NamedTuple):
     def lanes(self) -> int:
         """How many networks it trains at once, whatever their number."""
         model = self.run.model
+        held = self.recorded + self.examples * self.features
         return lanes.lane_count(
-            model.depth, model.width, self.examples, self.recorded, jax.default_backend()
+            model.depth, model.width, self.examples, held, jax.default_backend()
         )
 
 
@@ -149,8 +156,8 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     run, every = program.run, program.run.training.record_every
 
     def activation_of(parameters):
-        chosen = run.activation
-        return get_activation(chosen.name, chosen.surrogate, values["index"], **parameters)
+        functions = [function for _, function in program.activations]
+        return one_of(functions, run.activation.surrogate, values["index"], parameters)
 
     activation = activation_of(values["activation"])
     loss = get_loss(run.training.loss_function)
@@ -272,19 +279,15 @@ def split_layers(
 
 
 def over_layers(probe: Probe, layers: Layers) -> jax.Array:
-    """One probe in every weight layer: [depth + 1]; NaN where what it looks at is not finite."""
+    """One probe in every weight layer: [depth + 1]; NaN at a readout that lacks it."""
     nothing = jnp.full((0 if probe.readout else 1,), jnp.nan)
     if probe.whole:
-        return known(jnp.concatenate([probe.function(layers), nothing]))
+        return jnp.concatenate([probe.function(layers), nothing])
     rows = [probe.function(layers.first)[None]]
     if layers.hidden.kernel.shape[0]:
         rows.append(jax.vmap(probe.function)(layers.hidden))
     rows.append(probe.function(layers.readout)[None] if probe.readout else nothing)
-    return known(jnp.concatenate(rows))
-
-
-def known(value: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isfinite(value), value, jnp.nan)
+    return jnp.concatenate(rows)
 
 
 # --- the kernels' path

@@ -1,60 +1,13 @@
-"""What measurements mean: intervals of shares and slopes, and one word for every run."""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""What measurements mean: slopes over layers, and one word for every run."""
 
 import numpy as np
 import xarray as xr
-from scipy.stats import binomtest
-from scipy.stats import bootstrap as resample
 
-from fadeout.registry import FadeoutError
+from fadeout import theory
+from fadeout.activations import ACTIVATIONS, SURROGATES, get_activation
+from fadeout.intervals import Interval, share
+from fadeout.registry import FadeoutError, parameters
 from fadeout.results import final
-
-
-class Interval(NamedTuple):
-    """A value with its 95 % interval."""
-
-    low: float
-    value: float
-    high: float
-
-
-def exactly(value: float) -> Interval:
-    """A number that was computed, not sampled."""
-    return Interval(value, value, value)
-
-
-def share(flags: np.ndarray) -> Interval:
-    """The share of true flags, with its Wilson interval.
-
-    >>> share(np.array([True, True, False, False])).value
-    0.5
-    """
-    test = binomtest(int(flags.sum()), flags.size)
-    interval = test.proportion_ci(0.95, method="wilson")
-    return Interval(float(interval.low), float(test.statistic), float(interval.high))
-
-
-def bootstrap(statistic: Callable, *samples: np.ndarray, draws: int = 2000) -> Interval:
-    """A statistic of independent samples, with its percentile bootstrap interval.
-
-    Args:
-      statistic: of the samples, each along its last axis, and an `axis`.
-    """
-    value = float(statistic(*samples, axis=-1))
-    if all(np.all(sample == sample[0]) for sample in samples):
-        return exactly(value)
-    low, high = resample(
-        samples, statistic, n_resamples=draws, vectorized=True, method="percentile",
-        rng=np.random.default_rng(0), batch=max(1, 10**7 // sum(map(len, samples))),
-    ).confidence_interval  # fmt: skip
-    return Interval(float(low), value, float(high))
-
-
-def mean(values: np.ndarray) -> Interval:
-    """The mean of a sample, with its bootstrap interval; what is not finite is left out."""
-    return bootstrap(np.mean, values[np.isfinite(values)])
 
 
 def hidden(values: xr.DataArray) -> np.ndarray:
@@ -91,12 +44,12 @@ def trend(profile: np.ndarray) -> np.ndarray:
 NEEDED = {"delta_norm", "dead_units", "saturation"}
 DEAD = 1.0
 VANISHING, EXPLODING = 1e-2, 1e2
-SATURATED = 0.5
 VERDICTS = (
     "failed",
     "diverged",
     "unknown",
     "dead",
+    "no_gradient",
     "vanishing",
     "exploding",
     "saturated",
@@ -109,9 +62,12 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
 
     *failed*: its program did. *diverged*: a value was not finite. *unknown*: a probe that this
     needs was not recorded of it. *dead*: after training all units of some hidden layer are dead on
-    all examples, so that no gradient passes. *vanishing*, *exploding*: at initialisation the delta
-    norm of the first hidden layer is less than 1/100, or more than 100 times, that of the last.
-    *saturated*: after training more than half of all hidden units are. Else *healthy*.
+    all examples, so that no gradient passes. *no_gradient*: at initialisation delta is exactly 0 in
+    every hidden layer, as where all weights are. *vanishing*, *exploding*: at initialisation the
+    delta norm of the first hidden layer is less than 1/100, or more than 100 times, that of the
+    last. *saturated*: after training more units are saturated than half of the way from the share
+    that the same activation has on a standard normal input to all; relu's expected zero half is
+    none of its faults. Else *healthy*.
 
     Raises:
       FadeoutError: a probe that this needs was not recorded.
@@ -120,8 +76,10 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     if lacking:
         raise FadeoutError(f"verdicts need the probes {', '.join(lacking)}: record them as well")
     start = results["delta_norm"].sel(step=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (start.sel(layer=1) / start.sel(layer=results["depth"])).values
+    first, last = start.sel(layer=1).values, start.sel(layer=results["depth"]).values
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = first / last
+    hidden_layers = start.where(start["layer"] <= results["depth"])
     status = results["status"].values
     unknown = np.any([results[name].sel(step=0, layer=1).isnull() for name in NEEDED], axis=0)
     conditions = {
@@ -129,17 +87,54 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
         "diverged": status == "diverged",
         "unknown": unknown,
         "dead": (final(results["dead_units"]) >= DEAD).any("layer").values,
+        "no_gradient": hidden_layers.max("layer").values == 0,
         "vanishing": ratio < VANISHING,
-        "exploding": ratio > EXPLODING,
-        "saturated": final(results["saturation"]).mean("layer").values > SATURATED,
+        "exploding": (ratio > EXPLODING) | np.isinf(first),
+        "saturated": final(results["saturation"]).mean("layer").values > saturated_from(results),
     }
     return np.select(list(conditions.values()), list(conditions), "healthy")
 
 
-def verdict_shares(words: np.ndarray) -> dict[str, Interval]:
+def saturated_from(results: xr.Dataset) -> np.ndarray:
+    """The share of saturated units above which a run counts as saturated, [run]: half of the way
+    from its activation's own share, on a standard normal input, to all."""
+    names = ("activation", "surrogate", *activation_parameters())
+    columns = [results[name].values for name in names if name in results.coords]
+    present = [name for name in names if name in results.coords]
+    if "activation" not in present:
+        return np.full(results.sizes["run"], 0.5)
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    expected = {row: expected_share(dict(zip(present, row, strict=True))) for row in set(rows)}
+    return np.array([(expected[row] + 1) / 2 for row in rows])
+
+
+def activation_parameters() -> list[str]:
+    return list(dict.fromkeys(key for f in ACTIVATIONS.values() for key in parameters(f)))
+
+
+def expected_share(labels: dict) -> float:
+    """The share of saturated units of an activation on a standard normal input; 0 of one that is
+    not in the table."""
+    function = ACTIVATIONS.get(labels["activation"])
+    surrogate = labels.get("surrogate", "none")
+    if function is None or surrogate not in SURROGATES:
+        return 0.0
+    given = {
+        key: float(labels[key])
+        for key in parameters(function)
+        if key in labels and labels[key] == labels[key]
+    }
+    chosen = get_activation(labels["activation"], surrogate, **given)
+    return theory.saturated_share(chosen)
+
+
+def verdict_shares(words: np.ndarray, seeds: np.ndarray | None = None) -> dict[str, Interval]:
     """The share of each verdict that occurs among some runs.
+
+    Args:
+      seeds: of the runs, which those of several activations or depths share.
 
     >>> list(verdict_shares(np.array(["healthy", "dead", "healthy"])))
     ['dead', 'healthy']
     """
-    return {word: share(words == word) for word in VERDICTS if (words == word).any()}
+    return {word: share(words == word, seeds) for word in VERDICTS if (words == word).any()}

@@ -62,17 +62,18 @@ class LanesLauncher(Launcher):
 
 
 class LanesSweeper(BasicSweeper):
-    """Hydra's basic sweeper, without composing each job once more only to validate it."""
+    """Hydra's basic sweeper, without composing each job once more only to validate it; studies
+    that are swept over bring their own sweeps."""
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from fadeout.app import doors
+        from fadeout.compose import expand_sweep
 
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        (jobs,) = self.split_arguments(overrides, None)
+        with doors():
+            jobs = expand_sweep(self.hydra_context.config_loader, self.params, arguments)
         returns = self.launcher.launch(jobs, initial_job_idx=0)
         for job in returns:
             _ = job.return_value  # raises what a job of another launcher raised

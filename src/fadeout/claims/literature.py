@@ -8,6 +8,7 @@ from scipy.linalg import hadamard
 
 from fadeout.claims.rules import Finding
 from fadeout.claims.select import DECADES, cases, decades_lost, ratio_of_means, solved, where
+from fadeout.intervals import Interval, bootstrap, exactly, mean, share
 from fadeout.results import final
 from fadeout.theory import (
     chi,
@@ -20,7 +21,7 @@ from fadeout.theory import (
     value_and_slope,
     variances,
 )
-from fadeout.verdicts import Interval, bootstrap, exactly, mean, share, trend
+from fadeout.verdicts import trend
 
 
 def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:
@@ -32,7 +33,7 @@ def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:
     standard = results["weight_variance"].isin([1.0])
     for (activation,), runs in cases(results.isel(run=standard.values), "activation"):
         lost = {name: decades_lost(runs, name, 2) for name in ("delta_norm", "gradient_norm")}
-        shown = bootstrap(ratio_of_means, lost["gradient_norm"], lost["delta_norm"])
+        shown = bootstrap(ratio_of_means, lost["gradient_norm"], lost["delta_norm"], paired=True)
         findings += [
             Finding("loss that weight gradients show of delta's", activation, shown),
             Finding(DECADES, activation, mean(lost["delta_norm"])),
@@ -113,30 +114,37 @@ def variance_of(values, axis):
 
 def six_xi(results: xr.Dataset) -> list[Finding]:
     """Who solves the task among those that six xi_c calls trainable, and the others."""
-    groups: dict[tuple[str, str], list[np.ndarray]] = {}
+    groups: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for (variance, depth), runs in cases(results, "weight_variance", "depth"):
         (bias,) = np.unique(runs["bias_variance"].values)
         q = fixed_point("tanh", variance, bias)
         phase = "ordered" if chi("tanh", q, variance) < 1 else "chaotic"
         reach = 6 * depth_scales("tanh", variance, bias).correlation
         where_it_lies = "shallower" if depth < reach else "deeper"
-        groups.setdefault((where_it_lies, phase), []).append(solved(runs))
+        own_cell = solved(runs), runs["seed"].values
+        groups.setdefault((where_it_lies, phase), []).append(own_cell)
     findings = []
     for side in ("shallower", "deeper"):
         quantity = f"networks solved that are {side} than six xi_c"
         own = {phase: flags for (where_it, phase), flags in groups.items() if where_it == side}
         cells = [cell for flags in own.values() for cell in flags]
-        pooled = share(np.concatenate(cells))
+        pooled = pooled_share(cells)
         findings.append(Finding(quantity, f"{len(cells)} cells", pooled))
         findings += [
             Finding(
                 f"{quantity}, by phase",
                 f"{phase}, {len(flags)} cells",
-                share(np.concatenate(flags)),
+                pooled_share(flags),
             )
             for phase, flags in own.items()
         ]
     return findings
+
+
+def pooled_share(cells: list[tuple[np.ndarray, np.ndarray]]) -> Interval:
+    """The share over several cells, each with its flags and their seeds, which the cells share."""
+    flags, seeds = (np.concatenate(parts) for parts in zip(*cells, strict=True))
+    return share(flags, seeds)
 
 
 EARLY = 8
@@ -183,7 +191,8 @@ def two_units(results: xr.Dataset) -> list[Finding]:
     ):
         runs = results.isel(run=results["activation"].isin(members).values)
         words = f"{kind}: {len(members)} activations"
-        findings.append(Finding("share solved by one unit", words, share(solved(runs))))
+        pooled = share(solved(runs), runs["seed"].values)
+        findings.append(Finding("share solved by one unit", words, pooled))
         for (activation,), own in cases(runs, "activation"):
             name = f"share solved by one {kind} unit"
             findings.append(Finding(name, activation, share(solved(own))))

@@ -8,7 +8,17 @@ from scipy.optimize import linprog
 from scipy.special import expit
 
 from fadeout.claims.rules import Finding
-from fadeout.claims.select import DECADES, cases, decades_lost, ratio, ratio_of_means, solved, where
+from fadeout.claims.select import (
+    DECADES,
+    cases,
+    compared,
+    decades_lost,
+    ratio_of_means,
+    ratio_of_medians,
+    solved,
+    where,
+)
+from fadeout.intervals import Interval, bootstrap, exactly, mean, share
 from fadeout.results import final
 from fadeout.theory import (
     critical,
@@ -17,7 +27,7 @@ from fadeout.theory import (
     moments,
     value_and_slope,
 )
-from fadeout.verdicts import Interval, bootstrap, exactly, mean, share, trend
+from fadeout.verdicts import trend
 
 LEVEL = 0.05
 """Decades a layer below which a gradient counts as level: a tenth of it is left after 20 layers."""
@@ -183,25 +193,28 @@ def zigzag(results: xr.Dataset) -> list[Finding]:
 
     The rate is chosen by the even seeds, and measured by the odd ones.
     """
-    best: dict[str, tuple[float, np.ndarray, np.ndarray]] = {}
+    best: dict[str, tuple[float, np.ndarray, np.ndarray, xr.Dataset]] = {}
     for (inputs,), own in cases(results, "inputs"):
         chosen = min(
             cases(own, "learning_rate"),
             key=lambda case: np.median(tenth(where(case[1], half="even"))[0]),
         )
-        best[inputs] = chosen[0][0], *tenth(where(chosen[1], half="odd"))
+        odd = where(chosen[1], half="odd")
+        best[inputs] = chosen[0][0], *tenth(odd), odd
     raw = best["binary"]
     findings = []
     for inputs, words, more in (
         ("centred", "{-1/2, 1/2}", ""),
         ("bipolar", "{-1, 1}", ", centred and larger"),
     ):
-        rate, steps, detour = best[inputs]
+        rate, steps, detour, runs = best[inputs]
         condition = f"against {words}, learning rates {raw[0]:g} and {rate:g}"
         findings += [
-            Finding(f"steps from {{0, 1}} over the other's{more}", condition, ratio(raw[1], steps)),
-            Finding(f"path over displacement, the same{more}", condition, ratio(raw[2], detour)),
-        ]
+            Finding(f"steps from {{0, 1}} over the other's{more}", condition,
+                    compared(ratio_of_medians, (raw[1], raw[3]), (steps, runs))),
+            Finding(f"path over displacement, the same{more}", condition,
+                    compared(ratio_of_medians, (raw[2], raw[3]), (detour, runs))),
+        ]  # fmt: skip
     return findings
 
 
@@ -243,12 +256,14 @@ def relu_faster(results: xr.Dataset) -> list[Finding]:
         for rival in ("sigmoid", "tanh"):
             other = best[rival]
             condition = f"{optimizer}, {width} units, {rival}"
-            steps = [r["solved_step"].values[solved(r)] for r in (relu, other)]
-            more = bootstrap(difference_of_means, *(solved(r).astype(float) for r in (relu, other)))
+            steps = [(own["solved_step"].values, own) for own in map(who_solved, (relu, other))]
+            shares = [(solved(own).astype(float), own) for own in (relu, other)]
+            more = compared(difference_of_means, *shares)
             findings += [
-                Finding("median steps to solve, relu's over the other's", condition, ratio(*steps)),
+                Finding("median steps to solve, relu's over the other's", condition,
+                        compared(ratio_of_medians, *steps)),
                 Finding("share solved, relu's less the other's", condition, more),
-            ]
+            ]  # fmt: skip
     return findings
 
 
@@ -259,8 +274,12 @@ def quickness(runs: xr.Dataset) -> tuple[float, float]:
     return round(float(solved(even).mean()), 1), -float(np.median(steps)) if steps.size else -np.inf
 
 
+def who_solved(runs: xr.Dataset) -> xr.Dataset:
+    return runs.isel(run=solved(runs))
+
+
 def difference_of_means(a, b, axis):
-    return np.mean(a, axis=axis) - np.mean(b, axis=axis)
+    return np.nanmean(a, axis=axis) - np.nanmean(b, axis=axis)
 
 
 def relu_dies(units: xr.Dataset, networks: xr.Dataset) -> list[Finding]:
@@ -275,7 +294,9 @@ def relu_dies(units: xr.Dataset, networks: xr.Dataset) -> list[Finding]:
         words = {"binary": "inputs {0, 1}", "bipolar": "inputs {-1, 1}"}[inputs]
         findings.append(Finding("units born dead", words, share(flags), expected))
         dead = np.rint(final(runs["dead_units"]).sel(layer=1).values * width)
-        later = share((np.arange(width) < dead[:, None]).ravel())
+        later = share(
+            (np.arange(width) < dead[:, None]).ravel(), np.repeat(runs["seed"].values, width)
+        )
         findings.append(Finding("units dead after training", words, later))
     for (width,), runs in cases(networks, "width"):
         (depth,) = np.unique(runs["depth"].values)
@@ -320,7 +341,7 @@ def decay_per_layer(results: xr.Dataset) -> list[Finding]:
         (depth,) = np.unique(group["depth"].values)
         logs = np.log10(group["delta_norm"].sel(step=0, layer=slice(1, int(depth))).values)
         profile = gradient_profile(activation, int(depth), variance, variance=variance)
-        measured = bootstrap(ratio_of_means, *halves(logs))
+        measured = bootstrap(ratio_of_means, *halves(logs), paired=True)
         findings.append(
             Finding(
                 "decades lost per layer in the lower half over those in the upper",

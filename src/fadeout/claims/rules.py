@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from fadeout.verdicts import Interval
+from fadeout.intervals import Interval
 
 
 class Finding(NamedTuple):

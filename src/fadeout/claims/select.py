@@ -1,13 +1,14 @@
 """Parts of results, and what several claims measure of them."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from fadeout.verdicts import Interval, bootstrap, slopes
+from fadeout.intervals import UNKNOWN, Interval, bootstrap
+from fadeout.verdicts import slopes
 
 DECADES = "decades of delta lost per layer"
 
@@ -46,16 +47,31 @@ def decades_lost(runs: xr.Dataset, probe: str = "delta_norm", lowest: int = 1) -
     return slopes(runs[probe].sel(step=0), lowest)
 
 
-def ratio(above: np.ndarray, below: np.ndarray) -> Interval:
-    """The ratio of two samples' medians, with its bootstrap interval; NaN of too few values."""
-    if min(len(above), len(below)) < FEWEST:
-        return Interval(np.nan, np.nan, np.nan)
-    return bootstrap(ratio_of_medians, above, below)
+def by_seed(values: np.ndarray, runs: xr.Dataset, seeds: np.ndarray) -> np.ndarray:
+    """One value for each of these seeds, of runs of one config; NaN where there is none."""
+    found = np.full(seeds.size, np.nan)
+    found[np.searchsorted(seeds, runs["seed"].values)] = values
+    return found
+
+
+def compared(
+    statistic: Callable, one: tuple[np.ndarray, xr.Dataset], two: tuple[np.ndarray, xr.Dataset]
+) -> Interval:
+    """A statistic of two configs' values, each with the runs that it is of. Runs of one seed share
+    their draws, so that seeds are resampled, and not runs; NaN of too few values.
+
+    Args:
+      statistic: it leaves out what is NaN.
+    """
+    if min(values.size for values, _ in (one, two)) < FEWEST:
+        return UNKNOWN
+    seeds = np.unique(np.concatenate([runs["seed"].values for _, runs in (one, two)]))
+    return bootstrap(statistic, *(by_seed(*pair, seeds) for pair in (one, two)), paired=True)
 
 
 def ratio_of_medians(a, b, axis):
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.median(a, axis=axis) / np.median(b, axis=axis)
+        return np.nanmedian(a, axis=axis) / np.nanmedian(b, axis=axis)
 
 
 def ratio_of_means(a, b, axis):

@@ -7,10 +7,11 @@ function bytes(text) {
   return Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
 }
 
-/** Numbers as they were: log10 in 1/1000 (a zero becomes 0), or shares in 1/10000; null if not finite. */
+/** Numbers as they were, from log10 (a zero becomes 0) or shares in parts of a unit; null if not finite. */
 function numbers(text, share) {
-  return Array.from(new Int16Array(bytes(text)), (v) =>
-    v === NOTHING ? null : share ? v / 1e4 : v === ZERO ? 0 : 10 ** (v / 1e3));
+  const [unit, packed] = text.split(":");
+  return Array.from(new Int16Array(bytes(packed)), (v) =>
+    v === NOTHING ? null : share ? v / unit : v === ZERO ? 0 : 10 ** (v / unit));
 }
 
 function element(tag, text, attributes = {}) {

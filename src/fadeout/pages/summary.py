@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from fadeout.config import Run, sections_of
+from fadeout.intervals import share
 from fadeout.plots import statistics
 from fadeout.plots.comparison import shared_labels
 from fadeout.plots.predictions import delta_norm
@@ -17,7 +18,7 @@ from fadeout.plots.style import looks
 from fadeout.probes import PROBES
 from fadeout.registry import FadeoutError
 from fadeout.results import VARIABLES, final
-from fadeout.verdicts import NEEDED, VERDICTS, share, verdicts
+from fadeout.verdicts import NEEDED, VERDICTS, verdicts
 
 SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
 SHARES = {"saturation", "dead_units", "one_sided"}
@@ -56,7 +57,7 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
             for q in quantities
         ],
         "groups": list(groups(results, axes, columns, quantities, steps)),
-        "verdicts": shares_of(words),
+        "verdicts": shares_of(words, results["seed"].values),
         "left_out": int((columns < 0).any(0).sum()),
         "pooled": [n for n in varying(results) if n not in {axis["name"] for axis in axes}],
         "runs": runs_table(results, words),
@@ -83,8 +84,7 @@ def axes_of(results: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def words_of(results: xr.Dataset, name: str) -> list[str]:
-    values = [statistics.text(value) for value in np.unique(results[name].values)]
-    return statistics.some(statistics.ordered(list(dict.fromkeys(values))), MOST_VALUES)
+    return statistics.some(statistics.labels(results[name].values)[1], MOST_VALUES)
 
 
 def groups(
@@ -116,13 +116,17 @@ def groups(
 
 
 def coded(values: np.ndarray, share: bool) -> str:
-    """Numbers as 16-bit integers in base64: shares in 1/10,000, others log10 in 1/1,000."""
+    """Numbers as 16-bit integers in base64, with what one is divided by before a colon: shares, or
+    log10, of which more than 32 decades leave two digits instead of three."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = values * 10_000 if share else np.log10(values) * 1_000
+        logs = values if share else np.log10(values)
+    far = np.abs(logs[np.isfinite(logs)]).max(initial=0) > 32
+    unit = 10_000 if share else 100 if far else 1_000
+    scaled = logs * unit
     whole = np.where(np.isfinite(scaled), np.rint(np.clip(scaled, -32_000, 32_000)), NOTHING)
     if not share:
         whole = np.where(values == 0, ZERO, whole)
-    return base64.b64encode(whole.astype("<i2").tobytes()).decode()
+    return f"{unit}:{base64.b64encode(whole.astype('<i2').tobytes()).decode()}"
 
 
 def places(results: xr.Dataset, axes: list) -> np.ndarray:
@@ -130,8 +134,8 @@ def places(results: xr.Dataset, axes: list) -> np.ndarray:
     columns = []
     for axis in axes:
         number = {word: i for i, word in enumerate(axis["values"])}
-        words = (statistics.text(value) for value in results[axis["name"]].values)
-        columns.append([number.get(word, -1) for word in words])
+        words, _ = statistics.labels(results[axis["name"]].values)
+        columns.append([number.get(word, -1) for word in words.tolist()])
     return np.array(columns)
 
 
@@ -139,10 +143,10 @@ def dash(linestyle: str) -> str:
     return {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}[linestyle]
 
 
-def shares_of(words: np.ndarray) -> list[dict[str, Any]]:
+def shares_of(words: np.ndarray, seeds: np.ndarray) -> list[dict[str, Any]]:
     """Every word that some run has, verdicts in their order."""
     found = sorted(set(words.tolist()), key=lambda w: VERDICTS.index(w) if w in VERDICTS else 0)
-    return [{"word": word, "share": list(share(words == word))} for word in found]
+    return [{"word": word, "share": list(share(words == word, seeds))} for word in found]
 
 
 def runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Pictures of results: statistics beside drawing. The only room that knows matplotlib."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -39,18 +41,37 @@ def save_all(
     Returns:
       The files written; drawn twice from the same results they are equal byte for byte.
     """
-    paths: list[Path] = []
-    about = made_of(results)
-    trained = results.sizes["step"] > 1
-    with style.styled(look):
-        for name, (draw, needs, over_training) in FIGURES.items():
-            recorded = not needs or any(probe in results for probe in needs)
-            if recorded and (trained or not over_training):
-                paths += style.save(draw(results), Path(folder), name, about)
-        if asked is not None:
-            name = asked.file_name(results)
-            paths += style.save(compare(results, asked), Path(folder), name, about)
+    paths, failures = try_all(results, folder, asked, look)
+    if failures:
+        raise FadeoutError("; ".join(f"{name}: {error}" for name, error in failures.items()))
     return paths
+
+
+def try_all(
+    results: xr.Dataset, folder: str | Path, asked: Comparison | None = None, look: str = "talk"
+) -> tuple[list[Path], dict[str, str]]:
+    """As `save_all`, but that a picture which cannot be drawn takes no other with it.
+
+    Returns:
+      The files written, and by the name of each picture that failed its error in a line.
+    """
+    paths: list[Path] = []
+    failures: dict[str, str] = {}
+    about = made_of(results)
+    drawings: dict[str, Callable[[], Any]] = {
+        name: partial(drawing.draw, results)
+        for name, drawing in FIGURES.items()
+        if drawing.says_something(results)
+    }
+    with style.styled(look):
+        if asked is not None:
+            drawings[asked.file_name(results)] = partial(compare, results, asked)
+        for name, draw in drawings.items():
+            try:
+                paths += style.save(draw(), Path(folder), name, about)
+            except Exception as error:  # the results are stored, and matter more than a picture
+                failures[name] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return paths, failures
 
 
 def save_comparison(

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fadeout.activations import FLAT
 from fadeout.plots.style import BLACK, BLUE, GREY, ORANGE, RED, grid, looks, sheet
 from fadeout.theory import moments, value_and_slope
 
@@ -34,9 +35,6 @@ FORMULAS: dict[str, str] = {
     "squared_relu": r"$\phi(z) = \max(z, 0)^2$",
 }
 """Every activation at its default parameters, typeset."""
-
-SATURATED = 0.05
-"""Of the largest slope, as the probe `saturation` counts it."""
 
 
 def curves(name: str, reach: tuple[float, float], points: int = 2001):
@@ -104,7 +102,7 @@ def activation_page(name: str, reach: tuple[float, float]) -> Figure:
         words = rf"largest slope here ${largest:.3f}$, first at $z = {at:.2f}$"
         bottom.plot(at, largest, "^", color=ORANGE, label=words)
     bottom.plot([], [], " ", label=rf"$E\,\phi'(Z)^2 = {known.slope_square:.3f}$")
-    flat = float(np.mean(np.abs(slope) <= SATURATED * steepest)) if steepest else 1.0
+    flat = float(np.mean(np.abs(slope) <= FLAT * steepest)) if steepest else 1.0
     top.set_title(f"{name}:  {FORMULAS[name]}", fontsize="large")
     top.set_ylabel(r"$\phi(z)$")
     bottom.set_ylabel(r"$\phi'(z)$")
@@ -150,7 +148,7 @@ def steepest_slope(name: str) -> float:
 
 
 def shade_saturated(ax: Axes, z: np.ndarray, slope: np.ndarray, steepest: float) -> None:
-    flat = np.abs(slope) <= SATURATED * steepest
+    flat = np.abs(slope) <= FLAT * steepest
     ax.fill_between(z, 0, 1, where=flat, transform=ax.get_xaxis_transform(), color=GREY, alpha=0.18,
                     linewidth=0)  # fmt: skip
 

@@ -15,15 +15,16 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fadeout import theory
 from fadeout.activations import ACTIVATIONS
-from fadeout.config import Run
+from fadeout.config import Run, convert
+from fadeout.intervals import share
 from fadeout.plots import statistics
 from fadeout.plots.figures import NORMS, band
-from fadeout.plots.predictions import PREDICTIONS, RELATIVE
+from fadeout.plots.predictions import PREDICTIONS, RELATIVE, activation_of
 from fadeout.plots.style import BLACK, grid, legend_below, looks
 from fadeout.probes import PROBES
 from fadeout.registry import FadeoutError, lookup
 from fadeout.results import VARIABLES, dims, final
-from fadeout.verdicts import VERDICTS, share, verdicts
+from fadeout.verdicts import VERDICTS, verdicts
 
 DIMS = ("layer", "step")
 MOST_HUES, MOST_CELLS = 7, 8
@@ -59,13 +60,23 @@ class Comparison:
         """As a study's YAML writes it.
 
         Raises:
-          FadeoutError: an unknown key.
+          FadeoutError: an unknown key, or a value that is none of its kind.
         """
         for key in data:
             lookup(dict.fromkeys(f.name for f in dataclasses.fields(cls)), key, "key of figure")
-        values = dict(data)
-        if values.get("map") is not None:
-            values["map"] = tuple(values["map"])
+        values = {key: value for key, value in data.items() if value is not None}
+        for key, value in values.items():
+            if key == "map":
+                two = isinstance(value, list | tuple) and len(value) == 2
+                if not two or not all(isinstance(name, str) for name in value):
+                    raise FadeoutError(f"figure.map takes two names of the config, not {value!r}")
+                values[key] = tuple(value)
+            elif key == "layer":
+                values[key] = convert(value, int, "figure.layer")
+            elif not isinstance(value, str | int) or isinstance(value, bool):
+                raise FadeoutError(f"figure.{key} must be a word, not {value!r}")
+            else:
+                values[key] = str(value)
         return cls(**values)
 
     def quantities(self) -> list[str]:
@@ -96,17 +107,28 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
         needed = {"born_dead": ["dead_units"]}.get(name, [])
         for probe in needed:
             lookup(dict.fromkeys(recorded), probe, "recorded probe")
-    for axis in (filled.x, filled.color, filled.row, filled.column, *(filled.map or ())):
+    for axis in (filled.x, *(filled.map or ())):
         if axis is not None:
             lookup(known, axis, "axis")
+    told = [filled.color, filled.row, filled.column]
+    for axis in told:
+        if axis is not None:
+            lookup(dict.fromkeys(coordinates(results)), axis, "config value")
+            if told.count(axis) > 1:
+                raise FadeoutError(f"{axis} cannot be two of color, row and column")
     if not 1 <= filled.layer <= results.sizes["layer"]:
         raise FadeoutError(f"layer must be from 1 to {results.sizes['layer']}, not {filled.layer}")
+    check_moment(filled.at, results["step"].values)
     if filled.map:
         others = [name for name in ("x", "color", "row", "column") if getattr(filled, name)]
         if others:
             raise FadeoutError(f"a map has no {', no '.join(others)}: draw a map for each")
-        if set(filled.map) & set(DIMS) or len(filled.map) != 2:
-            raise FadeoutError("map takes two swept numbers of the config")
+        for name in filled.map:
+            values = results[name].values if name not in DIMS else np.empty(0)
+            if values.dtype.kind not in "fiu" or np.unique(values).size < 2:
+                raise FadeoutError(f"map takes two swept numbers; {name} is not one here")
+        if filled.map[0] == filled.map[1]:
+            raise FadeoutError(f"map takes two swept numbers, not {filled.map[0]} twice")
         return filled
     if filled.x is None:
         layered = all(name in PROBES for name in filled.quantities())
@@ -132,6 +154,15 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     return filled
 
 
+def check(asked: Comparison, results: xr.Dataset) -> None:
+    """Refuses a comparison that such results cannot answer.
+
+    Raises:
+      FadeoutError
+    """
+    settled(asked, results)
+
+
 def coordinates(results: xr.Dataset) -> list[str]:
     """The config values of a dataset, and of several sweeps the sweep."""
     return [name for name in (*Run().labels(), "sweep") if name in results.coords]
@@ -145,7 +176,8 @@ def flags(results: xr.Dataset, quantity: str) -> np.ndarray:
     """1 for each run that is solved, born dead, or of a verdict, 0 for the others, NaN for those of
     which the probes do not tell."""
     if quantity == "solved":
-        return (results["status"].values == "solved").astype(float)
+        status = results["status"].values
+        return np.where(status == "trained", np.nan, status == "solved")
     if quantity == "born_dead":
         dead = results["dead_units"].sel(step=0)
         return np.where(dead.isnull().all("layer"), np.nan, (dead >= 1).any("layer"))
@@ -173,20 +205,20 @@ def moment(quantity: str, asked: Comparison) -> str:
 def at_step(values: xr.DataArray, at: str) -> xr.DataArray:
     if at in ("start", "end"):
         return values.sel(step=0) if at == "start" else final(values)
-    steps = values["step"].values
-    if not str(at).isdigit() or int(at) not in steps:
-        raise FadeoutError(f"at takes start, end or a recorded step up to {steps[-1]}, not {at}")
     return values.sel(step=int(at))
+
+
+def check_moment(at: str | None, steps: np.ndarray) -> None:
+    number = str(at).isascii() and str(at).isdecimal()
+    if at not in (None, "start", "end") and not (number and int(str(at)) in steps):
+        raise FadeoutError(f"at takes start, end or a recorded step up to {steps[-1]}, not {at}")
 
 
 def words_of(results: xr.Dataset, name: str | None) -> tuple[np.ndarray, list[str]]:
     """Every run's value of an axis as text, and the texts in the order in which they are drawn."""
     if name is None:
         return np.full(results.sizes["run"], ""), [""]
-    values = results[name].values
-    words = np.array([statistics.text(value) for value in values])
-    _, first = np.unique(values, return_index=True)
-    return words, statistics.ordered(list(dict.fromkeys(words[first].tolist())))
+    return statistics.labels(results[name].values)
 
 
 def compare(results: xr.Dataset, asked: Comparison) -> Figure:
@@ -294,8 +326,8 @@ def points(runs: xr.Dataset, quantity: str, asked: Comparison):
         own = runs.isel(run=axis == value)
         if is_share(quantity):
             known = flags(own, quantity)
-            known = known[np.isfinite(known)]
-            found.append(tuple(share(known == 1)) if known.size else (np.nan,) * 3)
+            some = np.isfinite(known)
+            found.append(tuple(share(known[some] == 1, own["seed"].values[some])))
         else:
             found.append(tuple(statistics.spread(values_of(own, quantity, asked))))
     low, middle, high = np.array(found, float).T
@@ -368,9 +400,6 @@ def cell_table(results, quantity, across, up, asked):
     """The swept values, and the quantity in every cell, [up, across]."""
     xs, i = np.unique(results[across].values, return_inverse=True)
     ys, j = np.unique(results[up].values, return_inverse=True)
-    for name, values in ((across, xs), (up, ys)):
-        if values.dtype.kind not in "fiu" or values.size < 2:
-            raise FadeoutError(f"map takes two swept numbers; {name} is not one here")
     if is_share(quantity):
         values, combine = flags(results, quantity), np.mean
     else:
@@ -415,14 +444,15 @@ def is_geometric(values: np.ndarray) -> bool:
 def overlay(ax: Axes, results: xr.Dataset, across: str, up: str) -> None:
     """Six xi_c over weight variance and depth, where one activation and bias are swept."""
     labels = shared_labels(results)
-    wanted = {"activation", "bias_variance", "gain"} <= set(labels)
-    if (across, up) != ("weight_variance", "depth") or not wanted:
+    phi = activation_of(labels)
+    wanted = {"bias_variance", "gain"} <= set(labels)
+    if (across, up) != ("weight_variance", "depth") or phi is None or not wanted:
         return
     low, high = ax.get_xlim()
     grid_points = np.linspace(max(low, 1e-3), high, 60)
     reach = [
         6 * theory.depth_scales(
-            labels["activation"], v * labels["gain"] ** 2, labels["bias_variance"]
+            phi, v * labels["gain"] ** 2, labels["bias_variance"]
         ).correlation
         for v in grid_points
     ]  # fmt: skip

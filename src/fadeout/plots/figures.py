@@ -10,8 +10,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from fadeout.activations import ordered
 from fadeout.plots import statistics
 from fadeout.plots.style import grid, legend_below, looks
+from fadeout.verdicts import expected_share
 
 LABELS = {
     "delta_norm": r"backpropagated signal  $\|\delta\| = \|\partial L/\partial z\|$",
@@ -81,8 +83,18 @@ def units_over_layers(results: xr.Dataset) -> Figure:
         axes[row, 0].set_ylim(-0.03, 1.03)
     label_columns(results, axes, HIDDEN_LAYER)
     figure.suptitle("Units that pass no gradient on")
-    legend_below(figure, axes.flat, "mean over runs; dashed: at initialisation, solid: at the end")
+    note = "mean over runs; dashed: at initialisation, solid: at the end"
+    legend_below(figure, axes.flat, note + saturated_note(results) * ("saturation" in quantities))
     return figure
+
+
+def saturated_note(results: xr.Dataset) -> str:
+    """What counts as saturated, and how much of it belongs to an activation."""
+    words = "\nsaturated: the slope is at most 5 % of its steepest"
+    names = np.unique(results["activation"].values).tolist()
+    own = {name: expected_share({"activation": name}) for name in ordered(names)}
+    shown = [f"{name} {value:.0%}" for name, value in own.items() if 0.01 <= value < 0.99]
+    return f"{words} (on a standard normal input: {', '.join(shown[:6])})" if shown else words
 
 
 def gradient_over_training(results: xr.Dataset) -> Figure:
@@ -257,11 +269,23 @@ class Drawing(NamedTuple):
       draw: of the results.
       needs: the probes of which it shows at least one; none where it needs no probe.
       over_training: it says nothing of networks that were only drawn.
+      of_many: it says nothing of a single run.
+      of_classes: it says nothing of a task without classes.
     """
 
     draw: Callable[[xr.Dataset], Figure]
     needs: tuple[str, ...] = ()
     over_training: bool = True
+    of_many: bool = False
+    of_classes: bool = False
+
+    def says_something(self, results: xr.Dataset) -> bool:
+        """Whether it is worth drawing of these results."""
+        recorded = not self.needs or any(probe in results for probe in self.needs)
+        trained = results.sizes["step"] > 1 or not self.over_training
+        many = results.sizes["run"] > 1 or not self.of_many
+        classes = bool((results["status"] != "trained").any()) or not self.of_classes
+        return recorded and trained and many and classes
 
 
 NORMS = ("delta_norm", "gradient_norm")
@@ -270,7 +294,7 @@ FIGURES: dict[str, Drawing] = {
     "gradient_profile_at_end": Drawing(gradient_profile_at_end, NORMS),
     "gradient_over_training": Drawing(gradient_over_training, ("delta_norm",)),
     "loss_curves": Drawing(loss_curves),
-    "share_solved": Drawing(share_solved),
+    "share_solved": Drawing(share_solved, of_many=True, of_classes=True),
     "units_over_layers": Drawing(units_over_layers, ("saturation", "dead_units"), False),
 }
 """Each figure by the name of its file."""

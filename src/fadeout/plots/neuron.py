@@ -11,9 +11,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from scipy.special import expit
 
+from fadeout.intervals import share
 from fadeout.plots.style import BLACK, BLUE, GREY, ORANGE, RED, grid, looks, sheet
 from fadeout.theory import value_and_slope
-from fadeout.verdicts import share
 
 INPUTS = {
     "one weak input": [0.4],

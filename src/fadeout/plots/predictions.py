@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fadeout import theory
-from fadeout.activations import get_activation
+from fadeout.activations import ACTIVATIONS
+from fadeout.registry import parameters
 
 Labels = Mapping[str, Any]
 """The config values that all runs of a line share; others are absent."""
@@ -27,32 +28,42 @@ def weight_variance(labels: Labels) -> float | None:
     if name in ("mean_field", "critical"):
         known = labels.get("weight_variance")
     else:
-        known = STANDARD.get(str(name).split("_")[0])
+        known = STANDARD.get(str(name).removesuffix("_normal").removesuffix("_uniform"))
     return None if known is None or gain is None else known * gain**2
 
 
 @lru_cache(maxsize=256)
-def activation(name: str, parameters: tuple[tuple[str, float], ...]) -> Callable:
-    return partial(get_activation(name), **dict(parameters)) if parameters else get_activation(name)
+def activation(function: Callable, parameters: tuple[tuple[str, float], ...]) -> Callable:
+    """One object for each choice of parameters, so that what is known of it is found again."""
+    return partial(function, **dict(parameters)) if parameters else function
 
 
-def activation_of(labels: Labels) -> str | Callable | None:
-    name = labels.get("activation")
-    if name is None or labels.get("surrogate", "none") != "none":
+def activation_of(labels: Labels) -> Callable | None:
+    """None where it is not one, unknown, or its slope is a surrogate's, or where a parameter that
+    it takes varies."""
+    function = ACTIVATIONS.get(str(labels.get("activation")))
+    if function is None or labels.get("surrogate", "none") != "none":
         return None
-    given = {k: labels[k] for k in ("slope", "alpha", "beta") if k in labels}
-    known = tuple((k, float(v)) for k, v in given.items() if np.isfinite(v))
-    return activation(name, known)
+    takes = parameters(function)
+    if not all(np.isfinite(labels.get(key, np.nan)) for key in takes):
+        return None
+    return activation(function, tuple((key, float(labels[key])) for key in takes))
 
 
 def features(labels: Labels) -> int | None:
     """How many inputs of mean square 1 a task has; None where its examples are of another size, as
     XOR's on {0, 1}, which differ in norm."""
-    if labels.get("task") == "teacher":
-        return int(labels["features"])
-    if labels.get("inputs") != "bipolar" or labels.get("task") == "noisy_xor":
+    task = labels.get("task")
+    if task == "teacher":
+        return whole(labels.get("features"))
+    if labels.get("inputs") != "bipolar" or task in (None, "noisy_xor"):
         return None
-    return int(labels["bits"]) if labels.get("task") == "parity" else 2
+    return whole(labels.get("bits")) if task == "parity" else 2
+
+
+def whole(value: Any) -> int | None:
+    """A label as a whole number; None where runs differ in it, or have none."""
+    return None if value is None or not np.isfinite(value) else int(value)
 
 
 def first_variance(labels: Labels, inputs: int, sw2: float) -> float | None:
@@ -88,7 +99,8 @@ def network_of(labels: Labels) -> Network | None:
     """The network of these labels; None where they leave open what theory needs."""
     phi, sw2, sb2 = activation_of(labels), weight_variance(labels), labels.get("bias_variance")
     inputs = features(labels)
-    if phi is None or sw2 is None or sb2 is None or inputs is None or "depth" not in labels:
+    named = "depth" in labels and "init" in labels
+    if phi is None or sw2 is None or sb2 is None or inputs is None or not named:
         return None
     first = first_variance(labels, inputs, sw2)
     if first is None:

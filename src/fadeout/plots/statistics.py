@@ -1,15 +1,16 @@
 """What the figures show, as numbers: groups of runs, quantiles and shares. Nothing is drawn."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from fadeout.activations import ACTIVATIONS
+from fadeout.activations import ACTIVATIONS, ordered
 from fadeout.config import Run
+from fadeout.intervals import Interval, share
 from fadeout.results import final
-from fadeout.verdicts import Interval, share
 
 HUES = (
     "activation", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate", "gain",
@@ -59,20 +60,32 @@ def depths(results: xr.Dataset) -> list[int]:
 
 def hues(results: xr.Dataset) -> list[str]:
     """The values of the hue that are drawn, as text: all activations, or at most seven others."""
-    values = np.unique(results[hue_of(results)].values)
-    words = ordered(list(dict.fromkeys(text(value) for value in values)))
+    words = labels(results[hue_of(results)].values)[1]
     return words if set(words) <= set(ACTIVATIONS) else some(words, most=7)
 
 
-def ordered(words: list[str]) -> list[str]:
-    """Activations in the table's order, anything else as it came."""
-    table = list(ACTIVATIONS)
-    return sorted(words, key=table.index) if set(words) <= set(table) else words
+def labels(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Every run's value of an axis as text, and the texts in the order in which they are drawn.
+
+    Two values never share a text: numbers get as many digits as tell them apart.
+
+    >>> labels(np.array([0.12341, 0.5, 0.12342]))[1]
+    ['0.12341', '0.12342', '0.5']
+    """
+    distinct, place = np.unique(values, return_inverse=True)
+    words = [text(value) for value in distinct]
+    for digits in range(5, 18):
+        twice = {word for word, count in Counter(words).items() if count > 1}
+        words = [
+            text(value, digits) if word in twice else word
+            for word, value in zip(words, distinct, strict=True)
+        ]
+    return np.array(words)[place], ordered(words)
 
 
 def groups(results: xr.Dataset) -> Iterator[Group]:
     """The runs by hue and depth."""
-    words = np.array([text(value) for value in results[hue_of(results)].values])
+    words, _ = labels(results[hue_of(results)].values)
     for hue in hues(results):
         for depth in depths(results):
             chosen = (words == hue) & (results["depth"].values == depth)
@@ -88,8 +101,8 @@ def recorded(runs: xr.Dataset) -> np.ndarray:
     return ((steps % every == 0) & (steps <= last)).any(axis=1)
 
 
-def text(value) -> str:
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+def text(value, digits: int = 4) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float | np.floating) else str(value)
 
 
 class Spread(NamedTuple):
@@ -127,4 +140,4 @@ def at_end(values: xr.DataArray) -> xr.DataArray:
 
 def solved(runs: xr.Dataset) -> Interval:
     """The share of runs that end with every example right."""
-    return share(runs["status"].values == "solved")
+    return share(runs["status"].values == "solved", runs["seed"].values)

@@ -12,9 +12,10 @@ demo: $(READY) ## trains the note's four activations over depth and seeds, and d
 test: $(READY) ## runs the suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: $(READY) ## format, lint, types
+lint: $(READY) ## format, lint, layers, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 $(READY): requirements.lock pyproject.toml
@@ -25,7 +26,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 figures: $(READY) ## draws the pictures anew against which the suite compares
-	$(BIN)/python -m pytest -q tests/test_plots.py --mpl-generate-path=tests/figures
+	$(BIN)/python -m pytest -q tests/plots --mpl-generate-path=tests/plots/figures
 
 gallery: $(READY) ## makes the README's pictures anew; needs chromium
 	$(BIN)/python scripts/gallery.py

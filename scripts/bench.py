@@ -19,10 +19,13 @@ import jax
 import numpy as np
 
 from fadeout import Activation, FadeoutError, Init, Model, Optimizer, Run, Training, load
-from fadeout.config import DEFAULT_PROBES, Config
-from fadeout.grids import expand
+from fadeout.cli.config import Config
+from fadeout.config import DEFAULT_PROBES
 from fadeout.pages import write_report
-from fadeout.programs import (
+from fadeout.sweeps.sweep import sweep
+from fadeout.sweeps.training_queue import core_count
+from fadeout.training.fit import fit
+from fadeout.training.programs import (
     CPU_OPTIONS,
     batch_of,
     compile_batch,
@@ -32,10 +35,7 @@ from fadeout.programs import (
     keep_compiled,
     prepare_values,
     train_batch,
-)  # fmt: skip
-from fadeout.queue import core_count
-from fadeout.sweep import sweep
-from fadeout.training import fit
+)
 from yardsticks import plain
 
 SHAPES = ((4, 4, 2048), (8, 2, 2048), (8, 16, 1024), (16, 8, 1024), (32, 16, 256))
@@ -300,7 +300,7 @@ def memory_of(count: int) -> None:
     training = Training(20, 20)
     config = Config(axes=axes, training=training, probes=(), model=Model(2, 8))
     with tempfile.TemporaryDirectory() as folder:
-        took = seconds(lambda: sweep(expand(config), folder))
+        took = seconds(lambda: sweep(config.runs(), folder))
     status = Path("/proc/self/status").read_text()  # getrusage would count the parent's peak
     peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     print(int(peak) // 1024, round(took))

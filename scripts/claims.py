@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fadeout.app import command, stoppable
+from fadeout.cli.app import command, stoppable
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -22,8 +22,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="an eighth of the seeds, at least 4")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     chosen = parser.parse_args()
-    from fadeout.console import show_verdicts
-    from fadeout.studies import judge_claims
+    from fadeout.cli.console import show_verdicts
+    from fadeout.cli.studies import judge_claims
 
     with stoppable():
         judged = judge_claims(chosen.claims, CONF, chosen.outputs, chosen.quick)

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fadeout.app import command
+from fadeout.cli.app import command
 from fadeout.registry import FadeoutError
 
 
@@ -24,8 +24,8 @@ def main() -> int:
     parser.add_argument("--to", type=Path, default=Path("outputs/neuron"))
     chosen = parser.parse_args()
     from fadeout import Activation, Init, Model, Optimizer, Run, Training
-    from fadeout.films import film
     from fadeout.plots import save_neurons
+    from fadeout.training.films import film
 
     if chosen.frames < 1:
         raise FadeoutError(f"--frames must be at least 1, not {chosen.frames}")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fadeout.app import command
+from fadeout.cli.app import command
 
 
 def main() -> int:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from fadeout import load, plots
-from fadeout.app import command
-from fadeout.results import together
+from fadeout.cli.app import command
+from fadeout.sweeps.results import together
 
 HELP = {
     "quantity": "a probe, loss, solved, born_dead, a verdict, ...; a,b: a row each",

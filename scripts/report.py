@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from fadeout import load
-from fadeout.app import command
+from fadeout.cli.app import command
 
 STUDIES = Path(__file__).parents[1] / "conf" / "experiment"
 

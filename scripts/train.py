@@ -5,7 +5,7 @@ from pathlib import Path
 
 import hydra
 
-from fadeout.compose import checked
+from fadeout.cli.compose import checked
 from fadeout.registry import FadeoutError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -13,7 +13,7 @@ CONF = Path(__file__).parents[1] / "conf"
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config):
-    from fadeout.app import run_job
+    from fadeout.cli.app import run_job
 
     return run_job(config)
 

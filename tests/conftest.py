@@ -11,8 +11,8 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.utils import setup_globals
 
 from fadeout.config import Activation, Init, Model, Run, Training
-from fadeout.programs import keep_compiled
-from fadeout.sweep import sweep
+from fadeout.sweeps.sweep import sweep
+from fadeout.training.programs import keep_compiled
 
 matplotlib.use("agg")
 

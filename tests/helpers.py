@@ -12,8 +12,9 @@ import xarray as xr
 
 from conftest import COMPILED
 from fadeout.config import Run
-from fadeout.programs import batch_of, precision, prepare_values, resolve
-from fadeout.training import prepare
+from fadeout.training.fit import prepare
+from fadeout.training.programs import batch_of, precision, prepare_values
+from fadeout.training.resolve import resolve
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from fadeout.config import Activation, Config, Init, Model, Optimizer, Run, Training
-from fadeout.programs import identity, resolve
+from fadeout.cli.config import Config
+from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
 from fadeout.registry import FadeoutError
+from fadeout.training.resolve import identity, resolve
 
 
 def test_a_run_survives_plain_data():

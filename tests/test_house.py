@@ -1,91 +1,53 @@
-"""The plan of the house: imports point down, and each outside library enters by one door."""
+"""The plan of the house: imports point down, and what is light stays light."""
 
-import ast
-from pathlib import Path
+import shutil
+import subprocess
+import sys
 
 import pytest
 
-import fadeout
-
-SOURCE = Path(fadeout.__file__).parent
-FLOORS = [
-    {"registry", "lanes", "provenance", "interrupts", "intervals"},
-    {"files", "activations", "initializers", "tasks", "config", "executors"},
-    {"model", "optimizers", "grids", "theory", "probes", "compose"},
-    {"training"},
-    {"programs"},
-    {"results", "films"},
-    {"store", "queue", "verdicts"},
-    {"sweep", "claims"},
-    {"plots", "console", "jobs"},
-    {"app", "studies", "pages"},
-]
-DOORS = {
-    "flax": {"model"},
-    "optax": {"optimizers"},
-    "matplotlib": {"plots"},
-    "rich": {"console"},
-    "hydra": {"compose", "app", "jobs", "studies"},
-    "omegaconf": {"compose", "app", "jobs"},
-    "h5netcdf": {"store"},
-    "xarray": {
-        "results",
-        "store",
-        "sweep",
-        "plots",
-        "console",
-        "verdicts",
-        "claims",
-        "studies",
-        "pages",
-    },
-    "h5py": {"store"},
-    "scipy": {"intervals", "theory", "claims", "plots"},
-    "jax": {
-        "programs",
-        "lanes",
-        "activations",
-        "initializers",
-        "tasks",
-        "probes",
-        "model",
-        "theory",
-        "training",
-        "queue",
-        "films",
-    },
-}
+from helpers import ROOT
 
 
-def room(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def contracts(where):
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    return subprocess.run([*command, "--no-cache"], cwd=where, capture_output=True, text=True,
+                          env={"PYTHONPATH": str(where / "src"), "PATH": "/usr/bin:/bin",
+                               "PYTHONUTF8": "1", "COLUMNS": "200"})  # fmt: skip
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+@pytest.mark.parametrize(
+    ("room", "line", "broken"),
+    [
+        ("networks/tasks.py", "from fadeout.sweeps import store", "room to room BROKEN"),
+        ("sweeps/results.py", "import matplotlib", "Only plots draw BROKEN"),
+        ("training/outcomes.py", "from fadeout.training import films", "Inside training BROKEN"),
+        ("plots/forest.py", "import rich", "rich is known by the console alone BROKEN"),
+    ],
+)
+def test_a_planted_wrong_import_breaks_a_contract(tmp_path, room, line, broken):
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    place = tmp_path / "src/fadeout" / room
+    place.write_text(place.read_text() + f"\n{line}\n")
+    done = contracts(tmp_path)
+    assert done.returncode == 1
+    assert broken in done.stdout
 
 
-FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
-
-
-def test_every_room_has_a_floor():
-    assert {room(path) for path in FILES} == set().union(*FLOORS)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_point_down_and_libraries_enter_by_their_door(path):
-    floor = {name: i for i, names in enumerate(FLOORS) for name in names}
-    here = room(path)
-    for name in imports(path):
-        package, *rest = name.split(".")
-        if package == "fadeout" and rest and rest[0] != here:
-            assert floor[rest[0]] < floor[here], f"{here} imports {rest[0]}"
-        if package in DOORS:
-            assert here in DOORS[package], f"{here} imports {package}"
+@pytest.mark.parametrize(
+    ("imported", "heavy"),
+    [
+        ("fadeout; fadeout.Run; fadeout.FadeoutError",
+         {"jax", "numpy", "xarray", "flax", "optax", "matplotlib", "hydra", "scipy", "rich"}),
+        ("fadeout.cli.config", {"jax", "xarray", "flax", "optax", "matplotlib", "scipy"}),
+        ("fadeout.analysis.comparison, fadeout.analysis.predictions", {"matplotlib", "hydra"}),
+        ("fadeout.pages", {"matplotlib", "hydra"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_not_needed_is_not_imported(imported, heavy):
+    code = f"import {imported}; import sys; print(*sorted({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

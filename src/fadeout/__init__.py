@@ -3,8 +3,8 @@
 import importlib
 
 _DOORS = {
-    "load": "fadeout.store",
-    "train": "fadeout.sweep",
+    "load": "fadeout.sweeps.store",
+    "train": "fadeout.sweeps.sweep",
     "Run": "fadeout.config",
     "Activation": "fadeout.config",
     "Init": "fadeout.config",
@@ -13,9 +13,9 @@ _DOORS = {
     "Optimizer": "fadeout.config",
     "Training": "fadeout.config",
     "FadeoutError": "fadeout.registry",
-    "identity": "fadeout.programs",
-    "MLP": "fadeout.model",
-    "Neuron": "fadeout.model",
+    "identity": "fadeout.training.resolve",
+    "MLP": "fadeout.networks.model",
+    "Neuron": "fadeout.networks.model",
 }
 
 __all__ = sorted(_DOORS)

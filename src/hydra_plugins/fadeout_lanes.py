@@ -53,8 +53,8 @@ class LanesLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from fadeout.app import Launch, run_jobs
-        from fadeout.jobs import Jobs
+        from fadeout.cli.app import Launch, run_jobs
+        from fadeout.cli.jobs import Jobs
 
         jobs = Jobs(self.hydra_context, self.config, self.task_function, self.job_dirs)
         losses = run_jobs(jobs, job_overrides, Launch(**self.launch_options))
@@ -69,8 +69,8 @@ class LanesSweeper(BasicSweeper):
         super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from fadeout.app import doors
-        from fadeout.compose import expand_sweep
+        from fadeout.cli.app import doors
+        from fadeout.cli.compose import expand_sweep
 
         with doors():
             jobs = expand_sweep(self.hydra_context.config_loader, self.params, arguments)

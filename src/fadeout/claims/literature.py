@@ -6,22 +6,21 @@ import numpy as np
 import xarray as xr
 from scipy.linalg import hadamard
 
+from fadeout.analysis.intervals import Interval, bootstrap, exactly, mean, share
+from fadeout.analysis.slopes import trend
 from fadeout.claims.rules import Finding
 from fadeout.claims.select import DECADES, cases, decades_lost, ratio_of_means, solved, where
-from fadeout.intervals import Interval, bootstrap, exactly, mean, share
-from fadeout.results import final
-from fadeout.theory import (
+from fadeout.sweeps.results import final
+from fadeout.theory.finite_width import log_gradient_moments
+from fadeout.theory.gaussian import moments, value_and_slope
+from fadeout.theory.mean_field import (
     chi,
     depth_scales,
     fixed_point,
     gradient_profile,
-    log_gradient_moments,
-    moments,
     spread_added,
-    value_and_slope,
     variances,
 )
-from fadeout.verdicts import trend
 
 
 def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:

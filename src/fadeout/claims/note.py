@@ -7,6 +7,8 @@ import xarray as xr
 from scipy.optimize import linprog
 from scipy.special import expit
 
+from fadeout.analysis.intervals import Interval, bootstrap, exactly, mean, share
+from fadeout.analysis.slopes import trend
 from fadeout.claims.rules import Finding
 from fadeout.claims.select import (
     DECADES,
@@ -18,16 +20,10 @@ from fadeout.claims.select import (
     solved,
     where,
 )
-from fadeout.intervals import Interval, bootstrap, exactly, mean, share
-from fadeout.results import final
-from fadeout.theory import (
-    critical,
-    dead_probability,
-    gradient_profile,
-    moments,
-    value_and_slope,
-)
-from fadeout.verdicts import trend
+from fadeout.sweeps.results import final
+from fadeout.theory.finite_width import dead_probability
+from fadeout.theory.gaussian import moments, value_and_slope
+from fadeout.theory.mean_field import critical, gradient_profile
 
 LEVEL = 0.05
 """Decades a layer below which a gradient counts as level: a tenth of it is left after 20 layers."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from fadeout.intervals import Interval
+from fadeout.analysis.intervals import Interval
 
 
 class Finding(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fadeout.intervals import UNKNOWN, Interval, bootstrap
-from fadeout.verdicts import slopes
+from fadeout.analysis.intervals import UNKNOWN, Interval, bootstrap
+from fadeout.analysis.slopes import slopes
 
 DECADES = "decades of delta lost per layer"
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fadeout.activations import ACTIVATIONS
-from fadeout.plots.style import LOOKS
-from fadeout.theory import critical, value_and_slope
+from fadeout.analysis.looks import LOOKS
+from fadeout.networks.activations import ACTIVATIONS
+from fadeout.theory.gaussian import value_and_slope
+from fadeout.theory.mean_field import critical
 
 REACH, POINTS = 16.0, 4097
 BEYOND: dict[str, float | str] = {"sin": "periodic", "squared_relu": 2}

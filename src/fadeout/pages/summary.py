@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fadeout.config import Run, sections_of
-from fadeout.intervals import share
-from fadeout.plots import statistics
-from fadeout.plots.comparison import shared_labels
-from fadeout.plots.predictions import delta_norm
-from fadeout.plots.style import looks
-from fadeout.probes import PROBES
+from fadeout.analysis import groups
+from fadeout.analysis.comparison import shared_labels
+from fadeout.analysis.intervals import share
+from fadeout.analysis.looks import looks
+from fadeout.analysis.predictions import delta_norm
+from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
+from fadeout.config import Run
+from fadeout.networks.probes import PROBES
 from fadeout.registry import FadeoutError
-from fadeout.results import VARIABLES, final
-from fadeout.verdicts import NEEDED, VERDICTS, verdicts
+from fadeout.schema import sections_of
+from fadeout.sweeps.results import VARIABLES, final
 
 SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
 SHARES = {"saturation", "dead_units", "one_sided"}
@@ -42,7 +43,7 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
     axes = axes_of(results)
     columns = places(results, axes)
     quantities = [probe for probe in SHOWN if probe in results]
-    steps = statistics.some(results["step"].values.tolist(), MOST_STEPS)
+    steps = groups.some(results["step"].values.tolist(), MOST_STEPS)
     words = verdicts(results) if set(results) >= NEEDED else results["status"].values
     colors = axes[0]["values"]
     return {
@@ -56,7 +57,7 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
             {"name": q, "title": VARIABLES[q]["long_name"], "share": q in SHARES}
             for q in quantities
         ],
-        "groups": list(groups(results, axes, columns, quantities, steps)),
+        "groups": list(grouped(results, axes, columns, quantities, steps)),
         "verdicts": shares_of(words, results["seed"].values),
         "left_out": int((columns < 0).any(0).sum()),
         "pooled": [n for n in varying(results) if n not in {axis["name"] for axis in axes}],
@@ -67,13 +68,13 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
 
 
 def varying(results: xr.Dataset) -> list[str]:
-    return [name for name in Run().labels() if statistics.varies(results, name)]
+    return [name for name in Run().labels() if groups.varies(results, name)]
 
 
 def axes_of(results: xr.Dataset) -> list[dict[str, Any]]:
     """The config values by which runs are grouped, the first of them by colour."""
-    order = ("activation", "depth", "init", *statistics.HUES)
-    names = [statistics.hue_of(results)]
+    order = ("activation", "depth", "init", *groups.HUES)
+    names = [groups.hue_of(results)]
     total = len(np.unique(results[names[0]].values))
     for name in dict.fromkeys(n for n in order if n in varying(results) and n not in names):
         count = len(np.unique(results[name].values))
@@ -84,10 +85,10 @@ def axes_of(results: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def words_of(results: xr.Dataset, name: str) -> list[str]:
-    return statistics.some(statistics.labels(results[name].values)[1], MOST_VALUES)
+    return groups.some(groups.labels(results[name].values)[1], MOST_VALUES)
 
 
-def groups(
+def grouped(
     results: xr.Dataset, axes: list, columns: np.ndarray, quantities: list, steps: list
 ) -> Iterator[dict]:
     """Medians and bands of every group of runs, over steps and layers."""
@@ -97,7 +98,7 @@ def groups(
             continue
         runs = results.isel(run=chosen)
         depth = int(runs["depth"].max())
-        recorded = statistics.recorded(runs)
+        recorded = groups.recorded(runs)
         own_steps = [s for s in steps if recorded[np.searchsorted(results["step"].values, s)]]
         cut = runs.sel(layer=slice(1, depth + 1), step=own_steps)
         theory = delta_norm(shared_labels(runs), np.arange(1, depth + 2))
@@ -106,11 +107,9 @@ def groups(
             "runs": int(chosen.sum()),
             "depth": depth,
             "steps": own_steps,
-            "solved": [float(x) for x in statistics.solved(runs)],
-            "loss": coded(np.stack(statistics.spread(cut["loss"])), share=False),
-            "values": {
-                q: coded(np.stack(statistics.spread(cut[q])), q in SHARES) for q in quantities
-            },
+            "solved": [float(x) for x in groups.solved(runs)],
+            "loss": coded(np.stack(groups.spread(cut["loss"])), share=False),
+            "values": {q: coded(np.stack(groups.spread(cut[q])), q in SHARES) for q in quantities},
             "theory": None if theory is None else coded(theory, share=False),
         }
 
@@ -134,7 +133,7 @@ def places(results: xr.Dataset, axes: list) -> np.ndarray:
     columns = []
     for axis in axes:
         number = {word: i for i, word in enumerate(axis["values"])}
-        words, _ = statistics.labels(results[axis["name"]].values)
+        words, _ = groups.labels(results[axis["name"]].values)
         columns.append([number.get(word, -1) for word in words.tolist()])
     return np.array(columns)
 
@@ -152,7 +151,7 @@ def shares_of(words: np.ndarray, seeds: np.ndarray) -> list[dict[str, Any]]:
 def runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:
     """A row for each run, or for evenly spread ones of very many."""
     count = results.sizes["run"]
-    rows = np.array(statistics.some(list(range(count)), MOST_RUNS))
+    rows = np.array(groups.some(list(range(count)), MOST_RUNS))
     few = results.isel(run=rows)
     names = [name for name in varying(results) if name in few.coords]
     probe = next((p for p in ("delta_norm", "gradient_norm") if p in few), None)

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fadeout.activations import ACTIVATIONS
+from fadeout.analysis.comparison import Comparison
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.config import Run
 from fadeout.files import write_whole
-from fadeout.films import respond
-from fadeout.model import MLP, Neuron
+from fadeout.networks.activations import ACTIVATIONS
+from fadeout.networks.model import MLP, Neuron
 from fadeout.plots import atlas, neuron, style
-from fadeout.plots.comparison import Comparison, compare
+from fadeout.plots.comparison import compare
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
-from fadeout.provenance import version
 from fadeout.registry import FadeoutError, lookup
+from fadeout.sweeps.provenance import version
+from fadeout.training.films import respond
 
 __all__ = [
     "Comparison", "save_all", "save_atlas", "save_claim", "save_comparison", "save_neurons",

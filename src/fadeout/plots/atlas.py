@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fadeout.activations import FLAT
-from fadeout.plots.style import BLACK, BLUE, GREY, ORANGE, RED, grid, looks, sheet
-from fadeout.theory import moments, value_and_slope
+from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, looks
+from fadeout.networks.activations import FLAT
+from fadeout.plots.style import grid, sheet
+from fadeout.theory.gaussian import moments, value_and_slope
 
 FORMULAS: dict[str, str] = {
     "step": r"$\phi(z) = 1$ if $z > 0$, else $0$",

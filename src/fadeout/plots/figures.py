@@ -10,10 +10,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fadeout.activations import ordered
-from fadeout.plots import statistics
-from fadeout.plots.style import grid, legend_below, looks
-from fadeout.verdicts import expected_share
+from fadeout.analysis import groups
+from fadeout.analysis.looks import looks
+from fadeout.analysis.verdicts import expected_share
+from fadeout.networks.activations import ordered
+from fadeout.plots.style import grid, legend_below
 
 LABELS = {
     "delta_norm": r"backpropagated signal  $\|\delta\| = \|\partial L/\partial z\|$",
@@ -32,7 +33,7 @@ def gradient_profile_at_start(results: xr.Dataset) -> Figure:
     What to conclude: a line that falls towards layer 1 is a gradient that vanishes on its way down;
     level is healthy. Compare the rows: weight gradients can look level where delta vanishes.
     """
-    return profile(results, statistics.at_start, "at initialisation")
+    return profile(results, groups.at_start, "at initialisation")
 
 
 def gradient_profile_at_end(results: xr.Dataset) -> Figure:
@@ -41,7 +42,7 @@ def gradient_profile_at_end(results: xr.Dataset) -> Figure:
     What to conclude: where the loss is solved all gradients are small, at every layer alike; where
     it is not, the lower layers never got a gradient to learn from.
     """
-    return profile(results, statistics.at_end, "after training")
+    return profile(results, groups.at_end, "after training")
 
 
 def profile(results: xr.Dataset, when: Callable, title: str) -> Figure:
@@ -71,11 +72,11 @@ def units_over_layers(results: xr.Dataset) -> Figure:
         layers = np.arange(1, group.depth + 1)
         runs = group.runs.sel(layer=layers)
         for row, name in enumerate(quantities):
-            start = statistics.at_start(runs[name]).mean("run")
+            start = groups.at_start(runs[name]).mean("run")
             axes[row, column].plot(
                 layers, start, **look | {"linestyle": "--", "label": None, "alpha": 0.5}
             )
-            end = statistics.at_end(runs[name]).mean("run")
+            end = groups.at_end(runs[name]).mean("run")
             axes[row, column].plot(layers, end, **look | {"linestyle": "-"})
     for row, name in enumerate(quantities):
         axes[row, 0].set_ylabel(f"share of {LABELS[name]}")
@@ -103,13 +104,12 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
     What to conclude: dark from the top down and from the start is a gradient that vanishes; dark
     everywhere later on is a task that is solved.
     """
-    cells = list(statistics.groups(results))
-    hues = statistics.hues(results)
-    columns = statistics.depths(results)
+    cells = list(groups.cells(results))
+    hues = groups.hues(results)
+    columns = groups.depths(results)
     figure, axes = grid(len(hues), len(columns), height=2.6, sharex=True)
     medians = {
-        (group.hue, group.depth): statistics.spread(group.runs["delta_norm"]).median
-        for group in cells
+        (group.hue, group.depth): groups.spread(group.runs["delta_norm"]).median for group in cells
     }
     scale = logarithmic_scale(medians.values())
     image = None
@@ -163,13 +163,13 @@ def share_solved(results: xr.Dataset) -> Figure:
     """
     figure, axes = grid(1, 1, width=7.5, height=4.2)
     ax = axes[0, 0]
-    cells = list(statistics.groups(results))
-    hues = statistics.hues(results)
-    columns = statistics.depths(results)
+    cells = list(groups.cells(results))
+    hues = groups.hues(results)
+    columns = groups.depths(results)
     style = looks(hues)
     for i, hue in enumerate(hues):
         mine = [group for group in cells if group.hue == hue]
-        shares = [statistics.solved(group.runs) for group in mine]
+        shares = [groups.solved(group.runs) for group in mine]
         x = [columns.index(group.depth) + 0.6 * ((i + 0.5) / len(hues) - 0.5) for group in mine]
         middle = np.array([s.value for s in shares])
         reach = [middle - [s.low for s in shares], [s.high for s in shares] - middle]
@@ -194,19 +194,19 @@ def share_solved(results: xr.Dataset) -> Figure:
 
 def panels(results: xr.Dataset, rows: int, **share):
     """One column of axes per depth."""
-    return grid(rows, len(statistics.depths(results)), sharex="col", **share)
+    return grid(rows, len(groups.depths(results)), sharex="col", **share)
 
 
 def drawn(results: xr.Dataset):
     """Every group with its column and its look."""
-    style = looks(statistics.hues(results))
-    columns = statistics.depths(results)
-    for group in statistics.groups(results):
+    style = looks(groups.hues(results))
+    columns = groups.depths(results)
+    for group in groups.cells(results):
         yield group, columns.index(group.depth), style[group.hue] | {"label": group.hue}
 
 
 def label_columns(results: xr.Dataset, axes: np.ndarray, xlabel: str) -> None:
-    for column, depth in enumerate(statistics.depths(results)):
+    for column, depth in enumerate(groups.depths(results)):
         axes[0, column].set_title(layers_text(depth))
         axes[-1, column].set_xlabel(xlabel)
         axes[-1, column].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -218,7 +218,7 @@ def layers_text(depth: int) -> str:
 
 def band(ax: Axes, x: np.ndarray, values: xr.DataArray, look: dict) -> None:
     """The median as a line, the 10th to 90th percentile as a band, exact zeros at the foot."""
-    low, median, high = statistics.spread(values)
+    low, median, high = groups.spread(values)
     zero = median == 0
     shown = np.where(zero, np.nan, median)
     single = values.sizes["run"] == 1
@@ -255,10 +255,10 @@ def logarithmic_scale(medians) -> Normalize:
 def spread_note(results: xr.Dataset) -> str:
     if results.sizes["run"] == 1:
         return "one run"
-    pooled = statistics.pooled(results) or ["run"]
+    pooled = groups.pooled(results) or ["run"]
     note = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
-    every = len(np.unique(results[statistics.hue_of(results)].values))
-    shown = len(statistics.hues(results))
+    every = len(np.unique(results[groups.hue_of(results)].values))
+    shown = len(groups.hues(results))
     return note if shown == every else f"{note}; {shown} of {every} values drawn"
 
 

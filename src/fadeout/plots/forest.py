@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from fadeout.analysis.looks import BLACK, BLUE, GREEN, GREY, RED
 from fadeout.claims import Claim, Finding, Verdict
-from fadeout.plots.style import BLACK, BLUE, GREEN, GREY, RED, sheet
+from fadeout.plots.style import sheet
 
 MARKS = {True: (GREEN, "o"), False: (RED, "s"), None: (GREY, "D")}
 ROW_HEIGHT, PANEL_HEIGHT = 0.34, 0.95

@@ -11,9 +11,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from fadeout.intervals import share
-from fadeout.plots.style import BLACK, BLUE, GREY, ORANGE, RED, grid, looks, sheet
-from fadeout.theory import value_and_slope
+from fadeout.analysis.intervals import share
+from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, looks
+from fadeout.plots.style import grid, sheet
+from fadeout.theory.gaussian import value_and_slope
 
 INPUTS = {
     "one weak input": [0.4],

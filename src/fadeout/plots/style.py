@@ -9,67 +9,11 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from fadeout.files import write_whole
 from fadeout.registry import lookup
-
-# Okabe & Ito's palette, which colour-blind readers tell apart; markers tell it apart in grey.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
-
-LOOKS: dict[str, tuple[str, str, str]] = {
-    "step": (BLACK, ":", "s"),
-    "sigmoid": (RED, "-", "o"),
-    "tanh": (BLUE, "-", "^"),
-    "relu": (GREEN, "-", "D"),
-    "identity": (GREY, "-", "x"),
-    "leaky_relu": (GREEN, "--", "d"),
-    "elu": (SKY, "-", "v"),
-    "selu": (SKY, "--", "<"),
-    "gelu": (PURPLE, "-", "P"),
-    "gelu_tanh": (PURPLE, ":", "p"),
-    "silu": (PURPLE, "--", "*"),
-    "mish": (PURPLE, "-.", "h"),
-    "softplus": (ORANGE, "-", ">"),
-    "softsign": (BLUE, "-.", "1"),
-    "hard_tanh": (BLUE, "--", "2"),
-    "hard_sigmoid": (RED, "--", "8"),
-    "lecun_tanh": (BLUE, ":", "3"),
-    "erf": (SKY, ":", "4"),
-    "sin": (ORANGE, "--", "+"),
-    "relu6": (GREEN, "-.", "H"),
-    "squared_relu": (GREEN, ":", "X"),
-}
-"""Colour, line and marker of each activation, the same in every figure."""
-
-CYCLE = [LOOKS[name] for name in ("tanh", "sigmoid", "relu", "softplus", "gelu", "elu", "step")]
-
-
-def looks(hues: Sequence[str]) -> dict[str, dict[str, str]]:
-    """How to draw each hue: an activation by its own look, numbers from dark to light, anything
-    else in turn."""
-    if len(hues) > 2 and all(map(is_number, hues)):
-        shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(hues)))
-        return {
-            hue: {"color": to_hex(shade), "linestyle": "-", "marker": CYCLE[i % 7][2]}
-            for i, (hue, shade) in enumerate(zip(hues, shades, strict=True))
-        }
-    return {
-        hue: dict(zip(("color", "linestyle", "marker"), LOOKS.get(hue, CYCLE[i % 7]), strict=True))
-        for i, hue in enumerate(hues)
-    }
-
-
-def is_number(text: str) -> bool:
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False
-
 
 RC: dict[str, Any] = {
     "figure.dpi": 100,

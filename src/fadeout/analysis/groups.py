@@ -1,0 +1,143 @@
+"""What the figures show, as numbers: groups of runs, quantiles and shares. Nothing is drawn."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from fadeout.analysis.intervals import Interval, share
+from fadeout.config import Run
+from fadeout.networks.activations import ACTIVATIONS, ordered
+from fadeout.sweeps.results import final
+
+HUES = (
+    "activation", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate", "gain",
+    "weight_variance", "width", "loss_function", "schedule", "dtype",
+)  # fmt: skip
+
+
+class Group(NamedTuple):
+    """Runs that a figure draws as one line or cell.
+
+    Attributes:
+      hue: the value that gives the colour, as text.
+      depth: of all its runs.
+      runs: the dataset of these runs, cut to the layers that this depth has.
+    """
+
+    hue: str
+    depth: int
+    runs: xr.Dataset
+
+
+def varies(results: xr.Dataset, name: str) -> bool:
+    return name in results.coords and len(np.unique(results[name].values)) > 1
+
+
+def hue_of(results: xr.Dataset) -> str:
+    """The first config value that varies, by which figures colour; else the activation."""
+    return next((name for name in HUES if varies(results, name)), "activation")
+
+
+def pooled(results: xr.Dataset) -> list[str]:
+    """Config values that vary within the groups: their spread is what the bands show."""
+    names = [name for name in Run().labels() if name not in (hue_of(results), "depth")]
+    return [name for name in names if varies(results, name)]
+
+
+def some(values: list, most: int) -> list:
+    """All values, or of more than `most` some evenly spread over them."""
+    picks = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[i] for i in picks]
+
+
+def depths(results: xr.Dataset) -> list[int]:
+    """The depths that are drawn: at most six."""
+    return some(np.unique(results["depth"].values).tolist(), most=6)
+
+
+def hues(results: xr.Dataset) -> list[str]:
+    """The values of the hue that are drawn, as text: all activations, or at most seven others."""
+    words = labels(results[hue_of(results)].values)[1]
+    return words if set(words) <= set(ACTIVATIONS) else some(words, most=7)
+
+
+def labels(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Every run's value of an axis as text, and the texts in the order in which they are drawn.
+
+    Two values never share a text: numbers get as many digits as tell them apart.
+
+    >>> labels(np.array([0.12341, 0.5, 0.12342]))[1]
+    ['0.12341', '0.12342', '0.5']
+    """
+    distinct, place = np.unique(values, return_inverse=True)
+    words = [text(value) for value in distinct]
+    for digits in range(5, 18):
+        twice = {word for word, count in Counter(words).items() if count > 1}
+        words = [
+            text(value, digits) if word in twice else word
+            for word, value in zip(words, distinct, strict=True)
+        ]
+    return np.array(words)[place], ordered(words)
+
+
+def cells(results: xr.Dataset) -> Iterator[Group]:
+    """The runs by hue and depth."""
+    words, _ = labels(results[hue_of(results)].values)
+    for hue in hues(results):
+        for depth in depths(results):
+            chosen = (words == hue) & (results["depth"].values == depth)
+            if chosen.any():
+                runs = results.isel(run=chosen).sel(layer=slice(1, depth + 1))
+                yield Group(hue, depth, runs.isel(step=recorded(runs)))
+
+
+def recorded(runs: xr.Dataset) -> np.ndarray:
+    """Which steps of the dataset some of these runs recorded."""
+    steps = runs["step"].values[:, None]
+    every, last = runs["record_every"].values, runs["steps"].values
+    return ((steps % every == 0) & (steps <= last)).any(axis=1)
+
+
+def text(value, digits: int = 4) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float | np.floating) else str(value)
+
+
+class Spread(NamedTuple):
+    """The median over runs, and the band from the 10th to the 90th percentile."""
+
+    low: np.ndarray
+    median: np.ndarray
+    high: np.ndarray
+
+
+def spread(values: xr.DataArray) -> Spread:
+    """Quantiles over runs, which are those of no run's logarithm but of its value.
+
+    Runs that are not finite are left out; where none is finite, NaN.
+    """
+    data = np.moveaxis(values.values, values.dims.index("run"), 0).astype(float)
+    data = np.where(np.isfinite(data), data, np.nan)
+    some = ~np.isnan(data).all(axis=0)
+    result = np.full((3, *data.shape[1:]), np.nan)
+    gaps = np.isnan(data[:, some]).any()
+    quantile = np.nanquantile if gaps else np.quantile  # the first goes column by column
+    result[:, some] = quantile(data[:, some], [0.1, 0.5, 0.9], axis=0)
+    return Spread(*result)
+
+
+def at_start(values: xr.DataArray) -> xr.DataArray:
+    """At initialisation."""
+    return values.sel(step=0)
+
+
+def at_end(values: xr.DataArray) -> xr.DataArray:
+    """At each run's last step."""
+    return final(values)
+
+
+def solved(runs: xr.Dataset) -> Interval:
+    """The share of runs that end with every example right."""
+    return share(runs["status"].values == "solved", runs["seed"].values)

@@ -1,0 +1,191 @@
+"""What theory expects of a measured quantity, for the figures that draw it beside."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fadeout import theory
+from fadeout.networks.activations import ACTIVATIONS
+from fadeout.registry import parameters
+
+Labels = Mapping[str, Any]
+"""The config values that all runs of a line share; others are absent."""
+
+STANDARD = {"lecun": 1.0, "glorot": 1.0, "he": 2.0, "orthogonal": 1.0, "mean_field": None}
+"""fan_in times the variance of a weight, where layers are square."""
+
+
+def weight_variance(labels: Labels) -> float | None:
+    """Of the hidden kernels, times their fan-in; None where the initialiser says nothing of it.
+
+    >>> weight_variance({"init": "he_normal", "gain": 0.5})
+    0.5
+    """
+    name, gain = labels.get("init"), labels.get("gain")
+    if name in ("mean_field", "critical"):
+        known = labels.get("weight_variance")
+    else:
+        known = STANDARD.get(str(name).removesuffix("_normal").removesuffix("_uniform"))
+    return None if known is None or gain is None else known * gain**2
+
+
+@lru_cache(maxsize=256)
+def activation(function: Callable, parameters: tuple[tuple[str, float], ...]) -> Callable:
+    """One object for each choice of parameters, so that what is known of it is found again."""
+    return partial(function, **dict(parameters)) if parameters else function
+
+
+def activation_of(labels: Labels) -> Callable | None:
+    """None where it is not one, unknown, or its slope is a surrogate's, or where a parameter that
+    it takes varies."""
+    function = ACTIVATIONS.get(str(labels.get("activation")))
+    if function is None or labels.get("surrogate", "none") != "none":
+        return None
+    takes = parameters(function)
+    if not all(np.isfinite(labels.get(key, np.nan)) for key in takes):
+        return None
+    return activation(function, tuple((key, float(labels[key])) for key in takes))
+
+
+def features(labels: Labels) -> int | None:
+    """How many inputs of mean square 1 a task has; None where its examples are of another size, as
+    XOR's on {0, 1}, which differ in norm."""
+    task = labels.get("task")
+    if task == "teacher":
+        return whole(labels.get("features"))
+    if labels.get("inputs") != "bipolar" or task in (None, "noisy_xor"):
+        return None
+    return whole(labels.get("bits")) if task == "parity" else 2
+
+
+def whole(value: Any) -> int | None:
+    """A label as a whole number; None where runs differ in it, or have none."""
+    return None if value is None or not np.isfinite(value) else int(value)
+
+
+def first_variance(labels: Labels, inputs: int, sw2: float) -> float | None:
+    """The variance of the first hidden layer's preactivations, but for the biases: its kernel is
+    not square, which Glorot's and orthogonal ones notice."""
+    name, width = str(labels.get("init")), labels.get("width")
+    if name.startswith("glorot"):
+        return None if width is None else sw2 * 2 * inputs / (inputs + width)
+    if name == "orthogonal":
+        return None if width is None else sw2 * min(1.0, inputs / width)
+    return sw2
+
+
+class Network(NamedTuple):
+    """A random network as mean field sees it.
+
+    Attributes:
+      phi: its activation.
+      weight_variance, bias_variance: times fan-in, as in `theory`.
+      variances: of every hidden layer's preactivations.
+    """
+
+    phi: str | Callable
+    weight_variance: float
+    bias_variance: float
+    variances: list[float]
+
+    def moments(self) -> list[theory.Moments]:
+        return [theory.moments(self.phi, variance) for variance in self.variances]
+
+
+def network_of(labels: Labels) -> Network | None:
+    """The network of these labels; None where they leave open what theory needs."""
+    phi, sw2, sb2 = activation_of(labels), weight_variance(labels), labels.get("bias_variance")
+    inputs = features(labels)
+    named = "depth" in labels and "init" in labels
+    if phi is None or sw2 is None or sb2 is None or inputs is None or not named:
+        return None
+    first = first_variance(labels, inputs, sw2)
+    if first is None:
+        return None
+    return Network(
+        phi, sw2, sb2, theory.variances(phi, int(labels["depth"]), sw2, sb2, first + sb2)
+    )
+
+
+def delta_norm(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+    """Relative to the last hidden layer's, by chi of every layer (Schoenholz 2017)."""
+    if (network := network_of(labels)) is None:
+        return None
+    phi, sw2, sb2, variances = network
+    profile = theory.gradient_profile(phi, len(variances), sw2, sb2, variances[0])
+    return at_layers(10.0**profile, layers)
+
+
+def activation_std(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+    """sqrt(E phi^2 - (E phi)^2) at every layer's variance (Poole 2016)."""
+    if (network := network_of(labels)) is None:
+        return None
+    spread = [math.sqrt(max(m.square - m.value**2, 0.0)) for m in network.moments()]
+    return at_layers(np.array(spread), layers)
+
+
+def activation_mean(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+    """E phi at every layer's variance."""
+    if (network := network_of(labels)) is None:
+        return None
+    return at_layers(np.array([m.value for m in network.moments()]), layers)
+
+
+def jacobian_spread(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+    """Sums of mu_2 / mu_1^2 - 1 - s_1 over the layers below (Pennington 2017, eq. 22)."""
+    if (network := network_of(labels)) is None:
+        return None
+    orthogonal = labels["init"] == "orthogonal"
+    added = [theory.spread_added(m, orthogonal) for m in network.moments()]
+    return at_layers(np.cumsum([0.0, *added[:-1]]), layers)
+
+
+def born_dead(labels: Labels, depths: np.ndarray) -> np.ndarray | None:
+    """1 - prod(1 - 2^-width), exact for relu and one input (Lu et al. 2019)."""
+    drawn = weight_variance(labels) is not None and labels.get("init") != "orthogonal"
+    if labels.get("activation") != "relu" or labels.get("examples") != 1 or not drawn:
+        return None
+    if "width" not in labels:
+        return None
+    return np.array([theory.dead_probability(*[int(labels["width"])] * int(d)) for d in depths])
+
+
+def loss(labels: Labels, steps: np.ndarray) -> np.ndarray | None:
+    """Gradient flow of a deep linear network whose layers are aligned (Saxe 2014)."""
+    named = {
+        "activation": "identity", "task": "linear", "inputs": "bipolar", "init": "constant",
+        "optimizer": "sgd", "schedule": "constant", "readout_factor": 1.0,
+        "loss_function": "squared_error", "bias_variance": 0.0,
+    }  # fmt: skip
+    numbers = {"depth", "width", "value", "gain", "learning_rate"}
+    if any(labels.get(k) != v for k, v in named.items()) or not numbers <= set(labels):
+        return None
+    weight, width = labels["value"] * labels["gain"], labels["width"]
+    ends = [weight * math.sqrt(2 * width), weight * math.sqrt(width)]
+    start = [ends[0], *[weight * width] * (int(labels["depth"]) - 1), ends[1]]
+    strength = math.sqrt(0.5)
+    product = theory.deep_linear(start, strength, 2 * labels["learning_rate"] * steps)
+    return (product - strength) ** 2
+
+
+def at_layers(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """Of hidden layers 1, 2, ...; NaN at the readout."""
+    padded = np.append(values, np.nan)
+    return padded[np.minimum(layers - 1, values.size)]
+
+
+PREDICTIONS: dict[tuple[str, str], Callable[[Labels, np.ndarray], np.ndarray | None]] = {
+    ("delta_norm", "layer"): delta_norm,
+    ("activation_std", "layer"): activation_std,
+    ("activation_mean", "layer"): activation_mean,
+    ("jacobian_spread", "layer"): jacobian_spread,
+    ("born_dead", "depth"): born_dead,
+    ("loss", "step"): loss,
+}
+"""By quantity and axis: what is expected there, or None where theory says nothing of such runs."""
+
+RELATIVE = {"delta_norm"}
+"""Known up to a factor, which the last hidden layer's median sets."""

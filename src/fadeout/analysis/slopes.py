@@ -1,0 +1,33 @@
+"""What a layer adds to the logarithm of a norm."""
+
+import numpy as np
+import xarray as xr
+
+
+def hidden(values: xr.DataArray) -> np.ndarray:
+    """A probe's values at the hidden layers of runs of one depth, [..., layer]."""
+    (depth,) = np.unique(values["depth"].values)
+    return values.sel(layer=slice(1, int(depth))).values
+
+
+def slopes(values: xr.DataArray, lowest: int = 1) -> np.ndarray:
+    """Per run, what a layer adds to log10 of a norm on the way up: least squares, [run].
+
+    Args:
+      values: of runs of one depth at one step, [run, layer].
+      lowest: hidden layer that is looked at.
+
+    Positive is a gradient that vanishes on its way down.
+    """
+    with np.errstate(divide="ignore"):
+        return trend(np.log10(hidden(values)[:, lowest - 1 :]))
+
+
+def trend(profile: np.ndarray) -> np.ndarray:
+    """The slope of values over layers, [..., layer], by least squares.
+
+    >>> print(round(float(trend(np.array([3.0, 5.0, 7.0]))), 12))
+    2.0
+    """
+    layers = np.arange(profile.shape[-1]) - (profile.shape[-1] - 1) / 2
+    return profile @ layers / (layers @ layers)

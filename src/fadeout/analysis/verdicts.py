@@ -1,0 +1,110 @@
+"""One word for every run: what its measurements mean."""
+
+import numpy as np
+import xarray as xr
+
+from fadeout import theory
+from fadeout.analysis.intervals import Interval, share
+from fadeout.networks.activations import ACTIVATIONS, SURROGATES, get_activation
+from fadeout.registry import FadeoutError, parameters
+from fadeout.sweeps.results import final
+
+# --- one word for every run
+
+NEEDED = {"delta_norm", "dead_units", "saturation"}
+DEAD = 1.0
+VANISHING, EXPLODING = 1e-2, 1e2
+VERDICTS = (
+    "failed",
+    "diverged",
+    "unknown",
+    "dead",
+    "no_gradient",
+    "vanishing",
+    "exploding",
+    "saturated",
+    "healthy",
+)
+
+
+def verdicts(results: xr.Dataset) -> np.ndarray:
+    """For every run the first that applies, [run].
+
+    *failed*: its program did. *diverged*: a value was not finite. *unknown*: a probe that this
+    needs was not recorded of it. *dead*: after training all units of some hidden layer are dead on
+    all examples, so that no gradient passes. *no_gradient*: at initialisation delta is exactly 0 in
+    every hidden layer, as where all weights are. *vanishing*, *exploding*: at initialisation the
+    delta norm of the first hidden layer is less than 1/100, or more than 100 times, that of the
+    last. *saturated*: after training more units are saturated than half of the way from the share
+    that the same activation has on a standard normal input to all; relu's expected zero half is
+    none of its faults. Else *healthy*.
+
+    Raises:
+      FadeoutError: a probe that this needs was not recorded.
+    """
+    lacking = sorted(NEEDED - set(results))
+    if lacking:
+        raise FadeoutError(f"verdicts need the probes {', '.join(lacking)}: record them as well")
+    start = results["delta_norm"].sel(step=0)
+    first, last = start.sel(layer=1).values, start.sel(layer=results["depth"]).values
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = first / last
+    hidden_layers = start.where(start["layer"] <= results["depth"])
+    status = results["status"].values
+    unknown = np.any([results[name].sel(step=0, layer=1).isnull() for name in NEEDED], axis=0)
+    conditions = {
+        "failed": status == "failed",
+        "diverged": status == "diverged",
+        "unknown": unknown,
+        "dead": (final(results["dead_units"]) >= DEAD).any("layer").values,
+        "no_gradient": hidden_layers.max("layer").values == 0,
+        "vanishing": ratio < VANISHING,
+        "exploding": (ratio > EXPLODING) | np.isinf(first),
+        "saturated": final(results["saturation"]).mean("layer").values > saturated_from(results),
+    }
+    return np.select(list(conditions.values()), list(conditions), "healthy")
+
+
+def saturated_from(results: xr.Dataset) -> np.ndarray:
+    """The share of saturated units above which a run counts as saturated, [run]: half of the way
+    from its activation's own share, on a standard normal input, to all."""
+    names = ("activation", "surrogate", *activation_parameters())
+    columns = [results[name].values for name in names if name in results.coords]
+    present = [name for name in names if name in results.coords]
+    if "activation" not in present:
+        return np.full(results.sizes["run"], 0.5)
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    expected = {row: expected_share(dict(zip(present, row, strict=True))) for row in set(rows)}
+    return np.array([(expected[row] + 1) / 2 for row in rows])
+
+
+def activation_parameters() -> list[str]:
+    return list(dict.fromkeys(key for f in ACTIVATIONS.values() for key in parameters(f)))
+
+
+def expected_share(labels: dict) -> float:
+    """The share of saturated units of an activation on a standard normal input; 0 of one that is
+    not in the table."""
+    function = ACTIVATIONS.get(labels["activation"])
+    surrogate = labels.get("surrogate", "none")
+    if function is None or surrogate not in SURROGATES:
+        return 0.0
+    given = {
+        key: float(labels[key])
+        for key in parameters(function)
+        if key in labels and labels[key] == labels[key]
+    }
+    chosen = get_activation(labels["activation"], surrogate, **given)
+    return theory.saturated_share(chosen)
+
+
+def verdict_shares(words: np.ndarray, seeds: np.ndarray | None = None) -> dict[str, Interval]:
+    """The share of each verdict that occurs among some runs.
+
+    Args:
+      seeds: of the runs, which those of several activations or depths share.
+
+    >>> list(verdict_shares(np.array(["healthy", "dead", "healthy"])))
+    ['dead', 'healthy']
+    """
+    return {word: share(words == word, seeds) for word in VERDICTS if (words == word).any()}

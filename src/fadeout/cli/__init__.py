@@ -1,0 +1,1 @@
+"""The command line: configs in; results, tables and pictures out."""

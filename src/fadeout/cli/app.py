@@ -1,0 +1,283 @@
+"""The application: configs in; results, tables and pictures out. A single run is a sweep of one."""
+
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+
+from fadeout.cli.compose import compose_jobs, read
+from fadeout.cli.config import Config
+from fadeout.cli.jobs import Jobs
+from fadeout.registry import FadeoutError, lookup
+from fadeout.sweeps.executors import EXECUTORS, executor
+from fadeout.sweeps.grids import Chain
+from fadeout.sweeps.interrupts import Interrupted, noted
+
+
+class Refused(CompactHydraException):
+    """A mistake in what was asked: Hydra prints its message alone, and exits with status 1."""
+
+
+class Launch(NamedTuple):
+    """How a multirun is carried out.
+
+    Attributes:
+      fail_fast: stop at the first program that fails.
+      executor: who trains, by its name in `executors`.
+      jobs: into how many parts it is cut for workers.
+      options: of the executor.
+    """
+
+    fail_fast: bool = False
+    executor: str = "local"
+    jobs: int = 4
+    options: Mapping[str, Any] = {}
+
+
+LOCAL = Launch()
+
+
+def run_job(config: DictConfig) -> float:
+    """One job, as any Hydra launcher calls it: trains one run, and returns its final loss.
+
+    Raises:
+      Refused
+    """
+    with doors():
+        return objective(train_all([read(config)])[0])
+
+
+def objective(loss: float) -> float:
+    """The loss that a search is told; of a run that diverged, failed or was not trained the worst
+    there is, because searches take NaN for an error."""
+    return math.inf if math.isnan(loss) else loss
+
+
+def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> list[float]:
+    """All jobs of a multirun at once, as our launcher calls it.
+
+    Args:
+      jobs: the multirun.
+      overrides: of each job.
+      launch: how they are carried out.
+
+    Returns:
+      The final loss of each job.
+
+    Raises:
+      Refused
+    """
+    with doors():
+        began = perf_counter()
+        configs = compose_jobs(jobs.context.config_loader, jobs.master, overrides)
+        jobs.start(overrides)
+        losses = train_all(configs, launch, compose_seconds=perf_counter() - began)
+        return list(map(objective, losses))
+
+
+@contextmanager
+def doors() -> Iterator[None]:
+    """Turns our errors and interrupts into what Hydra and a shell expect."""
+    try:
+        with stoppable():
+            yield
+    except FadeoutError as error:
+        raise Refused(str(error)) from error
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ends a command that was interrupted with what a shell expects, once all is written."""
+    try:
+        with noted():
+            yield
+    except KeyboardInterrupt as error:
+        print("interrupted; what was trained is stored: the same command goes on from there")
+        status = 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
+        if isinstance(error, Interrupted) and error.again:
+            sys.stdout.flush()
+            os._exit(status)  # threads that still train are not waited for
+        raise SystemExit(status) from error
+
+
+def command(main: Callable[[], int]) -> int:
+    """Runs the body of a script: a mistake is answered in a line, and an interrupt in a word.
+
+    Returns:
+      The exit status.
+    """
+    try:
+        return main()
+    except FadeoutError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+class Planned(NamedTuple):
+    """What goes into one folder.
+
+    Attributes:
+      members: places of its configs among all.
+      ends: how many runs the configs up to each have.
+      looked: all its runs.
+      asked: a figure besides the usual, checked against them.
+    """
+
+    members: list[int]
+    ends: np.ndarray
+    looked: Any
+    asked: Any
+
+
+def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planned]:
+    """All that is asked, by its folder, and checked: nothing is computed, nothing written.
+
+    Raises:
+      FadeoutError: a run that cannot be trained, a folder that cannot be written, a figure that the
+        results could not answer, or a launch that makes no sense.
+    """
+    from fadeout.cli import console
+    from fadeout.sweeps.chunks import check_memory, cut
+    from fadeout.sweeps.survey import survey
+    from fadeout.sweeps.sweep import check
+
+    if not configs:
+        raise FadeoutError("nothing to train: the sweep is empty")
+    lookup(EXECUTORS, launch.executor, "hydra.launcher.executor")
+    if not isinstance(launch.jobs, int) or launch.jobs < 1:
+        raise FadeoutError(f"hydra.launcher.jobs must be at least 1, not {launch.jobs}")
+    check_cache(configs[0].cache)
+    folders: dict[Path, list[int]] = {}
+    for number, config in enumerate(configs):
+        folders.setdefault(config.folder(), []).append(number)
+    planned = {}
+    with console.solving(configs):
+        for folder, members in folders.items():
+            grids = [configs[number].runs() for number in members]
+            looked = survey(Chain(grids))
+            check(folder, looked)  # all folders are checked before any is filled
+            if launch.executor in ("local", "processes"):
+                check_memory(cut(looked, looked.once(), threads=1))
+            asked = picture(configs[members[0]], looked)
+            planned[folder] = Planned(members, np.cumsum([*map(len, grids)]), looked, asked)
+    return planned
+
+
+def train_all(
+    configs: Sequence[Config], launch: Launch = LOCAL, compose_seconds: float = 0.0
+) -> list[float]:
+    """Trains the runs of all configs, stores them, and shows what became of them.
+
+    Returns:
+      The final loss of each config, the mean over its runs; NaN after a forecast, which trains
+      nothing.
+
+    Raises:
+      FadeoutError: before any compute, where a run or a folder is not good.
+      SystemExit: some runs failed; the others are stored.
+    """
+    from fadeout.cli import console
+    from fadeout.sweeps.forecast import forecast
+    from fadeout.training.programs import keep_compiled
+
+    console.hush()
+    began = perf_counter()
+    planned = plan(configs, launch)
+    losses = np.full(len(configs), np.nan)
+    if any(config.forecast for config in configs):
+        for folder, sweep in planned.items():
+            console.foretell(forecast(sweep.looked, folder), folder)
+        return losses.tolist()
+    cache, scratch = configs[0].cache, Path(configs[0].outputs)
+    keep_compiled(cache)
+    failed = False
+    for folder, sweep in planned.items():
+        with (
+            console.progress() as watch,
+            executor(launch.executor, launch.options, scratch) as workers,
+        ):
+            summary = train_folder(sweep.looked, folder, watch, launch, workers, cache)
+        console.account(summary, compose_seconds, perf_counter() - began)
+        ends = finish(sweep.looked, folder, sweep.asked)
+        failed |= bool(summary.errors)
+        parts = np.split(ends, sweep.ends[:-1])
+        losses[sweep.members] = [part.mean() for part in parts]
+    if failed:
+        raise SystemExit(1)
+    return losses.tolist()
+
+
+def check_cache(cache: str | None) -> None:
+    """Refuses a place for compiled programs that cannot be a folder.
+
+    Raises:
+      FadeoutError
+    """
+    if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
+        raise FadeoutError(f"cache={cache} is a file, not a folder; null keeps no programs")
+
+
+def train_folder(looked, folder, watch, launch: Launch, workers, cache):
+    from fadeout.sweeps.distribute import distribute
+    from fadeout.sweeps.sweep import sweep
+
+    if workers is None:
+        return sweep(looked, folder, watch, launch.fail_fast)
+    return distribute(
+        looked, folder, workers, launch.jobs, watch, cache, fail_fast=launch.fail_fast
+    )
+
+
+def picture(config: Config, looked):
+    """The figure that a config asks for, checked against the runs that there will be.
+
+    Raises:
+      FadeoutError: an unknown key, or what the results will lack.
+    """
+    if not config.figure:
+        return None
+    from fadeout.analysis.comparison import Comparison, check
+    from fadeout.sweeps.results import join, planned
+    from fadeout.sweeps.store import files, head
+
+    asked = Comparison.from_dict(config.figure)
+    folder = config.folder()
+    parts = [head(path) for path in files(folder)]
+    every = np.arange(looked.identity.size)
+    parts += [planned(looked.take(every[looked.batch == n])) for n in range(len(looked.batches))]
+    check(asked, join(parts))
+    return asked
+
+
+def finish(looked, folder: Path, asked) -> np.ndarray:
+    """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
+    from fadeout import plots
+    from fadeout.cli import console
+    from fadeout.sweeps import store
+    from fadeout.sweeps.results import final, numbers, only
+
+    if not store.files(folder):  # all workers died
+        return np.full(looked.identity.size, np.nan)
+    results = store.load(folder)
+    own = only(results, looked.identity)
+    if not own.sizes["run"]:
+        return np.full(looked.identity.size, np.nan)
+    console.show(own)
+    console.show_places(folder, *plots.try_all(results, folder, asked))
+    identities = numbers(own["id"].values)
+    order = np.argsort(identities)
+    place = np.searchsorted(identities, looked.identity, sorter=order).clip(max=order.size - 1)
+    ends = final(own["loss"]).values[order[place]]
+    return np.where(identities[order[place]] == looked.identity, ends, np.nan)

@@ -1,0 +1,389 @@
+"""From Hydra's configs to ours, one at a time or ten thousand.
+
+Hydra takes about 50 ms to compose a config. A multirun's jobs differ by few combinations of
+config-group choices and many values; each combination is composed once, and the values are set on
+plain data, which takes microseconds.
+"""
+
+import contextlib
+import copy
+import decimal
+import functools
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    Override,
+    OverrideType,
+    QuotedString,
+    RangeSweep,
+    Sweep,
+)
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from fadeout.cli.config import Config
+from fadeout.registry import LARGEST, FadeoutError, lookup, refuse
+from fadeout.schema import kinds, sections_of
+
+
+def read(config: DictConfig) -> Config:
+    """A composed Hydra config, checked.
+
+    Raises:
+      FadeoutError: a key that the schema lacks, a wrong type, or a value out of range.
+    """
+    try:
+        return Config.from_dict(complete(plain(config)))
+    except OmegaConfBaseException as error:
+        raise FadeoutError(first_lines(error)) from error
+
+
+def complete(data: dict[str, Any]) -> dict[str, Any]:
+    """Refuses a config that lacks a part, as `activation=null` leaves it."""
+    for key in kinds(Config):
+        if key not in data or (data[key] is None and key != "cache"):
+            raise FadeoutError(f"{key} is missing from the config: choose one, {key}=...")
+    return data
+
+
+def first_lines(error: Exception) -> str:
+    """What an error of Hydra or OmegaConf says, without its list of search paths."""
+    words = [str(error), str(error.__cause__ or "")]
+    return "; ".join(text.strip().splitlines()[0] for text in words if text.strip())
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(config, resolve=True)
+    return {key: value for key, value in container.items() if key != "hydra"}
+
+
+IGNORED = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir",
+           "hydra.job.chdir")  # fmt: skip
+"""Hydra's places of results, which are not ours."""
+
+LAUNCHING = ("fail_fast", "job_dirs", "executor", "jobs", "options")
+
+
+def checked(arguments: Sequence[str], conf: Path) -> list[str]:
+    """The command line as Hydra is given it, a misspelt option or key answered in one line before
+    Hydra answers it in twenty.
+
+    Keys that the schema knows need no plus, whatever the chosen option's YAML says of them, and a
+    name is a word, also where it looks like a number.
+
+    Args:
+      arguments: of the command line.
+      conf: the folder of the menu. Where options may come from elsewhere, Hydra is left to judge.
+
+    Raises:
+      FadeoutError
+    """
+    usual = {"-m", "--multirun", "--cfg", "-c", "--resolve"}
+    flags = {text for text in arguments if text.startswith("-")}
+    elsewhere = flags - usual or any("searchpath" in text for text in arguments)
+    swept = bool(flags & {"-m", "--multirun"})
+    parser = OverridesParser.create()
+    done = []
+    for text in arguments:
+        override = None
+        if "=" in text and not text.startswith("-"):
+            with contextlib.suppress(HydraException):  # Hydra says what is wrong with it
+                override = parser.parse_override(text)
+        if override is not None:
+            check_override(override, swept)
+            if not elsewhere:
+                check_word(override, conf)
+            text = opened(override, text)
+        done.append(text)
+    return done
+
+
+def check_override(override: Override, swept: bool) -> None:
+    """Refuses what would be dropped without a word, or answered by a traceback."""
+    key, value = override.key_or_group, override.value()
+    if key in IGNORED:
+        raise FadeoutError(
+            f"{key} has no effect here: results go to outputs/name, as outputs=... and name=... say"
+        )
+    if key.startswith("hydra.launcher.") and not swept:
+        name = key.split(".")[2]
+        if name in LAUNCHING:
+            raise FadeoutError(f"{key} is of a multirun: add -m, or leave it out")
+    if isinstance(value, RangeSweep) and value.step == 0:
+        raise FadeoutError(f"{override.input_line}: a range needs a step that is not 0")
+
+
+def check_word(override: Override, conf: Path) -> None:
+    """Refuses an option or a key that is not there, and names the nearest."""
+    group, value = override.key_or_group, override.value()
+    if (conf / group).is_dir() and not override.is_delete():
+        options = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml"))
+        names = dict.fromkeys(sorted(str(path.with_suffix("")) for path in options))
+        if isinstance(value, Glob) and not value.filter(list(names)):
+            raise FadeoutError(f"no {group} is like {override.input_line}: {', '.join(names)}")
+        for name in value.list if isinstance(value, ChoiceSweep) else [value]:
+            if isinstance(name, QuotedString):
+                name = name.text
+            if isinstance(name, str):
+                lookup(names, name, group)
+            elif not isinstance(name, dict | Sweep | Glob):
+                raise FadeoutError(f"{group} takes one option; to sweep: -m {group}=a,b")
+    elif is_change(override) and not override.is_hydra_override():
+        section, *rest = group.split(".")
+        kind, _ = lookup(kinds(Config), section, "key")
+        if rest and section in sections_of(Config):
+            lookup(kinds(kind), rest[0], f"key of {section}")
+
+
+def opened(override: Override, text: str) -> str:
+    """An override whose key the schema knows, so that it sets a key which is not there as well."""
+    section, *rest = override.key_or_group.split(".")
+    value = override.value()
+    if section in ("name", "outputs") and not rest and isinstance(value, int | float):
+        key, _, word = text.partition("=")
+        return f"{key}='{word}'"
+    known = len(rest) == 1 and section in sections_of(Config) and rest[0] in option_keys(section)
+    if section in ("axes", "figure"):
+        known = bool(rest) or isinstance(value, dict)
+    return f"++{text}" if known and override.type is OverrideType.CHANGE else text
+
+
+def option_keys(section: str) -> list[str]:
+    """The keys that only some options of a group have."""
+    return [key for key, (_, optional) in kinds(kinds(Config)[section][0]).items() if optional]
+
+
+def expand_sweep(loader: Any, params: Mapping[str, Any], arguments: Sequence[str]) -> list[list]:
+    """The overrides of every job of a multirun, as Hydra's basic sweeper splits them; a study that
+    is swept over brings its own sweep.
+
+    Args:
+      params: `hydra.sweeper.params` of the config.
+      arguments: of the command line.
+
+    Raises:
+      FadeoutError: nothing to run, more than `grids.LARGEST` jobs, or a sweep that has no end.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+
+    def parse(texts: Sequence[str]) -> list[Override]:
+        overrides = parser.parse_overrides(list(texts))
+        return parser.parse_overrides([opened(o, str(o.input_line)) for o in overrides])
+
+    asked = parse(arguments)
+    swept = [o for o in asked if o.key_or_group == "experiment" and o.is_sweep_override()]
+    if not swept:
+        return split(parse([f"{key}={value}" for key, value in params.items()]) + asked)
+    others = [str(o.input_line) for o in asked if o is not swept[-1]]
+    jobs: list[list] = []
+    for study in studies_of(loader, swept[-1]):
+        chosen = f"+experiment={study}"
+        master = loader.load_configuration("config", [chosen], RunMode.MULTIRUN)
+        own = [f"{key}={value}" for key, value in master.hydra.sweeper.params.items()]
+        jobs += split(parse([*own, chosen, *others]))
+    return jobs
+
+
+def studies_of(loader: Any, override: Override) -> list[str]:
+    """The studies that a sweep over them names; a pattern is matched with folders and all."""
+    value = override.value()
+    if not isinstance(value, Glob):
+        return [str(name) for name in override.sweep_string_iterator()]
+
+    def below(group: str) -> list[str]:
+        names = loader.get_group_options(group)
+        inner = loader.get_group_options(group, results_filter=ObjectType.GROUP)
+        return names + [f"{name}/{found}" for name in inner for found in below(f"{group}/{name}")]
+
+    return value.filter(below("experiment"))
+
+
+def split(overrides: Sequence[Override]) -> list[list[str]]:
+    """The product of all values; of overrides of one key the last counts."""
+    values: dict[tuple, Any] = {}
+    counts: dict[tuple, int] = {}
+    for override in overrides:
+        key, text = (override.key_or_group, override.package), override.get_key_element()
+        counts[key] = count(override)
+        if not override.is_sweep_override():
+            values[key] = [f"{text}={override.get_value_element_as_str()}"]
+        else:
+            words = override.sweep_string_iterator() if counts[key] else iter(())
+            values[key] = map(f"{text}={{}}".format, words)
+    empty = [key for (key, _), number in counts.items() if not number]
+    if empty:
+        raise FadeoutError(f"nothing to train: the sweep over {empty[0]} has no values")
+    total = math.prod(counts.values())
+    if total > LARGEST:
+        raise FadeoutError(
+            f"the sweep makes {total:,} jobs, more than {LARGEST:,}: give fewer values"
+        )
+    return [list(job) for job in itertools.product(*values.values())]
+
+
+def count(override: Override) -> int:
+    """How many values a sweep has, without making them."""
+    value = override.value()
+    if override.is_interval_sweep():
+        raise FadeoutError(
+            f"{override.input_line} has no end: intervals are of a sweeper that searches, "
+            "hydra/sweeper=optuna; here give a list or a range"
+        )
+    if isinstance(value, RangeSweep):
+        if not value.step:
+            raise FadeoutError(f"{override.input_line}: a range needs a step that is not 0")
+        start, stop, step = (decimal.Decimal(str(x)) for x in (value.start, value.stop, value.step))
+        return max(0, math.ceil((stop - start) / step))
+    if isinstance(value, Glob):
+        return sum(1 for _ in override.sweep_iterator())
+    return len(value.list) if isinstance(value, ChoiceSweep) else 1
+
+
+def compose_jobs(loader: Any, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[Config]:
+    """The configs of a multirun's jobs.
+
+    Args:
+      loader: Hydra's config loader.
+      master: the multirun's own config.
+      jobs: the overrides of each job.
+
+    Raises:
+      FadeoutError: jobs that are not valid; all of them at once, grouped by cause.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+
+    @functools.cache
+    def parse(text: str) -> tuple[Override, bool]:
+        override = parser.parse_override(text)
+        return override, chooses_group(loader, override)
+
+    with contextlib.suppress(OmegaConfBaseException):  # of a name that needs the job
+        _ = master.name  # the same time for all jobs: resolved once, and copied with Hydra's cache
+    of_each = ASKS_HYDRA in str(OmegaConf.to_container(without_hydra(master), resolve=False))
+    shared = set(jobs[0]).intersection(*jobs[1:]) if jobs else set()
+    bases: dict[tuple[str, ...], Base] = {}
+    configs = []
+    reasons: Counter[str] = Counter()
+    for number, job in enumerate(jobs):
+        overrides = [parse(text) for text in job]
+        composed = tuple(
+            text
+            for text, (_, is_group) in zip(job, overrides, strict=True)
+            if is_group or text in shared
+        )
+        try:
+            if of_each or any(ASKS_HYDRA in text for text in job):
+                configs.append(read(whole(loader, master, job, number)))
+                continue
+            if composed not in bases:
+                bases[composed] = Base(loader, loader.load_sweep_config(master, list(composed)))
+            values = [
+                override
+                for text, (override, is_group) in zip(job, overrides, strict=True)
+                if not is_group and text not in shared
+            ]
+            configs.append(bases[composed].with_values(values))
+        except (FadeoutError, HydraException, OmegaConfBaseException) as error:
+            reasons[first_lines(error)] += 1
+    refuse(reasons, "jobs are not valid")
+    return configs
+
+
+ASKS_HYDRA = "${hydra:"
+"""A value that asks for Hydra's own config, which only a job composed in full has."""
+
+
+def whole(loader: Any, master: DictConfig, job: Sequence[str], number: int) -> DictConfig:
+    """A job's config as Hydra's own launcher composes it, which takes 50 ms."""
+    config = loader.load_sweep_config(master, list(job))
+    with open_dict(config):
+        config.hydra.job.id = config.hydra.job.num = number
+    HydraConfig.instance().set_config(config)
+    return config
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """The config of the application alone."""
+    config = copy.deepcopy(config)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def chooses_group(loader: Any, override: Override) -> bool:
+    """Whether an override chooses an option of a config group, by Hydra's own rule."""
+    if override.is_hydra_override():
+        return True
+    is_group = loader.repository.group_exists(override.key_or_group)
+    return is_group and not isinstance(override.value(), dict)
+
+
+class Base:
+    """A composed config, on which the values of many jobs are set."""
+
+    def __init__(self, loader: Any, config: DictConfig):
+        self.loader = loader
+        self.config = config
+        raw = OmegaConf.to_container(config, resolve=False)
+        raw.pop("hydra")
+        known = {"name": r"\$\{now:[^{}]*\}", "cache": r"\$\{outputs\}"}  # the same for every job
+        for key, pattern in known.items():
+            raw[key] = re.sub(pattern, "", str(raw[key]))
+        self.data = None if depends(raw) else plain(config)
+
+    def with_values(self, overrides: Sequence[Override]) -> Config:
+        if self.data is not None and all(map(only_sets_values, overrides)):
+            data = {k: dict(v) if isinstance(v, dict) else v for k, v in self.data.items()}
+            if all(put(data, o.key_or_group.split("."), o.value()) for o in overrides):
+                return Config.from_dict(complete(data))
+        config = copy.deepcopy(self.config)
+        self.loader._apply_overrides_to_config(list(overrides), config)
+        return read(config)
+
+
+def put(data: dict[str, Any], path: list[str], value: Any) -> bool:
+    """Sets a value that is there already; False where it is not."""
+    *sections, key = path
+    for section in sections:
+        data = data.get(section, {})
+        if not isinstance(data, dict):
+            return False
+    new = len(sections) == 1 and sections[0] in sections_of(Config)
+    known = key in data or (new and key in option_keys(sections[0]))
+    if not known or isinstance(data.get(key), dict):
+        return False
+    data[key] = value
+    return True
+
+
+def only_sets_values(override: Override) -> bool:
+    """Whether an override sets a value of the run, and neither adds, deletes nor refers."""
+    if override.key_or_group == "outputs" or override.is_add() or override.is_delete():
+        return False
+    return not isinstance(override.value(), dict) and not depends(override.value())
+
+
+def is_change(override: Override) -> bool:
+    return not (override.is_add() or override.is_force_add() or override.is_delete())
+
+
+def depends(value: Any) -> bool:
+    """Whether a value refers to others by an interpolation."""
+    if isinstance(value, dict):
+        return any(map(depends, value.values()))
+    if isinstance(value, list):
+        return any(map(depends, value))
+    return isinstance(value, str) and "${" in value

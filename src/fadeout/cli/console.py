@@ -1,0 +1,322 @@
+"""What a person sees in the terminal. The only room that knows rich."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from fadeout.analysis.verdicts import NEEDED, verdict_shares, verdicts
+from fadeout.claims import Claim, Finding, Verdict
+from fadeout.cli.config import Config
+from fadeout.networks.activations import ordered
+from fadeout.sweeps.forecast import Forecast
+from fadeout.sweeps.results import STATUSES
+from fadeout.sweeps.sweep import Summary, Watch
+from fadeout.sweeps.training_queue import Compiled
+
+console = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def hush() -> None:
+    """Keeps the libraries' own chatter off the terminal."""
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="jax|flax|optax|xarray|h5netcdf")
+
+
+@contextmanager
+def solving(configs: Sequence[Config]) -> Iterator[None]:
+    """Says what takes a second for each activation before anything is trained."""
+    names = {
+        config.activation.name
+        for config in configs
+        if config.init.name == "critical" and config.init.weight_variance is None
+    }
+    words = f"solving for the edge of chaos of {', '.join(ordered(sorted(names)))}"
+    if not names:
+        yield
+    elif console.is_terminal:
+        with console.status(words):
+            yield
+    else:
+        print(words, flush=True)
+        yield
+
+
+@contextmanager
+def progress() -> Iterator[Watch]:
+    """One bar for a sweep and a line for each program; plain lines where there is no terminal."""
+    began = perf_counter()
+    if not console.is_terminal:
+        last = began
+
+        def report(summary: Summary) -> None:
+            nonlocal last
+            if perf_counter() - last > 10:
+                last = perf_counter()
+                line = f"{summary.done} of {summary.asked} runs, {state(summary, last - began)}"
+                print(f"{line}, {time_left(summary, last - began)}", flush=True)
+
+        yield report
+        return
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training", total=None, state="compiling")
+        told = 0
+
+        def watch(summary: Summary) -> None:
+            nonlocal told
+            for program in summary.compiled[told:]:
+                bar.console.print(program_line(program))
+            told = len(summary.compiled)
+            seconds = perf_counter() - began
+            text = f"{state(summary, seconds)}, {time_left(summary, seconds)}"
+            bar.update(task, total=summary.asked, completed=summary.done, state=text)
+
+        yield watch
+
+
+def program_line(program: Compiled) -> str:
+    how = "from the cache" if program.cached else "compiled"
+    return f"program:  {program.program}: {how} in {program.seconds:.1f} s"
+
+
+def state(summary: Summary, seconds: float) -> str:
+    """How a sweep stands, in a few words."""
+    words = [f"{len(summary.compiled)} of {summary.to_compile} programs compiled"]
+    if summary.run_steps:
+        words.append(f"{summary.run_steps / seconds:.2g} run-steps/s")
+    elif summary.outcomes:
+        words.append(f"{summary.outcomes.total() / seconds:.2g} runs/s")
+    return ", ".join(words + [f"{n} {status}" for status, n in summary.outcomes.items()])
+
+
+def time_left(summary: Summary, seconds: float) -> str:
+    trained = summary.outcomes.total()
+    if not trained:
+        return "compiling"
+    return f"{seconds / trained * (summary.asked - summary.done):.0f} s left"
+
+
+def show(results: xr.Dataset) -> None:
+    """What became of the runs."""
+    if results.sizes["run"] == 1:
+        run = results.isel(run=0)
+        if run["status"].item() != "failed":
+            console.print(layer_table(run))
+        console.print(outcome(run))
+    else:
+        if (results["status"] != "trained").any():
+            console.print(share_table(results))
+        counts = ", ".join(f"{n} {word}" for word, n in status_counts(results).items())
+        console.print(f"{results.sizes['run']} runs: {counts}")
+        if set(results) >= NEEDED:
+            console.print(verdict_line(results))
+
+
+def show_places(folder: Path, pictures: Sequence[Path], failures: Mapping[str, str]) -> None:
+    """Where results and pictures lie, and which pictures could not be drawn."""
+    console.print(f"results:  {folder}")
+    names = [path.name for path in pictures if path.suffix == ".png"]
+    if names:
+        others = sorted({path.suffix for path in pictures} - {".png"})
+        console.print(f"pictures: {', '.join(names)} (also {', '.join(others)}), in {folder}")
+    for name, error in failures.items():
+        console.print(f"{name} could not be drawn: {error}")
+
+
+def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
+    """What a sweep did and cost, and what went wrong."""
+    for error in summary.errors:
+        console.print(f"failed: {error.splitlines()[0]}")
+    if summary.repeated:
+        console.print(f"{plural(summary.repeated, 'run')} asked for more than once, trained once")
+    if summary.stored:
+        were = "was" if summary.stored == 1 else "were"
+        console.print(
+            f"{plural(summary.stored, 'run')} {were} stored already and {were} not trained again"
+        )
+    if summary.others:
+        console.print("another process wrote into the folder: each trained what the other had not")
+    if summary.asked == 1:
+        return
+    trained = {word: summary.outcomes[word] for word in STATUSES if summary.outcomes[word]}
+    cached = sum(program.cached for program in summary.compiled)
+    rows = {
+        "runs": f"{summary.asked}: "
+        + ", ".join(
+            [f"{summary.stored} stored before"] * bool(summary.stored)
+            + [f"{count} {word}" for word, count in trained.items()]
+        ),
+        "programs": f"{len(summary.compiled)}, {cached} of them from the cache",
+        "wall time": f"{wall_seconds:.1f} s, with pictures",
+        "compose": f"{compose_seconds:.1f} s",
+        "compile": f"{summary.compile_seconds:.1f} s over all threads",
+        "train": f"{summary.train_seconds:.1f} s over all threads",
+        "store": f"{summary.store_seconds:.1f} s",
+    }
+    table = Table(show_header=False)
+    for row in rows.items():
+        table.add_row(*row)
+    console.print(table)
+
+
+def foretell(forecast: Forecast, folder: Path) -> None:
+    """What a sweep would take."""
+    todo = forecast.asked - forecast.stored
+    console.print(
+        f"{folder}: {plural(forecast.asked, 'run')}, {forecast.stored} of them stored already"
+    )
+    if not todo:
+        console.print("nothing is left to train")
+        return
+    console.print(
+        f"to train: {plural(todo, 'run')} in {plural(forecast.programs, 'program')}, "
+        f"{plural(forecast.chunks, 'chunk')}"
+    )
+    console.print(
+        f"about {forecast.compile_seconds:.0f} s to compile (less what the cache holds) and "
+        f"{forecast.train_seconds:.1f} s to train; writing and drawing come on top"
+    )
+    console.print(f"memory for results in flight: {forecast.memory / 1e6:.0f} MB")
+    console.print(f"disk: {forecast.disk / 1e6:.0f} MB")
+
+
+def plural(count: int, word: str) -> str:
+    """
+    >>> plural(1, "run"), plural(1200, "run")
+    ('1 run', '1200 runs')
+    """
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
+def verdict_line(results: xr.Dataset) -> str:
+    """The share of each verdict, with its Wilson 95 % interval."""
+    shares = verdict_shares(verdicts(results), results["seed"].values)
+    words = [f"{word} {s.value:.0%} [{s.low:.0%}, {s.high:.0%}]" for word, s in shares.items()]
+    return "verdicts: " + ", ".join(words)
+
+
+def status_counts(results: xr.Dataset) -> dict[str, int]:
+    words, counts = np.unique(results["status"].values.astype(str), return_counts=True)
+    return dict(zip(words, counts, strict=True))
+
+
+def layer_table(run: xr.Dataset) -> Table:
+    """One run, layer by layer."""
+    depth, steps = int(run["depth"]), int(run["steps"])
+    first, last = run.sel(step=0), run.sel(step=steps)
+    table = Table(title=f"{run['activation'].item()}, depth {depth}, {run['init'].item()}")
+    table.add_column("layer")
+    cells: list[xr.DataArray] = []
+
+    def column(title: str, name: str, at: xr.Dataset) -> None:
+        if name in run:
+            table.add_column(title, justify="right")
+            cells.append(at[name])
+
+    column("||delta|| at step 0", "delta_norm", first)
+    column(f"at step {steps}", "delta_norm", last)
+    column("||dL/dW|| at step 0", "gradient_norm", first)
+    column(f"at step {steps}", "gradient_norm", last)
+    column("saturated", "saturation", last)
+    column("dead", "dead_units", last)
+    for layer in range(1, depth + 2):
+        values = [float(cell.sel(layer=layer)) for cell in cells]
+        shares = [cell.name in ("saturation", "dead_units") for cell in cells]
+        table.add_row(
+            "readout" if layer == depth + 1 else str(layer),
+            *(cell_text(*pair) for pair in zip(values, shares, strict=True)),
+        )
+    return table
+
+
+def cell_text(value: float, share: bool) -> str:
+    if np.isnan(value):
+        return "-" if share else "nan"
+    return f"{value:.0%}" if share else f"{value:.3g}"
+
+
+def outcome(run: xr.Dataset) -> str:
+    status = run["status"].item()
+    loss = float(run["loss"].sel(step=int(run["steps"])))
+    if status == "solved":
+        return f"solved at step {int(run['solved_step'])}; final loss {loss:.3g}"
+    if status == "diverged":
+        where = int(run["diverged_layer"])
+        return f"diverged at step {int(run['diverged_step'])}, first in layer {where}"
+    if status == "failed":
+        return "failed: " + run["error"].item().strip().splitlines()[-1]
+    if status == "trained":
+        return f"trained: final loss {loss:.3g}"
+    accuracy = float(run["accuracy"].sel(step=int(run["steps"])))
+    return f"unsolved: {accuracy:.0%} of the examples right; final loss {loss:.3g}"
+
+
+def share_table(results: xr.Dataset) -> Table:
+    """Share of runs solved, by activation and depth."""
+    activations = ordered(sorted(set(results["activation"].values.tolist())))
+    depths = np.unique(results["depth"].values)
+    table = Table(title="share of runs solved")
+    table.add_column("activation")
+    for depth in depths:
+        table.add_column(f"depth {depth}", justify="right")
+    solved = results["status"].values == "solved"
+    for activation in activations:
+        row = []
+        for depth in depths:
+            group = solved[
+                (results["activation"].values == activation) & (results["depth"].values == depth)
+            ]
+            row.append(f"{group.mean():.0%} of {group.size}" if group.size else "-")
+        table.add_row(activation, *row)
+    return table
+
+
+def show_claim(name: str, claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> None:
+    """A judged claim: the verdict, and every finding that decided it."""
+    console.print(f"\n{name}: {verdict}")
+    console.print(f"  “{claim.sentence}” ({claim.source})")
+    answers = {True: "yes", False: "no", None: "undecided"}
+    for quantity, rule in claim.rules.items():
+        own = [finding for finding in findings if finding.quantity == quantity]
+        table = Table(box=None, show_header=bool(own), pad_edge=False)
+        table.add_column(f"  {quantity} ({rule})", min_width=60)
+        for title in ("measured", "95 % interval", "expected", "supports"):
+            table.add_column(title, justify="right", no_wrap=True)
+        for finding in own:
+            low, value, high = finding.measured
+            interval = "no spread" if low == high else f"{low:.3g} to {high:.3g}"
+            expected = "" if finding.expected is None else f"{finding.expected:.3g}"
+            answer = answers[claim.supports(finding)]
+            table.add_row(f"    {finding.condition}", f"{value:.3g}", interval, expected, answer)
+        console.print(table, soft_wrap=True)
+
+
+def show_verdicts(judged: Mapping[str, tuple[Claim, Sequence[Finding], Verdict]]) -> None:
+    """All verdicts on one page."""
+    table = Table(title="verdicts")
+    for column in ("claim", "verdict"):
+        table.add_column(column)
+    for name, (_, _, verdict) in judged.items():
+        table.add_row(name, str(verdict))
+    console.print(table)

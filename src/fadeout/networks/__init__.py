@@ -1,0 +1,1 @@
+"""Networks, alone or one per lane: activations, initialisers, tasks, optimisers, probes."""

@@ -1,0 +1,1 @@
+"""Many runs: surveyed, cut into chunks, trained here or by workers, and stored."""

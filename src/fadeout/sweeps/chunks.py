@@ -1,0 +1,124 @@
+"""Runs cut into chunks that fit a program, a thread and the memory."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fadeout.registry import FadeoutError
+from fadeout.sweeps.survey import Survey
+from fadeout.training.programs import Batch
+
+CHUNK_BYTES = 16 * 2**20
+CHUNK_WORK = 10**9
+"""A chunk of several blocks of lanes records at most so many bytes and takes a few seconds."""
+
+
+class Assignment(NamedTuple):
+    """What a thread is given: to compile a program for these runs, or to train one chunk of them.
+
+    Attributes:
+      lanes: of the program.
+      members: places of the runs.
+      blocks: of lanes, in one chunk.
+    """
+
+    batch: Batch
+    lanes: int
+    members: np.ndarray
+    blocks: int
+    compiled: bool = False
+
+    @property
+    def programs(self) -> tuple:
+        """What is compiled for it; tasks that share it need it once."""
+        return self.batch.program, self.batch.preparation, self.lanes
+
+    @property
+    def chunks(self) -> list["Assignment"]:
+        """What is to train once it is compiled."""
+        size = self.lanes * self.blocks
+        starts = range(0, len(self.members), size)
+        parts = [self.members[start : start + size] for start in starts]
+        return [self._replace(members=part, compiled=True) for part in parts]
+
+
+def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Assignment]:
+    """The runs at `members` as one task a batch."""
+    tasks = []
+    numbers = survey.batch[members]
+    for number in dict.fromkeys(numbers.tolist()):
+        batch = survey.batches[number]
+        lanes = batch.program.lanes
+        blocks = min(
+            CHUNK_BYTES // (lanes * bytes_per_run(batch)),
+            CHUNK_WORK // (lanes * max(work(batch), 1)),
+            members.size // (lanes * threads * 4),
+        )
+        tasks.append(Assignment(batch, lanes, members[numbers == number], max(1, blocks)))
+    return tasks
+
+
+def work(batch: Batch) -> int:
+    """Multiplications of one run, but for a constant."""
+    run = batch.program.run
+    width, examples = run.model.width, batch.program.examples
+    return run.training.steps * (run.model.depth + 1) * width * (width + examples)
+
+
+def bytes_per_run(batch: Batch) -> int:
+    """What one run records, and its labels."""
+    size = 8 if batch.program.run.training.dtype == "float64" else 4
+    return batch.program.recorded * size + 200
+
+
+def memory(task: Assignment) -> int:
+    """Bytes that one chunk in flight holds, about: what it records, three times over, and for one
+    block of lanes the examples, parameters with two moments and gradients, and signals."""
+    program = task.batch.program
+    run, examples, features = program.run, program.examples, program.features
+    depth, width = run.model.depth, run.model.width
+    size = 8 if run.training.dtype == "float64" else 4
+    parameters = (features + 1) * width + (depth - 1) * (width + 1) * width + width + 1
+    numbers = examples * features + 4 * parameters + 5 * examples * width * depth
+    return task.lanes * (3 * task.blocks * bytes_per_run(task.batch) + 2 * size * numbers)
+
+
+def memory_here() -> int:
+    """Bytes of memory of this machine, or that its control group may use."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return whole
+
+
+def check_memory(tasks: Sequence[Assignment]) -> None:
+    """Refuses what cannot fit, before any compute.
+
+    Raises:
+      FadeoutError: with what would make it smaller.
+    """
+    here = memory_here()
+    for task in tasks:
+        needed = memory(task)
+        if needed > here:
+            raise FadeoutError(
+                f"{describe(task.batch)} needs about {needed / 1e9:,.0f} GB, more than the "
+                f"{here / 1e9:,.0f} GB of this machine: set a larger training.record_every, fewer "
+                "probes, or a smaller task or network"
+            )
+
+
+def describe(batch: Batch) -> str:
+    """A batch in a few words; one without an activation stands for its program on a CPU."""
+    run, prepared = batch.program.run, batch.preparation.run
+    activation = "all activations"
+    if batch.activation >= 0:
+        activation, _ = batch.program.activations[batch.activation]
+    return (
+        f"{activation}, {prepared.init.name}, {prepared.task.name}, "
+        f"{run.optimizer.name}, depth {run.model.depth}, width {run.model.width}"
+    )

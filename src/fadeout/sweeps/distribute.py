@@ -1,0 +1,128 @@
+"""A sweep by workers, which write into one folder."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+
+from fadeout.config import Run
+from fadeout.registry import FadeoutError
+from fadeout.sweeps import store
+from fadeout.sweeps.chunks import cut, work
+from fadeout.sweeps.provenance import provenance
+from fadeout.sweeps.survey import Survey, survey
+from fadeout.sweeps.sweep import Summary, Watch, sweep, to_train, unwatched
+from fadeout.sweeps.training_queue import core_count
+from fadeout.training.programs import keep_compiled
+
+
+def distribute(
+    runs: Sequence[Run] | Survey,
+    folder: str | Path,
+    executor: Executor,
+    jobs: int,
+    watch: Watch = unwatched,
+    cache: str | None = None,
+    attempts: int = 3,
+    fail_fast: bool = False,
+) -> Summary:
+    """`sweep` by workers, which write into one folder.
+
+    A worker that dies is followed by another, which trains what the first left.
+
+    Args:
+      folder: on a disk that all workers share.
+      executor: anything that can `submit` like one of `concurrent.futures`. Where it says how many
+        of its workers share a machine, in an attribute `workers_here`, they share its cores.
+      jobs: how many parts the sweep is cut into, each for one worker.
+      cache: folder of compiled programs, best shared as well.
+      attempts: how often a part is given to a worker before it is given up.
+      fail_fast: stop at the first failure.
+
+    Raises:
+      FadeoutError: as `sweep`; fewer than one part.
+    """
+    if jobs < 1:
+        raise FadeoutError(f"a sweep is cut into at least 1 part, not {jobs}: hydra.launcher.jobs")
+    folder = Path(folder).absolute()
+    looked = runs if isinstance(runs, Survey) else survey(runs)
+    missing, summary = to_train(folder, looked)
+    shards = [looked.take(places) for places in shares(looked, missing, jobs)]
+    here = getattr(executor, "workers_here", None)
+    threads = None if here is None else max(1, core_count() // max(1, min(here, len(shards))))
+    settings = folder, cache, fail_fast, threads, provenance()["command"]
+    tried = Counter(range(len(shards)))
+    flying = {executor.submit(shard_sweep, s, *settings): i for i, s in enumerate(shards)}
+    try:
+        while flying:
+            ready = [future for future in flying if future.done()]
+            if not ready:
+                time.sleep(0.1)
+            for future in ready:
+                number = flying.pop(future)
+                try:
+                    summary.add(future.result())
+                except FadeoutError:
+                    raise
+                except Exception as error:
+                    if tried[number] < attempts:
+                        again = executor.submit(shard_sweep, shards[number], *settings)
+                        flying[again] = number
+                        tried[number] += 1
+                        continue
+                    summary.errors.append(
+                        f"job {number + 1} of {len(shards)} died {attempts} times: {error!r}"
+                    )
+                if fail_fast and summary.errors:
+                    raise FadeoutError(f"stopped at the first failure: {summary.errors[0]}")
+                summary.outcomes = became(folder, looked, missing)
+                watch(summary)
+    except BaseException:
+        for future in flying:
+            future.cancel()
+        raise
+    summary.outcomes = became(folder, looked, missing)
+    return summary
+
+
+def became(folder: Path, looked: Survey, members: np.ndarray) -> Counter[str]:
+    """What became of the runs at these places, as the store tells it."""
+    return store.outcomes(folder, looked.identity[members])
+
+
+def shard_sweep(
+    runs: Sequence[Run],
+    folder: Path,
+    cache: str | None,
+    fail_fast: bool = False,
+    threads: int | None = None,
+    command: str | None = None,
+) -> Summary:
+    """What a worker does.
+
+    Args:
+      command: the user's, which is the provenance of what it stores.
+    """
+    keep_compiled(cache)
+    about = {} if command is None else {"command": command}
+    return sweep(runs, folder, unwatched, fail_fast, threads, **about)
+
+
+def shares(looked: Survey, members: np.ndarray, jobs: int) -> list[np.ndarray]:
+    """Cuts a sweep into parts of about equal work; runs of one program stay together."""
+    tasks = cut(looked, members, threads=1)
+    programs = list(dict.fromkeys(task.programs for task in tasks))
+    tasks.sort(key=lambda task: programs.index(task.programs))
+    pieces = [
+        (task.members[start : start + task.lanes], work(task.batch) * task.lanes)
+        for task in tasks
+        for start in range(0, task.members.size, task.lanes)
+    ]
+    done = np.cumsum([0] + [weight for _, weight in pieces])
+    owners = np.floor(done[:-1] / max(done[-1], 1) * jobs)
+    parts = [[p for (p, _), owner in zip(pieces, owners, strict=True) if owner == job]
+             for job in range(jobs)]  # fmt: skip
+    return [np.concatenate(part) for part in parts if part]

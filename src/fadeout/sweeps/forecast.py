@@ -1,0 +1,87 @@
+"""What a sweep would take, without training it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+from fadeout.config import Run
+from fadeout.sweeps.chunks import Assignment, bytes_per_run, memory, work
+from fadeout.sweeps.survey import Survey, survey
+from fadeout.sweeps.sweep import to_train
+from fadeout.sweeps.training_queue import Queue
+from fadeout.training.programs import batch_of, compile_batch, train_batch
+
+
+class Forecast(NamedTuple):
+    """What a sweep would take.
+
+    Attributes:
+      asked, stored: runs.
+      programs: to compile, or to take from the cache.
+      chunks: to train, each a file.
+      memory, disk: bytes; memory is what the chunks in flight hold (`queue.memory`).
+      compile_seconds, train_seconds: wall time, from the calibration.
+    """
+
+    asked: int
+    stored: int
+    programs: int
+    chunks: int
+    memory: int
+    disk: int
+    compile_seconds: float
+    train_seconds: float
+
+
+def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
+    """Foresees a sweep without training it.
+
+    The calibration compiles the program with most work to do, cut to two records, and trains one
+    chunk with it. Work is counted as steps x layers x width x (width + examples), so that the times
+    are right to within a factor of about two where widths are mixed.
+
+    Raises:
+      FadeoutError: as `sweep`.
+    """
+    looked = runs if isinstance(runs, Survey) else survey(runs)
+    missing, summary = to_train(Path(folder), looked)
+    if not missing.size:
+        return Forecast(summary.asked, summary.stored, 0, 0, 0, 0, 0.0, 0.0)
+    queue = Queue(looked, missing, fail_fast=True)
+    tasks = [*queue.to_compile, *queue.waiting]
+    threads = len(queue.devices)
+    chunks = sum(len(task.chunks) for task in tasks)
+    largest = max(map(memory, tasks))
+    heaviest = max(tasks, key=lambda task: work(task.batch) * task.members.size)
+    compiled, seconds_per_work = calibrate(queue, heaviest)
+    blocks = sum(
+        math.ceil(task.members.size / task.lanes) * task.lanes * work(task.batch) for task in tasks
+    )
+    return Forecast(
+        asked=summary.asked,
+        stored=summary.stored,
+        programs=len(queue.to_compile),
+        chunks=chunks,
+        memory=largest * min(threads, chunks),
+        disk=sum(task.members.size * bytes_per_run(task.batch) for task in tasks),
+        compile_seconds=compiled * math.ceil(len(queue.to_compile) / threads),
+        train_seconds=seconds_per_work * blocks / min(threads, chunks),
+    )
+
+
+def calibrate(queue: Queue, task: Assignment) -> tuple[float, float]:
+    """Seconds to compile a program, and seconds per work of training with it."""
+    runs = queue.survey.take(task.members[: task.lanes])
+    training = replace(runs[0].training, steps=runs[0].training.record_every)
+    brief = [replace(run, training=training) for run in runs]
+    batch, device = batch_of(brief[0]), queue.devices[0]
+    began = perf_counter()
+    compile_batch(batch, task.lanes, device)
+    compiled = perf_counter() - began
+    train_batch(batch, brief, task.lanes, device)
+    began = perf_counter()
+    train_batch(batch, brief, task.lanes, device)
+    return compiled, (perf_counter() - began) / (task.lanes * max(work(batch), 1))

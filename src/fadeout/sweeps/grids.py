@@ -1,0 +1,220 @@
+"""Axes over traced values: one job that is a whole grid of runs."""
+
+import bisect
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fadeout.config import Run
+from fadeout.registry import LARGEST, FadeoutError, lookup
+from fadeout.schema import Section, kinds, sections_of
+
+SPACES = {
+    "linspace": (np.linspace, 3),
+    "logspace": (np.logspace, 3),
+    "geomspace": (np.geomspace, 3),
+    "range": (np.arange, 2),
+}
+"""NumPy's, each with as many numbers as it takes: start, stop and count (`range`: no count)."""
+
+
+class Grid(Sequence[Run]):
+    """The product of some axes around a run, each member made when it is asked for.
+
+    Args:
+      base: what all members share.
+      axes: groups of values that advance together: per group, the places (section, key) that its
+        steps set, and the steps.
+    """
+
+    def __init__(self, base: Run, axes: Sequence[tuple[list[tuple[str, str]], list[tuple]]]):
+        self.base = base
+        self.paths = [path for paths, _ in axes for path in paths]
+        self.steps = [steps for _, steps in axes]
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.steps))
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = within(index, len(self))
+        values: list = []
+        for steps in reversed(self.steps):
+            index, step = divmod(index, len(steps))
+            values[:0] = steps[step]
+        return with_values(self.base, self.paths, values)
+
+
+class Chain(Sequence[Run]):
+    """Sequences of runs one after another, none of them copied."""
+
+    def __init__(self, parts: Sequence[Sequence[Run]]):
+        self.parts = parts
+        self.ends = list(itertools.accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = within(index, len(self))
+        part = bisect.bisect_right(self.ends, index)
+        return self.parts[part][index - (self.ends[part - 1] if part else 0)]
+
+    def __iter__(self):
+        return itertools.chain.from_iterable(self.parts)
+
+
+def within(index: int, count: int) -> int:
+    """A place in a sequence, counted from its end where it is negative."""
+    if not -count <= index < count:
+        raise IndexError(index)
+    return index % count
+
+
+def expand(base: Run, axes: Mapping[str, Any], zipped: Sequence[str] = ()) -> Sequence[Run]:
+    """The runs around one: itself, or the product of its axes.
+
+    Axes that `zipped` names advance together, the others multiply.
+
+    Raises:
+      FadeoutError: an axis that is not traced, values that cannot be read or are out of range.
+
+    >>> runs = expand(Run(), {"learning_rate": "logspace(-2,0,3)", "seed": [1, 2]})
+    >>> [(run.optimizer.learning_rate, run.seed) for run in runs]
+    [(0.01, 1), (0.01, 2), (0.1, 1), (0.1, 2), (1.0, 1), (1.0, 2)]
+    """
+    if not axes and not zipped:
+        return [base]
+    along = {place(name): (name, points(name, text)) for name, text in flatten(axes).items()}
+    together = [place(name) for name in zipped]
+    for path, name in zip(together, zipped, strict=True):
+        if path not in along:
+            raise FadeoutError(f"zipped names {name}, which is no axis: add +axes.{name}=...")
+    lengths = {len(along[path][1]) for path in together}
+    if len(lengths) > 1:
+        raise FadeoutError(
+            f"zipped axes must be equally long, not {' and '.join(map(str, sorted(lengths)))}"
+        )
+    if len(set(together)) < len(together):
+        raise FadeoutError(f"an axis is named twice in zipped=[{','.join(zipped)}]")
+    groups = [[path] for path in along if path not in together] + [together] * bool(together)
+    total = math.prod(len(along[group[0]][1]) for group in groups)
+    if total > LARGEST:
+        raise FadeoutError(
+            f"the axes make {total:,} runs, more than {LARGEST:,}: give fewer points"
+        )
+    for path, (_, values) in along.items():
+        for value in values:
+            with_values(base, [path], [value])  # out of range: refused before any compute
+    steps = [list(zip(*[along[path][1] for path in group], strict=True)) for group in groups]
+    return Grid(base, list(zip(groups, steps, strict=True)))
+
+
+def flatten(axes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"init": {"gain": ...}} as {"init.gain": ...}, which is how Hydra writes a dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in axes.items():
+        inner = isinstance(value, Mapping)
+        flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
+
+
+def place(name: str) -> tuple[str, str]:
+    """The section and the key of a traced value, by its path or by its last word alone."""
+    traced = {f"{s}.{key}": (s, key) for s, key in traced_keys()} | {"seed": ("", "seed")}
+    static = {
+        f"{section}.{key}"
+        for section in sections_of(Run)
+        for key in kinds(kinds(Run)[section][0])
+        if f"{section}.{key}" not in traced
+    }
+    full = [path for path in [*traced, *static] if name in (path, path.split(".")[-1])]
+    if full and full[0] in static:
+        raise FadeoutError(
+            f"{full[0]} decides a program and cannot be an axis: sweep it, -m {full[0]}=..."
+        )
+    return lookup(traced, full[0] if full else name, "axis")
+
+
+def traced_keys() -> list[tuple[str, str]]:
+    return [
+        (section, key)
+        for section in sections_of(Run)
+        for key, (kind, _) in kinds(kinds(Run)[section][0]).items()
+        if kind is float
+    ]
+
+
+def points(name: str, text: Any) -> Sequence[float]:
+    """The values of an axis: a list, or one of `SPACES` with its numbers."""
+    if isinstance(text, list | tuple):
+        values: Iterable = text
+    else:
+        form = re.fullmatch(r"(\w+)[(:](.*?)\)?", str(text).replace(" ", ""))
+        if form is None or form[1] not in SPACES:
+            raise FadeoutError(unreadable(name, text))
+        function, count = SPACES[form[1]]
+        try:
+            numbers = [float(word) for word in re.split("[,:]", form[2])]
+            if len(numbers) != count or not np.isfinite(numbers).all():
+                raise ValueError
+            if count == 3:
+                if not 1 <= numbers[2] <= LARGEST or numbers[2] % 1:
+                    raise ValueError
+                values = function(numbers[0], numbers[1], int(numbers[2])).tolist()
+            else:
+                if numbers[1] - numbers[0] > LARGEST:
+                    raise ValueError
+                values = function(*numbers).tolist()
+            values = map(as_written, values)
+        except ValueError:
+            raise FadeoutError(unreadable(name, text)) from None
+    values = list(values)
+    if not all(isinstance(value, int | float) for value in values):
+        raise FadeoutError(unreadable(name, text))
+    if not values:
+        raise FadeoutError(f"the axis {name} is empty: {text!r}")
+    return values
+
+
+def as_written(value: float) -> float:
+    """A computed number as a person would write it, where that is within two units of its last
+    place: the third of ten steps to 1 is 0.3.
+
+    >>> as_written(0.1 + 0.2), as_written(2**0.5) == 2**0.5
+    (0.3, True)
+    """
+    written = float(f"{value:.12g}")
+    return written if abs(written - value) <= 2 * math.ulp(value) else value
+
+
+def unreadable(name: str, text: Any) -> str:
+    return (
+        f"axis {name}={text!r} cannot be read: give a list of numbers, [0.1,0.2], or "
+        "linspace:START:STOP:COUNT, logspace (exponents of 10), geomspace, or range:START:STOP"
+    )
+
+
+def with_values(base: Run, paths: Sequence[tuple[str, str]], values: Sequence[Any]) -> Run:
+    changes: dict[str, Any] = {}
+    for (section, key), value in zip(paths, values, strict=True):
+        if not section:
+            changes[key] = value
+        else:
+            before = changes.get(section, getattr(base, section))
+            changes[section] = with_value(before, key, value)
+    return replace(base, **changes)
+
+
+@lru_cache(maxsize=65536)
+def with_value(section: Section, key: str, value: Any) -> Section:
+    return replace(section, **{key: value})  # type: ignore[arg-type]

@@ -1,0 +1,274 @@
+"""Results as labelled arrays: parts of a sweep, joined to one dataset of run, step and layer."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from fadeout.config import Run
+from fadeout.networks.probes import PROBES
+from fadeout.networks.tasks import WITHOUT_CLASSES
+from fadeout.training.fit import Trace
+
+FAILED = "failed"
+STATUSES = ("solved", "unsolved", "trained", "diverged", FAILED)
+"""How a run may end; *trained* are those of a task without classes, which cannot be solved."""
+
+UNITS = {"units": "1"}
+VARIABLES = {
+    "loss": {"long_name": "loss", **UNITS},
+    "accuracy": {"long_name": "share of examples classified right", **UNITS},
+    "status": {"long_name": f"{', '.join(STATUSES[:-1])} or failed"},
+    "error": {"long_name": "why a run failed"},
+    "solved_step": {"long_name": "step since which every example is classified right"},
+    "diverged_step": {"long_name": "step of the first value that is not finite"},
+    "diverged_layer": {"long_name": "weight layer of the first value that is not finite"},
+} | {
+    name: {
+        "long_name": probe.title,
+        "layers": "hidden layers and readout" if probe.readout else "hidden layers",
+        **UNITS,
+    }
+    for name, probe in PROBES.items()
+}
+AXES = {
+    "step": {"long_name": "optimiser steps taken", **UNITS},
+    "layer": {"long_name": "weight layer; the readout is depth + 1", **UNITS},
+}
+DIMS = ("run", *AXES)
+
+
+class Part(NamedTuple):
+    """What was recorded of some runs that share all but traced values.
+
+    Attributes:
+      run: one of them; what is not among `labels` holds for all.
+      labels: the config values in which they differ, each [run], and their identities, `id`.
+      step, layer: which were recorded.
+      kinds: the dtype of every variable; its dims follow from `dims`.
+      get: a variable's values by its name, [run], [run, step] or [run, step, layer].
+      about: provenance.
+    """
+
+    run: Run
+    labels: dict[str, np.ndarray]
+    step: np.ndarray
+    layer: np.ndarray
+    kinds: dict[str, np.dtype]
+    get: Callable[[str], np.ndarray]
+    about: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        return len(self.labels["id"])
+
+
+def dims(name: str) -> tuple[str, ...]:
+    """The dims of a variable."""
+    if name in PROBES:
+        return DIMS
+    return DIMS[:2] if name in ("loss", "accuracy") else DIMS[:1]
+
+
+def recorded(runs: Sequence[Run], trace: Trace) -> Part:
+    """A chunk that was trained."""
+    solved, diverged_step, diverged_layer = (
+        np.where(np.asarray(value) < 0, np.nan, value) for value in trace.outcome
+    )
+    diverged = ~np.isnan(diverged_step)
+    solved = np.where(diverged, np.nan, solved)
+    accuracy = np.transpose(trace.accuracy)
+    status = np.where(np.isnan(solved), "unsolved", "solved")
+    if runs[0].task.name in WITHOUT_CLASSES:
+        accuracy, solved, status = accuracy * np.nan, solved * np.nan, "trained"
+    return part(
+        runs,
+        {
+            "loss": np.transpose(trace.loss),
+            "accuracy": accuracy,
+            "status": np.where(diverged, "diverged", status),
+            "solved_step": solved,
+            "diverged_step": diverged_step,
+            "diverged_layer": diverged_layer,
+        }
+        | {name: np.moveaxis(values, -1, 0) for name, values in trace.layers.items()},
+    )
+
+
+def failed(runs: Sequence[Run], error: str) -> Part:
+    """A chunk that could not be trained: all its labels, and the error."""
+    training = runs[0].training
+    losses = np.full((len(runs), training.steps // training.record_every + 1), np.nan, np.float32)
+    words = {"status": np.full(len(runs), FAILED), "error": np.full(len(runs), error)}
+    return part(runs, {"loss": losses} | words)
+
+
+def planned(runs: Sequence[Run]) -> Part:
+    """What runs will record, before any is trained: every variable is 0, and takes no memory."""
+    first = runs[0]
+    training, count = first.training, len(runs)
+    size = {"run": count, "step": training.steps // training.record_every + 1,
+            "layer": first.model.depth + 1}  # fmt: skip
+    names = ("loss", "accuracy", "solved_step", "diverged_step", "diverged_layer", *first.probes)
+    values = {name: np.broadcast_to(np.float32(0), [size[d] for d in dims(name)]) for name in names}
+    return part(runs, values | {"status": np.full(count, "unsolved")})
+
+
+def part(runs: Sequence[Run], values: dict[str, np.ndarray]) -> Part:
+    training, depth = runs[0].training, runs[0].model.depth
+    return Part(
+        runs[0],
+        differing(runs) | {"id": np.array([run.digest() for run in runs])},
+        np.arange(0, training.steps + 1, training.record_every),
+        np.arange(1, depth + 2),
+        {name: array.dtype for name, array in values.items()},
+        values.__getitem__,
+        {},
+    )
+
+
+def differing(runs: Sequence[Run]) -> dict[str, np.ndarray]:
+    """The labels in which runs of one batch differ; all others are those of the first."""
+    first, *others = [run.labels() for run in runs]
+    names = [name for name, value in first.items() if any(row[name] != value for row in others)]
+    return {name: np.array([row[name] for row in (first, *others)]) for name in names}
+
+
+def join(parts: Sequence[Part]) -> xr.Dataset:
+    """The parts as one dataset, its runs sorted by their labels, whatever part they lay in.
+
+    Each identity comes once: a run that failed first and succeeded later has succeeded. Values are
+    gathered when they are first looked at, and labels that hold for all runs take no memory.
+    """
+    labels = {
+        name: joined([p.labels.get(name, p.run.labels()[name]) for p in parts], parts)
+        for name in Run().labels()
+    }
+    identity = np.concatenate([p.labels["id"] for p in parts])
+    status = np.concatenate([p.get("status") for p in parts]).astype(str)
+    keys = [values for values in labels.values() if values.strides[0]]
+    order = np.lexsort([status == FAILED, identity, *reversed(keys)])
+    _, first = np.unique(identity[order], return_index=True)
+    order = order[np.sort(first)]
+    axes = {axis: np.unique(np.concatenate([getattr(p, axis) for p in parts])) for axis in DIMS[1:]}
+    sizes = {"run": order.size} | {axis: values.size for axis, values in axes.items()}
+    place = np.full(identity.size, -1)
+    place[order] = np.arange(order.size)
+
+    def gathered(name: str) -> Gathered:
+        kinds = [p.kinds[name] for p in parts if name in p.kinds]
+        text = any(kind.kind in "OUT" for kind in kinds)
+        kind = np.dtype(object) if text else np.result_type(*kinds, np.float32)
+        shape = tuple(sizes[dim] for dim in dims(name))
+        return Gathered(shape, kind, partial(gather, name, kind, shape, parts, place, axes))
+
+    variables: dict[str, tuple] = {
+        name: (dims(name), indexing.LazilyIndexedArray(gathered(name)), VARIABLES[name])
+        for name in VARIABLES
+        if name != "status" and any(name in p.kinds for p in parts)
+    }
+    variables["status"] = ("run",), status[order], VARIABLES["status"]
+    coordinates: dict[str, tuple] = {
+        name: ("run", values[order] if values.strides[0] else values[: order.size],
+               {"long_name": name.replace("_", " ")})
+        for name, values in labels.items()
+    }  # fmt: skip
+    texts = partial(config_texts, parts, order)
+    configs = Gathered((order.size,), np.dtype(object), texts)
+    coordinates["config"] = "run", indexing.LazilyIndexedArray(configs), {}
+    coordinates["id"] = "run", identity[order], {}
+    coordinates |= {axis: (axis, axes[axis], about) for axis, about in AXES.items()}
+    return xr.Dataset(variables, coordinates, joined_attributes(parts))
+
+
+def joined(values: list, parts: Sequence[Part]) -> np.ndarray:
+    """One label of all parts' runs, [run]: of each part an array, or one value for all its runs."""
+    values = [np.nan if value is None else value for value in values]
+    if all(np.ndim(value) == 0 for value in values) and len(set(values)) == 1:
+        return np.broadcast_to(np.array(values[0]), sum(p.size for p in parts))
+    columns = [np.broadcast_to(v, p.size) for v, p in zip(values, parts, strict=True)]
+    return np.concatenate(columns)
+
+
+def gather(name, kind, shape, parts: Sequence[Part], place: np.ndarray, axes: dict) -> np.ndarray:
+    """A variable of all runs; a step or layer that a part lacks is NaN there."""
+    whole = np.full(shape, "" if kind.hasobject else np.nan, kind)
+    start = 0
+    for p in parts:
+        rows = place[start : start + p.size]
+        start += p.size
+        if name not in p.kinds:
+            continue
+        values, wanted = p.get(name), rows >= 0
+        where = [np.searchsorted(axes[dim], getattr(p, dim)) for dim in dims(name)[1:]]
+        if all(index.size == size for index, size in zip(where, shape[1:], strict=True)):
+            whole[rows[wanted]] = values[wanted]
+        else:
+            whole[np.ix_(rows[wanted], *where)] = values[wanted]
+    return whole
+
+
+def config_texts(parts: Sequence[Part], order: np.ndarray) -> np.ndarray:
+    """The full config of every run as JSON, in this order."""
+    texts = []
+    for p in parts:
+        own = {name: values.tolist() for name, values in p.labels.items() if name != "id"}
+        for row in range(p.size):
+            run = p.run.with_labels({name: values[row] for name, values in own.items()})
+            texts.append(json.dumps(run.as_dict()))
+    return np.array(texts, object)[order]
+
+
+class Gathered(BackendArray):
+    """An array that is made when it is first looked at, and kept."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, make: Callable[[], np.ndarray]):
+        self.shape, self.dtype, self.make = shape, dtype, make
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        return self.make()
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
+        basic = indexing.IndexingSupport.BASIC
+        return indexing.explicit_indexing_adapter(key, self.shape, basic, self.whole.__getitem__)
+
+
+def joined_attributes(parts: Sequence[Part]) -> dict[str, str]:
+    """The provenance of all parts; where they differ, every value."""
+    names = dict.fromkeys(name for p in parts for name in p.about)
+    values = {n: dict.fromkeys(str(p.about[n]) for p in parts if n in p.about) for n in names}
+    return {str(name): "; ".join(texts) for name, texts in values.items()}
+
+
+def together(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Several sweeps as one dataset, with the coordinate `sweep`; what one lacks is NaN there."""
+    named = [
+        results.assign_coords(sweep=("run", np.full(results.sizes["run"], name)))
+        for name, results in sweeps.items()
+    ]
+    if len(named) == 1:
+        return named[0]
+    return xr.concat(named, "run", data_vars="all", coords="minimal", compat="override",
+                     join="outer", combine_attrs="drop_conflicts")  # fmt: skip
+
+
+def only(dataset: xr.Dataset, identities: np.ndarray) -> xr.Dataset:
+    """The part of a dataset that belongs to runs of these identities, given as numbers."""
+    return dataset.isel(run=np.isin(numbers(dataset["id"].values), identities))
+
+
+def final(values: xr.DataArray) -> xr.DataArray:
+    """The values at each run's last recorded step."""
+    last = values["steps"] if "steps" in values.coords else values["step"].max()
+    return values.sel(step=last)
+
+
+def numbers(identities: Any) -> np.ndarray:
+    """Identities as 64-bit numbers, which take an eighth of their memory."""
+    return np.array([int(text, 16) for text in identities], np.uint64)

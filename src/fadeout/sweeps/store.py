@@ -1,0 +1,485 @@
+"""Results on disk: one netCDF file per finished chunk, complete before it bears its name.
+
+A file is written under another name, flushed to the disk and then renamed; its name is the hash
+of the runs inside. The labels that hold for all its runs are in its attribute `config`, the others
+are variables. Every number is guarded by a checksum.
+
+What is read may come from anywhere: it is refused where it is not what a file of ours would be,
+before anything large is read, and nothing outside the file is ever looked at.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import stat
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import h5py
+import numpy as np
+import xarray as xr
+
+from fadeout.config import NUMERICS, Run
+from fadeout.files import left_over, marked, put, sweep_up
+from fadeout.registry import FadeoutError
+from fadeout.sweeps.provenance import provenance
+from fadeout.sweeps.results import AXES, FAILED, STATUSES, VARIABLES, Part, dims, join, numbers
+
+RESULTS = "results"
+MOST_TEXT = 4000
+"""Characters of one text of the provenance: few and short attributes lie in the file's head, which
+has a checksum; of many HDF5 makes a heap that has none, and that a flipped bit sends in circles."""
+
+FORMAT = "fadeout results, version 3"
+OLDER = ("fadeout results, version 2",)
+"""Formats that are still read: `id` and `status` were text, and nothing had a checksum."""
+
+WORDS = {
+    "flag_values": np.arange(len(STATUSES), dtype=np.int8),
+    "flag_meanings": " ".join(STATUSES),
+}
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that cannot be written, without making it.
+
+    Raises:
+      FadeoutError
+    """
+    folder = Path(folder).absolute()
+    place = folder / RESULTS
+    nearest = place
+    try:
+        while not nearest.exists():
+            if nearest.is_symlink():
+                raise FadeoutError(
+                    f"results cannot go to {folder}: {nearest} is a link that leads nowhere"
+                )
+            nearest = nearest.parent
+    except OSError as error:
+        raise FadeoutError(f"results cannot go to {folder}: {error.strerror}") from error
+    if not nearest.is_dir():
+        raise FadeoutError(f"results cannot go to {folder}: {nearest} is a file, not a folder")
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise FadeoutError(
+            f"results cannot go to {folder}: {nearest} is not writable ({error.strerror}); "
+            "choose another place with outputs=..."
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[bool]:
+    """Marks a folder as being written into, and sweeps up what killed writers have left there.
+
+    Yields whether another process writes into it now.
+    """
+    place = Path(folder) / RESULTS
+    mark = place / marked("writer")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        sweep_up(place)
+        others = any(not left_over(path) for path in place.glob(".*.writer"))
+        mark.touch()
+    except OSError as error:
+        raise FadeoutError(f"results cannot go to {folder}: {error.strerror}") from error
+    try:
+        yield others
+    finally:
+        with contextlib.suppress(OSError):
+            mark.unlink(missing_ok=True)
+            place.rmdir()  # where nothing came of it
+            place.parent.rmdir()
+
+
+class Known:
+    """The identities that a folder holds; files are read once, however often it is asked."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.seen: set[Path] = set()
+        self.found = np.empty(0, np.uint64)
+
+    def __call__(self) -> np.ndarray:
+        new = [path for path in files(self.folder) if path not in self.seen]
+        self.seen.update(new)
+        parts = [identities(path) for path in new if FAILED not in path.stem]
+        if parts:
+            self.found = np.unique(np.concatenate([self.found, *parts]))
+        return self.found
+
+
+def identities(path: Path) -> np.ndarray:
+    """Those of the runs in a file, as numbers."""
+    with opened(path) as file:
+        return numbers_of(file["id"])
+
+
+def stored(folder: Path) -> np.ndarray:
+    """The identities of all runs that are stored in a folder, but for those that failed."""
+    return Known(folder)()
+
+
+def outcomes(folder: Path, wanted: np.ndarray) -> Counter[str]:
+    """How many of the runs of these identities are stored with each status."""
+    found: dict[int, str] = {}
+    for path in sorted(files(folder), key=lambda path: FAILED not in path.stem):
+        with opened(path) as file:
+            own = numbers_of(file["id"])
+            inside = np.isin(own, wanted)
+            words = words_of(file["status"])[inside].tolist()
+            found |= dict(zip(own[inside].tolist(), words, strict=True))
+    return Counter(found.values())
+
+
+def save(folder: Path, part: Part, **about: str) -> Path:
+    """Writes one chunk under `folder`, complete before it bears its name.
+
+    Args:
+      about: provenance that the caller knows: device, lanes, ...
+
+    Raises:
+      FadeoutError: it cannot be written; nothing stored is touched.
+    """
+    ids = "".join(sorted(part.labels["id"]))
+    status = part.get("status")
+    suffix = "-failed" if FAILED in status else ""
+    name = f"{hashlib.sha256(ids.encode()).hexdigest()[:16]}{suffix}.nc"
+    path = Path(folder) / RESULTS / name
+    told = {name: text[:MOST_TEXT] for name, text in (provenance() | about).items()}
+    attributes = {
+        "format": FORMAT,
+        "config": json.dumps(part.run.as_dict()),
+        "protocol": json.dumps(protocol(part.run)),
+        "provenance": json.dumps(told),
+    }
+    data: dict[str, tuple] = {
+        name: (dims(name), part.get(name), VARIABLES[name]) for name in part.kinds
+    }
+    data |= {name: (("run",), values, {}) for name, values in part.labels.items()}
+    data["id"] = (
+        ("run",),
+        numbers(part.labels["id"]),
+        {"long_name": "identity; hexadecimal in text"},
+    )
+    codes = np.array([STATUSES.index(word) for word in status.tolist()], np.int8)
+    data["status"] = ("run",), codes, VARIABLES["status"] | WORDS
+    data |= {axis: ((axis,), getattr(part, axis), words) for axis, words in AXES.items()}
+    try:
+        # HDF5 itself crashes the process where a disk fills up, so that it writes to memory
+        put(path, netcdf(data, attributes))
+    except OSError as error:
+        raise FadeoutError(
+            f"results could not be written to {path.parent}: {error.strerror or error}; "
+            "what was stored before is whole, and the same command goes on from there"
+        ) from error
+    return path
+
+
+def netcdf(data: dict[str, tuple], attributes: dict[str, str]) -> memoryview:
+    """The bytes of a netCDF-4 file of variables (dims, values, attributes), each with a checksum.
+
+    Measured: @@@
+    """
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w", libver="v110") as file:
+        for name, (along, values, words) in data.items():
+            for dim, size in zip(along, values.shape, strict=True):
+                if dim not in file.dimensions:
+                    file.dimensions[dim] = size
+            if values.dtype.kind in "OUT":  # errors: text has no checksum in HDF5
+                variable = file.create_variable(name, along, h5py.string_dtype())
+                variable[:] = values.astype(object)
+            else:
+                variable = file.create_variable(
+                    name, along, data=values, chunks=piece(values), fletcher32=True
+                )
+            variable.attrs.update(words)
+        # of a fixed length, which lies in the file's head and not in a heap without a checksum
+        file.attrs.update({name: np.bytes_(text) for name, text in attributes.items()})
+    return buffer.getbuffer()
+
+
+def piece(values: np.ndarray) -> tuple[int, ...]:
+    """The shape of what shares a checksum: all, or of very much some runs or steps."""
+    shape = list(values.shape)
+    for axis in range(len(shape)):
+        while shape[axis] > 1 and values.dtype.itemsize * np.prod(shape, dtype=float) > 2**28:
+            shape[axis] = -(-shape[axis] // 2)
+    return tuple(shape)
+
+
+def files(folder: Path) -> list[Path]:
+    """The finished results files of a folder, in a fixed order."""
+    return sorted((Path(folder) / RESULTS).glob("*.nc"))
+
+
+def protocol(run: Run) -> dict[str, Any]:
+    """What all runs under one name should share: how they are trained and what is recorded."""
+    return dataclasses.asdict(run.training) | {"probes": list(run.probes), "numerics": NUMERICS}
+
+
+def check_protocol(folder: Path, runs: Iterable[Run]) -> None:
+    """Refuses to mix two studies under one name.
+
+    More activations, depths, seeds or rates widen a study. Another number of steps, loss or
+    list of probes changes it, unless the runs asked for cover the stored value as well.
+
+    Args:
+      runs: one of each protocol that is asked for.
+
+    Raises:
+      FadeoutError: with the difference.
+    """
+    before: list[dict[str, Any]] = []
+    for path in files(folder):
+        with opened(path) as file:
+            before.append(protocol_of(file))
+    now = [json.loads(text) for text in {json.dumps(protocol(run)) for run in runs}]
+    lines = []
+    for key in protocol(Run()) if before and now else ():
+        stored, asked = ({json.dumps(values.get(key)) for values in side} for side in (before, now))
+        if not stored & asked:
+            lines.append(f"  {key}: {', '.join(sorted(stored))} -> {', '.join(sorted(asked))}")
+    if lines:
+        raise FadeoutError(
+            "\n".join([f"{folder} holds runs of another study (stored -> asked for):", *lines])
+            + "\nchoose another name=..."
+        )
+
+
+AGAIN = "move it away, and repeat the command that made the sweep to fill the gap"
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """A results file, of which only what ours would hold may be looked at.
+
+    Raises:
+      FadeoutError: one line that names the file, for whatever is wrong with it.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FadeoutError(f"{path} is no regular file: {AGAIN}")
+        with h5py.File(path, "r") as file:
+            check_format(path, file)
+            yield file
+    except FadeoutError:
+        raise
+    except PermissionError as error:
+        raise FadeoutError(f"{path} cannot be read: Permission denied") from error
+    except FileNotFoundError as error:
+        raise FadeoutError(f"{path} is gone: load the folder again") from error
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, BlockingIOError) or "unable to lock" in str(error):
+            raise FadeoutError(
+                f"{path} is held by another program that writes to it: wait until it is done"
+            ) from error
+        number = getattr(error, "errno", None)
+        if number in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE):
+            raise FadeoutError(f"{path} cannot be read: {os.strerror(number)}") from error
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FadeoutError(
+            f"{path} is cut off, damaged or no results file of fadeout ({why}); {AGAIN}"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, IndexError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise FadeoutError(
+            f"{path} is damaged or no results file of fadeout ({type(error).__name__}: {why}); "
+            f"{AGAIN}"
+        ) from error
+
+
+def check_format(path: Path, file: h5py.File) -> None:
+    form = text_of(file, "format") if "format" in file.attrs else ""
+    if form.startswith("fadeout results") and not known_format(form):
+        raise FadeoutError(f"{path} is of another version of fadeout ('{form}'): read it with that")
+    if not known_format(form) or "protocol" not in file.attrs:
+        raise OSError(f"its format is not '{FORMAT}'")
+    for name in file:
+        if name in INSIDE:
+            check_dataset(path, file, name)
+    if not {"id", *AXES, "status"} <= set(file):
+        raise OSError("it lacks a variable")
+
+
+def text_of(file: h5py.File, name: str) -> str:
+    """A text among the attributes, of either kind that HDF5 has.
+
+    Raises:
+      OSError: it is none.
+    """
+    value = file.attrs[name]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        raise OSError(f"its {name} is no text")
+    return value
+
+
+def known_format(form: str) -> bool:
+    return form in (FORMAT, *OLDER)
+
+
+INSIDE = {*VARIABLES, *AXES, "id", *Run().labels()}
+"""The variables that a file of ours may have; any other is not read."""
+
+
+def check_dataset(path: Path, file: h5py.File, name: str) -> None:
+    """Refuses a variable that leads out of the file, or says to be larger than it."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise OSError(f"{name} is a link to elsewhere")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise OSError(f"the values of {name} lie elsewhere")
+    if dataset.dtype.kind not in "biufO" or dataset.dtype.fields is not None:
+        raise OSError(f"{name} is not of numbers or text")
+    if dataset.dtype.kind == "O" and not h5py.check_string_dtype(dataset.dtype):
+        raise OSError(f"{name} is not of numbers or text")
+    if dataset.size is None or dataset.size * dataset.dtype.itemsize > path.stat().st_size:
+        raise OSError(f"{name} says to be larger than the file")
+
+
+def check_sizes(file: h5py.File, run: Run) -> None:
+    """Refuses variables whose shapes are not those that the config says."""
+    training = run.training
+    size = {
+        "run": file["id"].size,
+        "step": training.steps // training.record_every + 1,
+        "layer": run.model.depth + 1,
+    }
+    for name in file:
+        if name in INSIDE:
+            along = (name,) if name in AXES else dims(name)
+            wanted = tuple(size[dim] for dim in along)
+            if file[name].shape != wanted:
+                raise OSError(f"{name} has the shape {file[name].shape}, and not {wanted}")
+
+
+def config_of(file: h5py.File) -> Run:
+    """The config that all runs of a file share.
+
+    Raises:
+      OSError: it is none.
+    """
+    try:
+        found = json.loads(text_of(file, "config"))
+        if not isinstance(found, dict):
+            raise FadeoutError("not a group of keys")
+        return Run.from_dict(found)
+    except (FadeoutError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise OSError(f"its config cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def protocol_of(file: h5py.File) -> dict[str, Any]:
+    try:
+        found = json.loads(text_of(file, "protocol"))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OSError("its protocol cannot be read") from error
+    if not isinstance(found, dict):
+        raise OSError("its protocol cannot be read")
+    return found
+
+
+def load(folder: str | Path) -> xr.Dataset:
+    """All results under a folder as one dataset.
+
+    Variables are read when they are first looked at.
+
+    Args:
+      folder: outputs/<name>, as the training named it.
+
+    Returns:
+      Dims run, step and layer. Variables: the recorded probes, `loss`, `accuracy`, `status`,
+      `solved_step`, `diverged_step`, `diverged_layer`. Coordinates on run: every config value by
+      its last word (`activation`, `depth`, `learning_rate`), `id` and `config`. Layers and steps
+      that a run lacks are NaN.
+
+    Raises:
+      FadeoutError: nothing there, or a file that is cut off or not ours.
+    """
+    folder = Path(folder)
+    paths = files(folder)
+    if not paths:
+        raise FadeoutError(
+            f"no results under {folder}: expected {folder / RESULTS}/*.nc, "
+            "as python scripts/train.py name=... writes them"
+        )
+    return join([head(path) for path in paths])
+
+
+def head(path: Path) -> Part:
+    """A file's labels and outcomes; what was recorded is read when asked for.
+
+    Straight from HDF5, whose dims follow from our own format: xarray's reader takes ten times as
+    long over files of many small variables.
+    """
+    with opened(path) as file:
+        run = config_of(file)
+        check_sizes(file, run)
+        inside = [name for name in file if name in INSIDE]
+        variables = {name: file[name].dtype for name in inside if name in VARIABLES}
+        variables["status"] = np.dtype(str)
+        labels = {n: values_of(file[n]) for n in inside if n not in VARIABLES and n not in AXES}
+        labels["id"] = np.array([f"{number:016x}" for number in numbers_of(file["id"]).tolist()])
+        status = words_of(file["status"])
+        return Part(
+            run, labels, file["step"][:], file["layer"][:], variables,
+            partial(read, path, {"status": status}), about_of(file),
+        )  # fmt: skip
+
+
+def about_of(file: h5py.File) -> dict[str, str]:
+    """The provenance; of the older format, all attributes but the config."""
+    texts: Any = dict(file.attrs)
+    if text_of(file, "format") == FORMAT:
+        try:
+            found = json.loads(text_of(file, "provenance"))
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            raise OSError("its provenance cannot be read") from error
+        if not isinstance(found, dict):
+            raise OSError("its provenance cannot be read")
+        texts = found
+    hidden = ("config", "_NCProperties")
+    return {k: v for k, v in texts.items() if isinstance(v, str) and k not in hidden}
+
+
+def read(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """One variable of a file."""
+    if name in known:
+        return known[name]
+    with opened(path) as file:
+        return values_of(file[name])
+
+
+def values_of(dataset: h5py.Dataset) -> np.ndarray:
+    """Numbers as they are, text as text of a fixed length."""
+    if h5py.check_string_dtype(dataset.dtype):
+        return dataset.asstr()[:].astype(str)
+    return dataset[:]
+
+
+def numbers_of(ids: h5py.Dataset) -> np.ndarray:
+    """Identities as numbers."""
+    return ids[:] if ids.dtype == np.uint64 else numbers(values_of(ids))
+
+
+def words_of(status: h5py.Dataset) -> np.ndarray:
+    """Every run's status as a word."""
+    values = values_of(status)
+    if values.dtype.kind != "U" and (values < 0).any():
+        raise OSError("status is none of ours")
+    words = values if values.dtype.kind == "U" else np.array(STATUSES)[values]
+    if not set(words.tolist()) <= set(STATUSES):
+        raise OSError("status is none of ours")
+    return words

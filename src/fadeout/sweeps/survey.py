@@ -1,0 +1,57 @@
+"""Many runs looked at once, before any is trained."""
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fadeout.config import Run
+from fadeout.registry import FadeoutError, refuse
+from fadeout.training.programs import Batch, batch_of
+from fadeout.training.resolve import resolve
+
+
+class Survey(NamedTuple):
+    """What is known of many runs before any is trained, in twelve bytes a run.
+
+    Attributes:
+      runs: made when asked for, where they are a grid.
+      batches: all that occur.
+      batch: the place in `batches` of each run's, [run].
+      identity: of each run, as a 64-bit number, [run].
+    """
+
+    runs: Sequence[Run]
+    batches: list[Batch]
+    batch: np.ndarray
+    identity: np.ndarray
+
+    def once(self) -> np.ndarray:
+        """The places of the runs, each identity once, in order."""
+        return np.sort(np.unique(self.identity, return_index=True)[1])
+
+    def take(self, places: np.ndarray) -> list[Run]:
+        """The runs at these places, their defaults written out."""
+        return [resolve(self.runs[place]) for place in places]
+
+
+def survey(runs: Sequence[Run]) -> Survey:
+    """Looks at every run once.
+
+    Raises:
+      FadeoutError: runs that cannot be trained; all reasons at once, before any compute.
+    """
+    batches: dict[Batch, int] = {}
+    batch, identity = array("i"), array("Q")
+    reasons: Counter[str] = Counter()
+    for run in runs:
+        try:
+            run = resolve(run)
+            batch.append(batches.setdefault(batch_of(run), len(batches)))
+            identity.append(int(run.digest(), 16))
+        except FadeoutError as error:
+            reasons[str(error)] += 1
+    refuse(reasons, "runs cannot be trained")
+    return Survey(runs, list(batches), np.array(batch, np.int32), np.array(identity, np.uint64))

@@ -1,0 +1,185 @@
+"""A sweep: what a folder lacks is trained, here or by workers, and stored as it finishes."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import xarray as xr
+
+from fadeout.config import Run
+from fadeout.registry import FadeoutError
+from fadeout.sweeps import store
+from fadeout.sweeps.chunks import check_memory, cut
+from fadeout.sweeps.results import join, numbers
+from fadeout.sweeps.survey import Survey, survey
+from fadeout.sweeps.training_queue import Compiled, Queue, Trained
+
+
+@dataclass
+class Summary:
+    """What a sweep did.
+
+    Attributes:
+      asked: runs that were asked for; `stored` of them were there already, or were stored meanwhile
+        by another process.
+      repeated: how often a run was asked for again, which makes no other.
+      others: whether another process writes into the same folder.
+      outcomes: of the runs of this sweep, how many ended with each status.
+      to_compile: programs that are needed.
+      compiled: those that are ready.
+      errors: the error of each program that failed.
+      train_seconds, store_seconds: as `compile_seconds` summed over threads and workers.
+    """
+
+    asked: int = 0
+    stored: int = 0
+    repeated: int = 0
+    others: bool = False
+    outcomes: Counter[str] = field(default_factory=Counter)
+    run_steps: int = 0
+    to_compile: int = 0
+    compiled: list[Compiled] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    train_seconds: float = 0.0
+    store_seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Runs that need no more work: stored before, trained now, or failed."""
+        return self.stored + self.outcomes.total()
+
+    @property
+    def compile_seconds(self) -> float:
+        return sum(program.seconds for program in self.compiled)
+
+    def add(self, other: "Summary") -> None:
+        """Adds what a worker did for a part of this sweep; what became of the runs is told by the
+        store, which knows also of workers that died."""
+        for f in fields(self):
+            if f.name not in ("asked", "stored", "repeated", "others", "outcomes"):
+                setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
+
+
+Watch = Callable[[Summary], None]
+
+
+def unwatched(summary: Summary) -> None:
+    pass
+
+
+def check(folder: Path, looked: Survey) -> None:
+    """Refuses a folder that cannot be written, or that holds another study.
+
+    Raises:
+      FadeoutError
+    """
+    store.check_folder(folder)
+    store.check_protocol(folder, [batch.program.run for batch in looked.batches])
+
+
+def to_train(folder: Path, looked: Survey) -> tuple[np.ndarray, Summary]:
+    """The places of the runs that a folder does not hold yet, and what is known before training.
+
+    Raises:
+      FadeoutError: as `sweep`, before any compute.
+    """
+    check(folder, looked)
+    once = looked.once()
+    missing = once[~np.isin(looked.identity[once], store.stored(folder))]
+    return missing, Summary(
+        asked=once.size,
+        stored=once.size - missing.size,
+        repeated=looked.identity.size - once.size,
+    )
+
+
+def sweep(
+    runs: Sequence[Run] | Survey,
+    folder: str | Path,
+    watch: Watch = unwatched,
+    fail_fast: bool = False,
+    threads: int | None = None,
+    **about: str,
+) -> Summary:
+    """Trains the runs that a folder does not hold yet, and stores each chunk as it finishes.
+
+    Several processes may do this for one folder at once: each trains what no other has stored, the
+    second from the other end, so that they meet. A program that fails takes only its own
+    runs down: they are stored as failed, with the error, and tried again by the next sweep. An
+    interrupt (KeyboardInterrupt) waits for the chunks in flight, stores them, and goes on its way;
+    a second one does not wait.
+
+    Args:
+      runs: any mixture; made one by one, where they are a grid.
+      folder: where results go; created when the first chunk is stored.
+      watch: called after each finished chunk and program.
+      fail_fast: stop at the first failure.
+      threads: on a CPU, how many train; by default one for each core.
+      about: provenance to store beside the results.
+
+    Raises:
+      FadeoutError: a run that cannot be trained, a folder that cannot be written or that holds
+        another study, more than the machine's memory, before any compute; a write that fails.
+    """
+    folder = Path(folder)
+    looked = runs if isinstance(runs, Survey) else survey(runs)
+    missing, summary = to_train(folder, looked)
+    known = store.Known(folder)
+
+    def left(identities: np.ndarray) -> np.ndarray:
+        return ~np.isin(identities, known())
+
+    def keep(done: Compiled | Trained) -> None:
+        if isinstance(done, Compiled):
+            summary.compiled.append(done)
+            return
+        summary.stored += done.elsewhere
+        if done.part is None:
+            return
+        began = perf_counter()
+        store.save(folder, done.part, device=queue.device, lanes=str(done.lanes), **about)
+        summary.store_seconds += perf_counter() - began
+        summary.train_seconds += done.seconds
+        summary.run_steps += done.run_steps
+        summary.outcomes.update(done.part.get("status").tolist())
+        summary.errors += [done.error] * bool(done.error)
+
+    if not missing.size:
+        return summary
+    check_memory(cut(looked, missing, threads=1))
+    with store.writing(folder) as summary.others:
+        queue = Queue(looked, missing, fail_fast, threads, left, backwards=summary.others)
+        summary.to_compile = len(queue.to_compile)
+        for done in queue.finished():
+            keep(done)
+            watch(summary)
+    return summary
+
+
+def train(runs: Run | Sequence[Run]) -> xr.Dataset:
+    """Trains runs in memory, without storing them.
+
+    Args:
+      runs: one, or any mixture.
+
+    Returns:
+      The dataset that `load` would give, one row for each of the runs, in their order.
+
+    Raises:
+      FadeoutError: a run that cannot be trained, before any compute.
+
+    >>> result = train([Run(seed=seed) for seed in range(8)])
+    >>> result.sizes["run"], int((result.status == "solved").sum())
+    (8, 8)
+    """
+    looked = survey([runs] if isinstance(runs, Run) else runs)
+    if not looked.identity.size:
+        raise FadeoutError("no runs to train: give at least one")
+    finished = Queue(looked, looked.once(), fail_fast=True).finished()
+    joined = join([done.part for done in finished if isinstance(done, Trained) and done.part])
+    own = numbers(joined["id"].values)
+    order = np.argsort(own)
+    return joined.isel(run=order[np.searchsorted(own, looked.identity, sorter=order)])

@@ -1,0 +1,31 @@
+"""What theory predicts of a random network, for any activation. No network is trained.
+
+Conventions (Poole 2016, Schoenholz 2017): z = W phi(z below) + b with W ~ (0, weight_variance /
+fan_in) and b ~ (0, bias_variance), variance q = E z^2, Z a standard normal. An activation is a name
+of `fadeout.networks.activations` or a function of an array.
+"""
+
+from fadeout.theory.finite_width import dead_probability, deep_linear, log_gradient_moments
+from fadeout.theory.gaussian import Moments, moments, saturated_share, value_and_slope
+from fadeout.theory.mean_field import (
+    CriticalPoint,
+    DepthScales,
+    chi,
+    correlation_fixed_point,
+    correlation_map,
+    critical,
+    depth_scales,
+    edge,
+    fixed_point,
+    gradient_profile,
+    spread_added,
+    variance_map,
+    variances,
+)
+
+__all__ = [
+    "CriticalPoint", "DepthScales", "Moments", "chi", "correlation_fixed_point", "correlation_map",
+    "critical", "dead_probability", "deep_linear", "depth_scales", "edge", "fixed_point",
+    "gradient_profile", "log_gradient_moments", "moments", "saturated_share", "spread_added",
+    "value_and_slope", "variance_map", "variances",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""A run from its config to its trace, as one compiled program."""

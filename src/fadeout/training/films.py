@@ -1,0 +1,71 @@
+"""Networks while they train: snapshots for those who want to see a surface form."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fadeout.config import Run
+from fadeout.networks.activations import get_activation
+from fadeout.networks.model import MLP
+from fadeout.registry import FadeoutError
+from fadeout.schema import traced
+from fadeout.training.programs import batch_of, compile_batch, fit_values, precision, prepare_values
+from fadeout.training.resolve import resolve
+
+
+def film(run: Run, frames: int) -> list[MLP]:
+    """One network at step 0 and after each of `frames` equal parts of its training.
+
+    Args:
+      run: trained by sgd at a constant rate, which needs no memory from one part to the next, for
+        a multiple of `frames` steps.
+
+    Returns:
+      frames + 1 networks.
+
+    Raises:
+      FadeoutError: another optimiser, or steps that cannot be cut so.
+
+    >>> from fadeout.config import Optimizer, Training
+    >>> network = film(Run(optimizer=Optimizer("sgd"), training=Training(20, 20)), frames=2)[-1]
+    >>> network.first.kernel.shape
+    (2, 8)
+    """
+    run = resolve(run)
+    if (run.optimizer.name, run.optimizer.schedule) != ("sgd", "constant"):
+        raise FadeoutError("a film is of optimizer=sgd with a constant rate, which has no memory")
+    if frames < 1:
+        raise FadeoutError(f"a film has at least 1 frame, not {frames}")
+    if run.training.steps % frames:
+        raise FadeoutError(f"{run.training.steps} steps cannot be cut into {frames} frames")
+    part = run.training.steps // frames
+    training = dataclasses.replace(run.training, steps=part, record_every=part)
+    run = dataclasses.replace(run, training=training, probes=())
+    batch = batch_of(run)
+    full = [run] * batch.program.lanes
+    with precision(run):
+        prepare, fit = compile_batch(batch, len(full), jax.local_devices()[0])
+        examples, model = prepare(prepare_values(batch.preparation, full))
+        values = fit_values(batch.program, full, batch.activation)
+        models = [model]
+        for _ in range(frames):
+            models.append(fit(values, examples, models[-1]).model)
+    return [jax.tree.map(lambda x: np.asarray(x)[..., 0], model) for model in models]
+
+
+def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a network makes of inputs.
+
+    Args:
+      run: whose network it is.
+      inputs: [example, feature].
+
+    Returns:
+      The hidden preactivations [layer, example, unit], and the output [example].
+    """
+    chosen = run.activation
+    activation = get_activation(chosen.name, chosen.surrogate, **traced(chosen))
+    z, _ = model(jnp.asarray(inputs, run.training.dtype), activation)
+    return np.asarray(z.stacked()), np.asarray(z.readout)[:, 0]

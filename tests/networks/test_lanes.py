@@ -1,0 +1,51 @@
+"""The lanes layout against plain matrix products, one network at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fadeout.networks import lanes
+
+
+def arrays(examples, inputs, outputs, runs):
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = (examples, inputs, runs), (inputs, outputs, runs), (examples, outputs, runs)
+    return [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("examples", "inputs", "outputs", "runs"),
+    [(4, 2, 8, 16), (4, 8, 8, 16), (4, 8, 1, 16), (120, 3, 5, 2), (96, 5, 3, 2)]
+    + [(4, 60, 50, 3), (4, 60, 60, 1)],
+)
+def test_contract_and_its_gradients_match_matmul(examples, inputs, outputs, runs):
+    x, kernel, cotangent = arrays(examples, inputs, outputs, runs)
+    out, pull = jax.vjp(lanes.contract, x, kernel)
+    x_bar, kernel_bar = pull(cotangent)
+    for r in range(runs):
+        a, w, g = (np.asarray(v[..., r], np.float64) for v in (x, kernel, cotangent))
+        np.testing.assert_allclose(out[..., r], a @ w, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(x_bar[..., r], g @ w.T, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(kernel_bar[..., r], a.T @ g, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 48, 200])
+def test_mean(count):
+    x = jax.random.normal(jax.random.key(0), (count, 3))
+    np.testing.assert_allclose(lanes.mean(x), np.mean(x, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_lane_count_depends_on_the_network_only():
+    def count(depth, width, examples, recorded=1000):
+        return lanes.lane_count(depth, width, examples, recorded, "cpu")
+
+    assert count(4, 8, 4) == 128
+    assert count(4, 256, 4) == 1
+    assert 16 <= count(40, 32, 1024) < 128
+    assert count(4, 8, 4, recorded=10**7) * 4 * 10**7 <= lanes.RECORD_BYTES
+
+
+def test_per_lane_takes_norms_within_a_lane():
+    x = jnp.array([[3.0, 0.0], [4.0, 1.0]])
+    np.testing.assert_allclose(lanes.per_lane(jnp.linalg.norm)(x), [5.0, 1.0])

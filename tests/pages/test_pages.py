@@ -1,0 +1,298 @@
+"""Pages in a real browser, and what they are made of."""
+
+import base64
+import json
+import re
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+
+from conftest import small_runs
+from fadeout import load, theory, train
+from fadeout.analysis import groups
+from fadeout.cli.compose import compose_jobs
+from fadeout.config import Activation, Optimizer, Run, Training
+from fadeout.networks.activations import ACTIVATIONS
+from fadeout.pages import as_json, write_playground, write_report
+from fadeout.pages.summary import NOTHING, ZERO, coded, summary
+from fadeout.registry import FadeoutError
+from fadeout.training.resolve import resolve
+from helpers import script
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+EVIL = "</script><script>document.title='taken'</script><b>x</b>"
+
+
+def decoded(text, share):
+    unit, packed = text.split(":")
+    values = np.frombuffer(base64.b64decode(packed), "<i2").astype(float)
+    shown = values / int(unit) if share else 10 ** (values / int(unit))
+    return np.where(values == NOTHING, np.nan, np.where((values == ZERO) & (not share), 0, shown))
+
+
+@pytest.fixture(scope="module")
+def results(small_sweep):
+    return load(small_sweep)
+
+
+# --- what the page is made of
+
+
+def test_numbers_survive_their_coding():
+    values = np.array([1e-30, 0.0, np.nan, np.inf, 1.0, 3.14159, 1e20])
+    back = decoded(coded(values, share=False), share=False)
+    np.testing.assert_allclose(back[[0, 4, 5, 6]], values[[0, 4, 5, 6]], rtol=0.0012)
+    assert back[1] == 0
+    assert np.isnan(back[[2, 3]]).all()
+    far = np.array([1e-60, 1e-300, 1.0])
+    np.testing.assert_allclose(decoded(coded(far, share=False), False), far, rtol=0.012)
+    shares = decoded(coded(np.array([0, 0.12345, 1.0, np.nan]), share=True), share=True)
+    np.testing.assert_allclose(shares, [0, 0.1234, 1.0, np.nan], atol=1e-4)
+
+
+def test_the_groups_hold_the_statistics_of_their_runs(results):
+    data = summary(results, "x")
+    assert [axis["name"] for axis in data["axes"]] == ["activation", "depth"]
+    assert data["pooled"] == ["seed"]
+    group = next(g for g in data["groups"] if g["at"] == [1, 1])
+    own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 3)).values)
+    assert group["runs"] == own.sizes["run"]
+    expected = np.stack(groups.spread(own["delta_norm"].sel(layer=slice(1, 4))))
+    found = decoded(group["values"]["delta_norm"], share=False).reshape(expected.shape)
+    np.testing.assert_allclose(found, expected, rtol=0.0012)
+    assert group["steps"] == [0, 3, 6]
+
+
+def test_verdicts_in_the_page_add_up(results):
+    assert sum(v["share"][1] for v in summary(results, "x")["verdicts"]) == pytest.approx(1)
+
+
+def test_markup_in_data_cannot_close_its_element():
+    text = as_json({"name": EVIL, "line": "\u2028"})
+    assert "<" not in text
+    assert json.loads(text) == {"name": EVIL, "line": "\u2028"}
+
+
+def test_a_page_without_its_library_says_what_to_install(results, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
+    with pytest.raises(FadeoutError, match=r"pip install 'fadeout\[report\]'"):
+        write_report(results, "x", tmp_path / "r.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_script_writes_one_file_that_fetches_nothing(small_sweep, tmp_path):
+    done = script("report", small_sweep, "--to", "page.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "page.html").read_text()
+    own = text[: text.index("<script>")] + text[text.rindex("<script>") :]
+    assert not re.search(r"(src|href)=\"(?!data:)", own)
+    assert script("report", "nowhere", cwd=tmp_path).returncode == 1
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A sweep that recorded no probe, and in which some diverge."""
+    runs = [
+        Run(Activation("relu"), probes=(), training=Training(6, 3, "squared_error"), seed=seed,
+            optimizer=Optimizer("sgd", rate))
+        for seed in range(4) for rate in (0.1, 1e30)
+    ]  # fmt: skip
+    return train(runs)
+
+
+def test_without_probes_the_verdicts_are_the_statuses(bare):
+    found = {v["word"]: v["share"] for v in summary(bare, "x")["verdicts"]}
+    assert set(found) == {"diverged", "unsolved"} or set(found) == {
+        "diverged",
+        "solved",
+        "unsolved",
+    }
+    assert sum(share[1] for share in found.values()) == pytest.approx(1)
+    assert found["diverged"][0] < found["diverged"][1] < found["diverged"][2]
+
+
+# --- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("NO BROWSER: the pages were not opened; apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a file, and in the end says whether anything went wrong or was fetched."""
+    wrong, pages = [], []
+
+    def open_page(path, **options):
+        page = browser.new_page(**options)
+        pages.append(page)
+        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda r: wrong.append(r.url) if r.url != path.as_uri() else None)
+        page.goto(path.as_uri())
+        page.wait_for_selector("body[data-ready=yes]")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert wrong == []
+
+
+def counts(rows, number):
+    """Waits until so many are there; the page's policy forbids to wait by a script."""
+    from playwright.sync_api import expect
+
+    expect(rows).to_have_count(number)
+
+
+@pytest.fixture(scope="module")
+def report(results, tmp_path_factory):
+    return write_report(results, EVIL, tmp_path_factory.mktemp("report") / "r.html", f"Why? {EVIL}")
+
+
+def test_charts_are_drawn_and_a_script_in_a_config_stays_text(opened, report):
+    page = opened(report)
+    for chart in ("profile", "image", "loss", "solved", "units"):
+        assert page.locator(f"#{chart} svg").count() > 0
+        assert len(page.locator(f"#{chart}").get_attribute("aria-label")) > 30
+    assert page.locator("#name").inner_text() == EVIL
+    assert page.title() != "taken"
+    assert page.locator("h1 b").count() == 0
+
+
+def test_the_slider_moves_the_profile(opened, report, results):
+    page = opened(report)
+    before = page.evaluate("byId('profile').data.map((t) => t.y)")
+    page.locator("input[type=range]").fill("2")
+    assert "at step 6" in page.locator("#profile-title").inner_text()
+    drawn = page.evaluate("byId('profile').data")
+    assert [trace["y"] for trace in drawn] != before
+    tanh = next(trace for trace in drawn if trace.get("name") == "tanh")
+    own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 3)).values)
+    expected = own["delta_norm"].sel(step=6, layer=slice(1, 4)).median("run")
+    np.testing.assert_allclose(tanh["y"], expected, rtol=0.0012)
+
+
+def test_controls_choose_depth_quantity_and_activations(opened, report):
+    page = opened(report)
+    page.locator("#controls select").nth(0).select_option(label="1")
+    assert max(len(x) for x in page.evaluate("byId('loss').data.map((t) => t.x)")) > 0
+    layers = page.evaluate("byId('profile').data.filter((t) => t.name).map((t) => t.x.length)")
+    assert set(layers) == {2}
+    page.locator("#controls select").nth(1).select_option(label="share of saturated units")
+    assert "saturated" in page.locator("#profile-title").inner_text()
+    page.locator("#controls input[type=checkbox]").first.uncheck()
+    names = page.evaluate("byId('loss').data.filter((t) => t.name).map((t) => t.name)")
+    assert names == ["tanh"]
+
+
+def test_the_table_filters_and_sorts(opened, report, results):
+    page = opened(report)
+    rows = page.locator("#runs tbody tr")
+    assert rows.count() == len(small_runs())
+    page.locator("#filter").fill("activation=tanh depth=3")
+    counts(page.locator("#runs tbody tr"), 2)
+    page.locator("#filter").fill("solved")  # not the unsolved, and not the name of a column
+    solved = int((results["status"] == "solved").sum())
+    counts(page.locator("#runs tbody tr"), solved)
+    page.locator("#filter").fill("")
+    counts(page.locator("#runs tbody tr"), 8)
+    page.locator("#runs th button", has_text="depth").click()
+    column = [int(rows.nth(i).locator("td").nth(1).inner_text()) for i in range(8)]
+    assert column == sorted(column)
+    page.locator("#runs th button", has_text="depth").click()
+    assert int(rows.first.locator("td").nth(1).inner_text()) == 3
+
+
+def test_a_run_shows_its_layers_and_the_command_that_repeats_it(opened, report, loader):
+    page = opened(report)
+    page.locator("#filter").fill("activation=tanh depth=3 seed=1")
+    counts(page.locator("#runs tbody tr"), 1)
+    page.locator("#runs tbody tr").first.focus()
+    page.keyboard.press("Enter")
+    wanted = ("tanh", 3, 1)
+    runs = {(r.activation.name, r.model.depth, r.seed): resolve(r) for r in small_runs()}
+    run = runs[wanted]
+    assert run.digest() in page.locator("#run-title").inner_text()
+    assert page.locator("#run-layers tr").count() == 1 + 4
+    command = shlex.split(page.locator("#run-command").inner_text())
+    assert command[:2] == ["python", "scripts/train.py"]
+    (config,) = compose_jobs(loader, *loaded(loader, command[2:]))
+    assert resolve(config.run()) == run
+
+
+def loaded(loader, overrides):
+    from hydra.types import RunMode
+
+    return loader.load_configuration("config", [], RunMode.MULTIRUN), [overrides]
+
+
+def test_a_sweep_without_probes_has_a_page_too(opened, bare, tmp_path):
+    page = opened(write_report(bare, "bare", tmp_path / "bare.html"))
+    assert page.locator("#loss svg").count() > 0
+    assert not page.locator("#profile").is_visible()
+    counts(page.locator("#runs tbody tr"), 8)
+    page.locator("#filter").fill("diverged learning_rate=0.1")
+    counts(page.locator("#runs tbody tr"), 0)
+
+
+def test_dark_pages_and_telephones(opened, report):
+    page = opened(report, color_scheme="dark", viewport={"width": 380, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 26)"
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory):
+    return write_playground(tmp_path_factory.mktemp("playground") / "p.html")
+
+
+def test_the_playground_draws_what_theory_says(opened, playground):
+    """Its theory against `fadeout.theory`, its networks against both, at width 64."""
+    page = opened(playground)
+    for name in ("sigmoid", "tanh", "relu", "gelu"):
+        found = page.evaluate(
+            f"state.activation = NAMES.indexOf('{name}'); state.depth = 12; state.width = 64;"
+            "state.init = INITS.indexOf('lecun_normal'); const m = measure();"
+            "({theory: m.expected.gradient, drawn: m.drawn.map((d) => d.gradient)})"
+        )
+        expected = theory.gradient_profile(name, 12, 1.0, variance=1.0)
+        np.testing.assert_allclose(np.log10(found["theory"]), expected, atol=0.01)
+        measured = np.log10(np.array(found["drawn"])).mean(0)
+        assert abs(measured[0] - expected[0]) < 0.15 * max(1, abs(expected[0]))
+
+
+def test_the_playgrounds_activations_beyond_their_tables(opened, playground):
+    page = opened(playground)
+    at = [-100.0, -17.0, 20.0, 55.5]
+    for name in ("sin", "squared_relu", "tanh", "relu", "gelu", "leaky_relu"):
+        found = page.evaluate(
+            "([name, at]) => ['value', 'slope'].map((kind) =>"
+            "  at.map((z) => look(DATA.activations[name], kind, z)))",
+            [name, at],
+        )
+        expected = theory.value_and_slope(name, np.array(at))
+        np.testing.assert_allclose(found, np.array(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_the_playgrounds_controls(opened, playground):
+    page = opened(playground)
+    before = page.locator("#gradient-text").inner_text()
+    page.locator("input[type=range]").first.fill("30")
+    assert page.locator("#gradient-text").inner_text() != before
+    for name in ACTIVATIONS:
+        page.locator("select").first.select_option(label=name)
+        assert page.locator("#gradient svg").count() > 0
+    page.locator("select").first.select_option(label="softplus")
+    page.locator("select").nth(1).select_option(label="critical")
+    assert "no edge of chaos" in page.locator("#gradient-text").inner_text()

@@ -1,0 +1,441 @@
+"""Statistics apart from drawing; every figure against a small picture of itself.
+
+After a change that is wanted: make figures.
+"""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import fadeout
+from fadeout import plots, theory
+from fadeout.analysis import comparison, groups
+from fadeout.analysis.comparison import Comparison, cell_table, edges, is_geometric, settled
+from fadeout.analysis.intervals import Interval
+from fadeout.analysis.predictions import PREDICTIONS, weight_variance
+from fadeout.claims import Claim, Finding, judge
+from fadeout.claims.rules import above
+from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
+from fadeout.networks.activations import ACTIVATIONS
+from fadeout.plots import atlas, neuron, style
+from fadeout.plots.comparison import compare
+from fadeout.plots.figures import FIGURES
+from fadeout.plots.forest import forest
+from fadeout.registry import FadeoutError
+from fadeout.sweeps.results import together
+from helpers import made
+
+STEPS = tuple(range(0, 101, 10))
+
+
+def a_sweep(**more):
+    """A sweep of made-up numbers: everything that the figures of every sweep show."""
+    rate = {"step": 0.0, "sigmoid": 0.35, "tanh": 0.05, "relu": -0.02}
+
+    def norm(run):
+        layers = np.arange(run["depth"] + 1)
+        fade = rate[run["activation"]] * (layers - run["depth"])
+        start = 10.0 ** (fade + 0.1 * np.sin(run["seed"] + layers))
+        if run["activation"] == "step":
+            start[:-1] = 0
+        return start * np.exp(-np.array(STEPS) / 80)[:, None]
+
+    return made(
+        {"activation": list(rate), "depth": [2, 8]}, steps=STEPS, seeds=6,
+        delta_norm=norm, gradient_norm=lambda run: 2 * norm(run),
+        saturation=lambda run: [*np.linspace(0.1, 0.6, run["depth"]), np.nan],
+        dead_units=lambda run: [*np.full(run["depth"], 0.05 * run["seed"]), np.nan],
+        loss=lambda run: 0.7 * np.exp(-np.array(STEPS) / (20 + 5 * run["seed"])),
+        accuracy=lambda run: np.linspace(0.5, 1, len(STEPS)),
+        status=lambda run: "solved" if (run["seed"] + run["depth"]) % 3 else "unsolved",
+        solved_step=lambda run: 10.0 * run["seed"],
+        labels={"record_every": 10, "init": "mean_field", "weight_variance": 1.0, "gain": 1.0,
+                "bias_variance": 0.0, "inputs": "bipolar", "task": "xor"} | more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    return a_sweep()
+
+
+# --- statistics
+
+
+def test_spreads_are_quantiles_of_what_is_finite():
+    values = np.array([[1.0, np.nan], [2.0, np.inf], [3.0, np.nan], [4.0, np.nan], [50.0, np.nan]])
+    low, median, high = groups.spread(xr.DataArray(values, dims=("run", "layer")))
+    assert (low[0], median[0], high[0]) == (1.4, 3.0, pytest.approx(31.6))
+    assert np.isnan(median[1])
+
+
+def test_groups_are_cut_to_their_own_layers_and_in_the_tables_order(sweep):
+    found = [(group.hue, group.depth) for group in groups.cells(sweep)]
+    assert found == [(a, d) for a in ("step", "sigmoid", "tanh", "relu") for d in (2, 8)]
+    group = next(groups.cells(sweep))
+    assert group.runs.sizes == {"run": 6, "step": 11, "layer": 3}
+    assert groups.pooled(sweep) == ["seed"]
+    assert groups.solved(group.runs).value == pytest.approx(4 / 6)
+
+
+def test_of_very_many_values_some_evenly_spread_are_drawn():
+    assert groups.some(list(range(100)), 5) == [0, 25, 50, 74, 99]
+    assert groups.some([1, 2], 5) == [1, 2]
+
+
+# --- comparisons
+
+
+def test_a_comparisons_defaults_follow_what_varies(sweep):
+    asked = settled(Comparison(), sweep)
+    assert (asked.quantity, asked.x, asked.color, asked.column) == (
+        "delta_norm", "layer", "activation", "depth",
+    )  # fmt: skip
+    asked = settled(Comparison(quantity="solved"), sweep)
+    assert (asked.x, asked.color, asked.column) == ("depth", "activation", None)
+    assert settled(Comparison(quantity="loss"), sweep).x == "depth"
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"quantity": "delta_nrom"}, "did you mean delta_norm"),
+        ({"quantity": "weight_norm"}, "unknown quantity 'weight_norm'"),
+        ({"x": "dpeth"}, "did you mean depth"),
+        ({"color": "colour"}, "unknown config value"),
+        ({"quantity": "solved", "x": "layer"}, "solved has no layer"),
+        ({"quantity": "saturation", "x": "depth", "at": "15"}, "recorded step up to 100, not 15"),
+        ({"map": ("activation", "depth")}, "activation is not one here"),
+        ({"map": ("layer", "depth")}, "two swept numbers"),
+        ({"figure": 3}, "unknown key of figure"),
+        ({"map": ("depth", "seed"), "color": "activation"}, "a map has no color"),
+        ({"layer": 99}, "layer must be from 1 to 9, not 99"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(sweep, asked, words):
+    with pytest.raises(FadeoutError, match=words):
+        compare(sweep, Comparison.from_dict(asked))
+
+
+def test_points_over_a_config_axis_are_shares_and_medians(sweep):
+    runs = sweep.isel(run=(sweep["activation"] == "tanh").values)
+    x, low, middle, high = comparison.points(runs, "solved", Comparison(x="depth"))
+    assert x.tolist() == [2, 8]
+    assert middle == pytest.approx([4 / 6, 4 / 6])
+    assert (low < middle).all()
+    assert (middle < high).all()
+    asked = Comparison(x="depth", layer=1, at="end")
+    _, _, middle, _ = comparison.points(runs, "delta_norm", asked)
+    own = runs["delta_norm"].sel(layer=1, step=100)
+    assert middle[0] == pytest.approx(float(own.isel(run=(runs["depth"] == 2).values).median()))
+
+
+def test_cells_of_a_map_hold_the_median_of_their_runs():
+    axes = {"learning_rate": [0.1, 1.0, 10.0], "gain": [1.0, 2.0]}
+    runs = made(axes, seeds=3, loss=lambda run: run["learning_rate"] * run["gain"] + run["seed"],
+                status=lambda run: "solved" if run["gain"] > 1 else "unsolved")  # fmt: skip
+    xs, ys, table = cell_table(runs, "loss", "learning_rate", "gain", Comparison())
+    np.testing.assert_allclose(table, np.outer(ys, xs) + 1)
+    _, _, shares = cell_table(runs, "solved", "learning_rate", "gain", Comparison())
+    np.testing.assert_array_equal(shares, [[0, 0, 0], [1, 1, 1]])
+
+
+def test_borders_lie_between_values_as_they_are_spaced():
+    assert edges(np.array([1.0, 2.0, 3.0])).tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert edges(np.array([1.0, 10.0, 100.0])) == pytest.approx(
+        10.0 ** np.array([-0.5, 0.5, 1.5, 2.5])
+    )
+    assert is_geometric(np.array([2, 8, 32]))
+    assert not is_geometric(np.array([0.0, 1.0, 2.0]))
+
+
+# --- predictions
+
+
+def test_weight_variances_of_the_initialisers():
+    expected = {"lecun_uniform": 1, "glorot_normal": 1, "he_normal": 2, "orthogonal": 1}
+    for name, variance in expected.items():
+        assert weight_variance({"init": name, "gain": 3.0}) == 9 * variance
+    assert weight_variance({"init": "mean_field", "gain": 2.0, "weight_variance": 0.5}) == 2
+    assert weight_variance({"init": "normal", "gain": 1.0}) is None
+
+
+def test_theory_drawn_beside_is_theorys_own(sweep):
+    runs = sweep.isel(run=((sweep["activation"] == "tanh") & (sweep["depth"] == 8)).values)
+    layers = np.arange(1, 10)
+    labels = comparison.shared_labels(runs)
+    drawn = PREDICTIONS["delta_norm", "layer"](labels, layers)
+    np.testing.assert_allclose(np.log10(drawn[:8]), theory.gradient_profile("tanh", 8, 1.0))
+    assert np.isnan(drawn[8])
+    assert PREDICTIONS["delta_norm", "layer"](labels | {"inputs": "binary"}, layers) is None
+
+
+@pytest.mark.parametrize(
+    ("init", "task"),
+    [
+        (Init("glorot_normal"), Task("xor", "bipolar")),
+        (Init("orthogonal", gain=1.5), Task("parity", "bipolar", bits=6)),
+        (Init("orthogonal"), Task("teacher", examples=64, features=16)),
+        (Init("mean_field", weight_variance=1.5, bias_variance=0.1), Task("xor", "bipolar")),
+    ],
+    ids=lambda x: x.name,
+)
+def test_predicted_signals_are_those_of_wide_networks(init, task):
+    """Kernels of the first layer are not square, which some initialisers notice."""
+    runs = [
+        Run(init=init, task=task, model=Model(4, 128), training=Training(0, 1), seed=seed,
+            probes=("activation_std", "activation_mean", "delta_norm"))
+        for seed in range(8)
+    ]  # fmt: skip
+    results = fadeout.train(runs)
+    labels, layers = comparison.shared_labels(results), np.arange(1, 5)
+    found = results["activation_std"].sel(step=0, layer=layers).mean("run")
+    expected = PREDICTIONS["activation_std", "layer"](labels, layers)
+    np.testing.assert_allclose(found, expected, rtol=0.06)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"inputs": "binary"}, {"surrogate": "sigmoid"}, {"task": "noisy_xor"}, {"init": "normal"},
+    ],
+)  # fmt: skip
+def test_theory_is_silent_where_it_knows_nothing(sweep, odd):
+    runs = sweep.isel(run=((sweep["activation"] == "tanh") & (sweep["depth"] == 8)).values)
+    labels = comparison.shared_labels(runs)
+    layers = np.arange(1, 10)
+    assert PREDICTIONS["delta_norm", "layer"](labels, layers) is not None
+    assert PREDICTIONS["delta_norm", "layer"](labels | odd, layers) is None
+
+
+def test_a_quantity_that_theory_knows_is_shown_where_it_knows_it(sweep):
+    asked = Comparison(quantity="activation_std", x="layer")
+    assert comparison.moment("activation_std", asked) == "start"
+    assert comparison.moment("saturation", asked) == "end"
+    assert comparison.moment("activation_std", Comparison(x="layer", at="end")) == "end"
+
+
+def test_two_sweeps_are_not_pooled(sweep):
+    both = together({"one": sweep, "two": sweep})
+    asked = settled(Comparison(), both)
+    assert "sweep" in (asked.color, asked.row, asked.column)
+    assert comparison.pooled_over(Comparison(x="layer", color="activation"), both) == (
+        "; pooled over depth, sweep"
+    )
+
+
+def test_pictures_are_named_by_what_they_show(sweep):
+    assert Comparison().file_name(sweep) == "delta_norm_over_layer"
+    asked = Comparison(quantity="solved", color="depth", x="activation")
+    assert asked.file_name(sweep) == "solved_over_activation_by_depth"
+
+
+def test_what_was_not_recorded_is_not_counted(sweep):
+    missing = sweep.copy()
+    missing["dead_units"] = missing["dead_units"].where(missing["depth"] == 2)
+    assert np.isnan(comparison.flags(missing, "born_dead")).sum() == 24
+    _, low, middle, _ = comparison.points(missing, "born_dead", Comparison(x="depth"))
+    assert np.isnan([low[1], middle[1]]).all()
+    assert middle[0] == 0
+
+
+# --- deep linear networks
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_deep_linear_networks_have_their_closed_forms(layers):
+    """Two equal layers: a logistic curve (Saxe 2014, eq. 13). Three: the time it takes is an
+    integral with a closed form, t = [F(a)] with F' = 1 / (3 a^(4/3) (s - a))."""
+    s, start, times = 1.3, 0.2, np.linspace(0, 3, 7)
+    found = theory.deep_linear([start] * layers, s, times)
+    assert theory.deep_linear([start] * layers, s, np.zeros(1)) == pytest.approx([start**layers])
+    a0 = start**layers
+    if layers == 2:
+        growth = np.exp(2 * s * times)
+        np.testing.assert_allclose(found, s * growth / (growth - 1 + s / a0), rtol=1e-7)
+        return
+    from scipy.integrate import quad
+
+    for t, a in zip(times[1:], found[1:], strict=True):
+        taken, _ = quad(lambda u: 1 / (3 * u ** (4 / 3) * (s - u)), a0, a, limit=200)
+        assert taken == pytest.approx(t, rel=1e-5)
+
+
+def test_deep_linear_training_follows_its_exact_solution():
+    """Down to a millionth of the loss; the step is small, not infinitely so."""
+    run = Run(Activation("identity"), Init("constant", value=0.1), Task("linear", "bipolar"),
+              Model(3, 4), Optimizer("sgd", 0.001), Training(6000, 100, "squared_error", "float64"),
+              probes=())  # fmt: skip
+    results = fadeout.train(run)
+    steps = results["step"].values
+    expected = PREDICTIONS["loss", "step"](comparison.shared_labels(results), steps)
+    found = results["loss"].isel(run=0).values
+    assert found[-1] < 1e-6 * found[0]
+    labels = comparison.shared_labels(results)
+    for odd in ({"loss_function": "cross_entropy"}, {"inputs": "binary"}, {"schedule": "cosine"}):
+        assert PREDICTIONS["loss", "step"](labels | odd, steps) is None
+    np.testing.assert_allclose(np.log10(found), np.log10(expected), atol=0.05)
+
+
+# --- pictures
+
+
+small_picture = pytest.mark.mpl_image_compare(
+    baseline_dir="figures", savefig_kwargs={"dpi": 40}, tolerance=12, style="default"
+)
+"""Enough to see that something moved."""
+
+
+@small_picture
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_of_every_sweep(name, sweep):
+    with style.styled():
+        return FIGURES[name].draw(sweep)
+
+
+COMPARISONS = {
+    "layers": {},
+    "rows": {"quantity": "delta_norm,saturation", "x": "layer", "at": "end"},
+    "depth": {"quantity": "solved", "x": "depth"},
+    "loss": {"quantity": "loss", "x": "step"},
+    "unit": {"quantity": "dead_units", "x": "depth", "layer": 1, "row": "activation"},
+}
+
+
+@small_picture
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_comparison(name, sweep):
+    with style.styled():
+        return compare(sweep, Comparison.from_dict(COMPARISONS[name]))
+
+
+@small_picture
+def test_map_with_six_xi():
+    axes = {"weight_variance": [0.5, 1.0, 1.5, 2.0, 3.0], "depth": [8, 16, 32, 64]}
+    shared = {"activation": "tanh", "bias_variance": 0.05, "gain": 1.0}
+    runs = made(
+        axes, seeds=2, accuracy=lambda run: 0.5 + 0.1 * run["weight_variance"], labels=shared
+    )
+    with style.styled():
+        return compare(runs, Comparison(quantity="accuracy", map=("weight_variance", "depth")))
+
+
+@small_picture
+def test_forest():
+    claim = Claim("All are positive.", "nobody", lambda: [], {"gain": above(0.5)})
+    findings = [
+        Finding("gain", "wide", Interval(0.6, 1.0, 1.4), 1.1),
+        Finding("gain", "narrow", Interval(-0.4, -0.1, 0.2)),
+        Finding("gain", "middle", Interval(0.2, 0.5, 0.8)),
+        Finding("colour", "wide", Interval(1.0, 1.0, 1.0), 2.0),
+    ]
+    with style.styled():
+        return forest(claim, findings, judge(claim, findings))
+
+
+PAGES = {
+    "all": lambda: atlas.all_activations(list(ACTIVATIONS), (-5, 5)),
+    "gelu": lambda: atlas.activation_page("gelu", (-6, 6)),
+    "step": lambda: atlas.activation_page("step", (-5, 5)),
+    "sampled_sigmoid": atlas.sampled_sigmoid,
+    "one_neuron": lambda: neuron.one_neuron(plots.NOTE),
+    "firing_rate": lambda: neuron.firing_rate(500),
+    "chain": lambda: neuron.chain(plots.NOTE),
+}
+
+
+@small_picture
+@pytest.mark.parametrize("name", PAGES)
+def test_page(name):
+    with style.styled():
+        return PAGES[name]()
+
+
+@small_picture
+def test_surface():
+    x, y = neuron.surface_inputs().T
+    solves = neuron.Surface(
+        9 * (x - y) ** 2 - 4, np.array([[1, -1], [-1, 1]]), np.array([-0.5, 0.5])
+    )
+    not_yet = neuron.Surface(x - 0.5, np.array([[1.0], [0.0]]), np.array([-0.5]))
+    with style.styled():
+        return neuron.xor_surfaces([not_yet, solves], ["step 0", "step 100"], "XOR")
+
+
+def test_every_activation_has_its_formula():
+    assert list(atlas.FORMULAS) == list(ACTIVATIONS)
+
+
+def test_formats_are_equal_on_repetition_and_say_what_they_were_made_of(sweep, tmp_path):
+    for folder in ("one", "two"):
+        for look in style.STYLES:
+            plots.save_comparison(sweep.assign_coords(id=("run", ids(sweep))), Comparison(),
+                                  tmp_path / folder / look, look)  # fmt: skip
+    files = sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert {path.suffix for path in files} == {".png", ".svg", ".pdf"}
+    for path in files:
+        content = path.read_bytes()
+        assert content == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+        assert b"48 runs" in content
+        assert b"fadeout" in content
+    name = "delta_norm_over_layer.png"
+    sizes = [(tmp_path / "one" / look / name).stat().st_size for look in ("talk", "paper")]
+    assert sizes[0] > sizes[1]
+
+
+def ids(results):
+    return [f"{i:016x}" for i in range(results.sizes["run"])]
+
+
+def test_an_atlas_of_what_does_not_exist(tmp_path):
+    with pytest.raises(FadeoutError, match="did you mean gelu"):
+        plots.save_atlas(["geul"], (-1, 1), tmp_path / "atlas")
+    with pytest.raises(FadeoutError, match="lower to a higher"):
+        plots.save_atlas(None, (1, 1), tmp_path / "atlas")
+    with pytest.raises(FadeoutError, match="did you mean paper"):
+        plots.save_atlas(["relu"], (-1, 1), tmp_path / "atlas", "papre")
+
+
+def test_two_values_are_never_one_line(tmp_path):
+    """0.12341 and 0.12342 have the same four digits; they are two rates, and not two seeds."""
+    rates = [0.12341, 0.12342, 0.5]
+    results = made({"activation": ["tanh"], "learning_rate": rates}, seeds=3,
+                   loss=lambda run: [1.0, run["learning_rate"]], status=lambda run: "solved",
+                   labels={"record_every": 10})  # fmt: skip
+    assert groups.hues(results) == ["0.12341", "0.12342", "0.5"]
+    assert [group.runs.sizes["run"] for group in groups.cells(results)] == [3, 3, 3]
+    words, shown = groups.labels(results["learning_rate"].values)
+    assert len(set(words)) == len(shown) == 3
+    nearly = np.array([1.0, np.nextafter(1.0, 2)])
+    assert len(groups.labels(nearly)[1]) == 2
+
+
+# --- films
+
+
+def test_a_films_last_frame_is_the_trained_network():
+    from fadeout.training.films import film, respond
+    from fadeout.training.programs import train
+    from helpers import layers
+
+    run = Run(Activation("tanh"), Init("glorot_normal"), model=Model(2, 3),
+              optimizer=Optimizer("sgd", 0.5), training=Training(40, 10), probes=())  # fmt: skip
+    frames = film(run, frames=4)
+    assert len(frames) == 5
+    for (kernel, bias), (k, b) in zip(
+        layers(frames[-1]), layers(train(run).model, lane=0), strict=True
+    ):
+        np.testing.assert_allclose(kernel, k, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(bias, b, rtol=1e-5, atol=1e-7)
+    hidden, answers = respond(run, frames[-1], np.array([[0.0, 1.0], [1.0, 1.0]]))
+    assert hidden.shape == (2, 2, 3)
+    (k1, b1), (k2, b2), (k3, b3) = layers(frames[-1])
+    first = np.tanh(np.array([[0.0, 1.0], [1.0, 1.0]]) @ k1 + b1)
+    np.testing.assert_allclose(answers, (np.tanh(first @ k2 + b2) @ k3 + b3)[:, 0], rtol=1e-4)
+    with pytest.raises(FadeoutError, match="cannot be cut into 7 frames"):
+        film(run, frames=7)
+    for frames in (0, -1):
+        with pytest.raises(FadeoutError, match="at least 1 frame"):
+            film(run, frames=frames)
+    with pytest.raises(FadeoutError, match="optimizer=sgd"):
+        film(Run(), frames=2)

@@ -1,0 +1,415 @@
+"""Training against hand-written NumPy, plain optax and itself in another place of the batch."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
+from fadeout.networks.activations import ACTIVATIONS, get_activation
+from fadeout.networks.initializers import INITIALIZERS
+from fadeout.networks.model import MLP
+from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer
+from fadeout.registry import FadeoutError
+from fadeout.training.fit import fit
+from fadeout.training.programs import batch_of, fit_arguments, train
+from fadeout.training.resolve import resolve
+from helpers import layers, network
+from reference import FUNCTIONS, backward, probes
+
+
+def measured_at_start(run):
+    """The laboratory's probes at step 0 against NumPy's, on the very same parameters."""
+    (x, t), weights = network(run)
+    phi, slope = FUNCTIONS[run.activation.name]
+    grid = np.linspace(-3, 3, 601)
+    steepest = np.abs(slope(grid)).max()
+    loss = run.training.loss_function
+    expected = probes(
+        weights, x, t, phi, slope, steepest, loss, learning_rate=run.optimizer.learning_rate
+    )
+    return train(run), expected, backward(weights, x, t, phi, slope, loss)[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 7])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "step", "gelu"])
+def test_every_probe_matches_handwritten_backpropagation(name, depth):
+    run = Run(
+        activation=Activation(name),
+        init=Init("glorot_normal", gain=1.3, bias_variance=0.1),
+        model=Model(depth, 5),
+        optimizer=Optimizer("sgd", 0.1),
+        training=Training(steps=0, record_every=1, dtype="float64"),
+        seed=7,
+    )
+    trace, expected, loss = measured_at_start(run)
+    np.testing.assert_allclose(trace.loss[0, 0], loss, rtol=1e-12)
+    assert set(trace.layers) == set(expected)
+    for probe, values in expected.items():
+        np.testing.assert_allclose(
+            trace.layers[probe][0, :, 0], values, rtol=1e-9, atol=1e-15, err_msg=probe
+        )
+
+
+@pytest.mark.parametrize(
+    "task", [Task("parity", bits=3), Task("noisy_xor", examples=100, noise=0.3)]
+)
+def test_squared_error_and_more_examples_than_are_unrolled(task):
+    run = Run(
+        task=task,
+        optimizer=Optimizer("sgd", 0.1),
+        training=Training(0, 1, loss_function="squared_error", dtype="float64"),
+    )
+    trace, expected, loss = measured_at_start(run)
+    np.testing.assert_allclose(trace.loss[0, 0], loss, rtol=1e-12)
+    for probe, values in expected.items():
+        np.testing.assert_allclose(trace.layers[probe][0, :, 0], values, rtol=1e-9, err_msg=probe)
+
+
+def test_gradient_matches_finite_differences_of_the_loss():
+    run = Run(
+        activation=Activation("softplus"),
+        model=Model(3, 4),
+        optimizer=Optimizer("sgd", 1.0),
+        training=Training(0, 1, dtype="float64"),
+    )
+    (x, t), weights = network(run)
+    phi, slope = FUNCTIONS["softplus"]
+    numbers = np.random.default_rng(0)
+    gradients = backward(weights, x, t, phi, slope)[2]
+    for layer, gradient in enumerate(gradients):
+        direction = numbers.normal(size=gradient.shape)
+
+        def loss_at(h, layer=layer, direction=direction):
+            moved = [
+                (w + h * direction * (i == layer), b) if i == layer else (w, b)
+                for i, (w, b) in enumerate(weights)
+            ]
+            return backward(moved, x, t, phi, slope)[0]
+
+        difference = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
+        np.testing.assert_allclose(np.sum(gradient * direction), difference, rtol=1e-7)
+    measured = train(run).layers["gradient_norm"][0, :, 0]
+    np.testing.assert_allclose(measured, [np.linalg.norm(g) for g in gradients], rtol=1e-12)
+
+
+# --- optimisers
+
+
+FIXED = ("name", "learning_rate", "readout_factor", "schedule", "warmup_steps")
+
+
+def plain_training(run, steps):
+    """One network trained by plain optax and jax.grad, without lanes or modules."""
+    run = resolve(run)
+    (x, t), weights = network(run)
+    hyper = {k: v for k, v in vars(run.optimizer).items() if v is not None and k not in FIXED}
+    rate = {
+        "constant": run.optimizer.learning_rate,
+        "cosine": optax.cosine_decay_schedule(run.optimizer.learning_rate, run.training.steps),
+        "warmup": optax.warmup_cosine_decay_schedule(
+            0.0, run.optimizer.learning_rate, run.optimizer.warmup_steps, run.training.steps
+        ),
+    }[run.optimizer.schedule]
+    factory = {
+        "sgd": optax.sgd,
+        "momentum": optax.sgd,
+        "nesterov": lambda rate, **kw: optax.sgd(rate, nesterov=True, **kw),
+    }.get(run.optimizer.name, getattr(optax, run.optimizer.name, None))
+    optimizer = factory(rate, **hyper)
+
+    def loss(weights):
+        h = x
+        for kernel, bias in weights[:-1]:
+            h = jnp.tanh(h @ kernel + bias)
+        y = (h @ weights[-1][0] + weights[-1][1])[:, 0]
+        return optax.sigmoid_binary_cross_entropy(y, t).mean()
+
+    state = optimizer.init(weights)
+    for _ in range(steps):
+        updates, state = optimizer.update(jax.grad(loss)(weights), state, weights)
+        weights = optax.apply_updates(weights, updates)
+    return weights
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [Optimizer(name, 0.03) for name in OPTIMIZERS]
+    + [Optimizer("adam", 0.03, schedule="cosine")]
+    + [Optimizer("sgd", 0.3, schedule="warmup", warmup_steps=3)],
+    ids=lambda o: f"{o.name}-{o.schedule}",
+)
+def test_optimizers_match_plain_optax(optimizer):
+    run = Run(
+        model=Model(3, 4),
+        optimizer=optimizer,
+        training=Training(6, 3, dtype="float64"),
+        probes=["gradient_norm"],
+    )
+    mine = layers(train([dataclasses.replace(run, seed=s) for s in (5, 0, 9)]).model, lane=1)
+    with jax.enable_x64(True):
+        plain = plain_training(run, 6)
+    # optax keeps a schedule's factor in float32
+    rtol = 1e-9 if optimizer.schedule == "constant" else 1e-6
+    for (kernel, bias), (plain_kernel, plain_bias) in zip(mine, plain, strict=True):
+        np.testing.assert_allclose(kernel, plain_kernel, rtol=rtol, atol=rtol / 1e3)
+        np.testing.assert_allclose(bias, plain_bias, rtol=rtol, atol=rtol / 1e3)
+
+
+def test_an_optimizer_with_norms_over_all_parameters_is_right_per_run(monkeypatch):
+    def clipped(learning_rate):
+        return optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(learning_rate))
+
+    monkeypatch.setitem(OPTIMIZERS, "clipped", clipped)
+    runs = [
+        Run(
+            init=Init(gain=gain),
+            optimizer=Optimizer("clipped", 0.5),
+            training=Training(2, 1),
+            probes=["gradient_norm", "bias_gradient_norm"],
+        )
+        for gain in (0.1, 1.0, 3.0)
+    ]
+    together = train(runs)
+    for lane, run in enumerate(runs):
+        (x, t), weights = network(run)
+        phi, slope = FUNCTIONS["tanh"]
+        for _ in range(2):
+            _, _, kernels, biases, _, _ = backward(weights, x, t, phi, slope)
+            size = np.sqrt(sum(np.sum(g**2) for g in [*kernels, *biases]))
+            rate = 0.5 * min(1, 0.1 / size)
+            weights = [
+                (w - rate * dw, b - rate * db)
+                for (w, b), dw, db in zip(weights, kernels, biases, strict=True)
+            ]
+        for mine, plain in zip(layers(together.model, lane), weights, strict=True):
+            np.testing.assert_allclose(mine[0], plain[0], rtol=2e-4, atol=1e-6)
+
+
+def test_the_readout_may_have_a_rate_of_its_own():
+    run = Run(model=Model(2, 3), training=Training(1, 1, dtype="float64"), probes=())
+    before = network(run)[1]
+    steps = []
+    for factor in (1.0, 0.25):
+        asked = dataclasses.replace(run, optimizer=Optimizer("sgd", 0.1, factor))
+        after = layers(train(asked).model, lane=0)
+        steps.append([k - k0 for (k, _), (k0, _) in zip(after, before, strict=True)])
+    for hidden, same in zip(steps[0][:-1], steps[1][:-1], strict=True):
+        np.testing.assert_array_equal(hidden, same)
+    np.testing.assert_allclose(steps[1][-1], 0.25 * steps[0][-1], rtol=1e-4)
+
+
+def test_a_schedule_ends_at_zero():
+    optimizer = get_optimizer("sgd", 1.0, "cosine", steps=10)
+    state = optimizer.init(jnp.ones(1))
+    rates = []
+    for _ in range(11):
+        update, state = optimizer.update(jnp.ones(1), state)
+        rates.append(-float(update[0]))
+    np.testing.assert_allclose(rates, (1 + np.cos(np.pi * np.arange(11) / 10)) / 2, atol=1e-6)
+
+
+# --- one run, whatever its neighbours
+
+
+def same(a, b):
+    return all(
+        np.array_equal(x, y, equal_nan=True)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def lane(trace, i):
+    return jax.tree.map(lambda a: a[..., i], trace)
+
+
+@pytest.mark.parametrize(
+    ("activation", "depth", "width"),
+    [("tanh", 3, 8), ("relu", 9, 8), ("gelu", 2, 16), ("sigmoid", 2, 64)],
+)
+def test_a_run_is_the_same_to_the_last_bit_alone_and_anywhere_in_a_batch(activation, depth, width):
+    def run(seed, rate=0.01):
+        return Run(
+            activation=Activation(activation),
+            model=Model(depth, width),
+            optimizer=Optimizer("adam", rate),
+            training=Training(20, 5),
+            seed=seed,
+        )
+
+    alone = lane(train(run(3)), 0)
+    others = [run(seed, rate) for seed, rate in [(1, 0.1), (2, 1e6), (4, 0.02), (5, 0.0)]]
+    for place in (0, 2, 4):
+        batch = [*others[:place], run(3), *others[place:]]
+        assert same(alone, lane(train(batch), place))
+
+
+def test_more_runs_than_lanes_come_back_in_order():
+    runs = [Run(seed=seed, training=Training(2, 1), probes=()) for seed in range(130)]
+    trace = train(runs)
+    assert trace.loss.shape == (3, 130)
+    assert same(lane(trace, 129), lane(train(runs[129]), 0))
+
+
+def test_runs_of_different_batches_are_refused():
+    with pytest.raises(FadeoutError, match="2 batches"):
+        train([Run(), Run(model=Model(depth=3))])
+
+
+def test_a_new_float_or_seed_shares_the_program_and_a_new_word_does_not():
+    base = batch_of(Run(activation=Activation("elu", alpha=1.0)))
+    same_program = [
+        Run(activation=Activation("elu", alpha=0.3), seed=9),
+        Run(activation=Activation("elu"), init=Init(gain=2.0)),
+        Run(activation=Activation("elu"), optimizer=Optimizer(learning_rate=1)),
+    ]
+    assert {batch_of(run) for run in same_program} == {base}
+    other_init = batch_of(
+        Run(activation=Activation("elu"), init=Init("he_normal"), task=Task("or"))
+    )
+    assert other_init != base
+    assert other_init.program == base.program
+    selu = batch_of(Run(activation=Activation("selu")))
+    assert selu != base
+    assert selu.program == base.program  # on a CPU, a branch of the same program
+    assert batch_of(Run(optimizer=Optimizer("sgd"))).program != base.program
+
+
+# --- outcomes
+
+
+def test_solved_counts_from_the_first_step_that_lasts():
+    trace = train([Run(seed=seed, training=Training(300, 1)) for seed in range(20)])
+    for i in range(20):
+        wrong = np.flatnonzero(trace.accuracy[:, i] < 1)
+        since = wrong[-1] + 1 if wrong.size else 0
+        expected = since if since <= 300 else -1
+        assert trace.outcome.solved_step[i] == expected
+
+
+def test_a_diverged_run_says_where_and_leaves_its_neighbours_alone():
+    def run(rate):
+        return Run(
+            activation=Activation("relu"),
+            init=Init("he_normal"),
+            model=Model(4, 8),
+            optimizer=Optimizer("sgd", rate),
+            training=Training(40, 10, loss_function="squared_error"),
+        )
+
+    good, bad = run(0.01), run(1e6)
+    trace = train([good, bad, good])
+    assert same(lane(trace, 0), lane(train(good), 0))
+    assert same(lane(trace, 2), lane(train(good), 0))
+    assert list(trace.outcome.diverged_step >= 0) == [False, True, False]
+
+    # the same network step by step in NumPy's float32
+    (x, t), weights = network(bad)
+    phi, slope = FUNCTIONS["relu"]
+    with np.errstate(all="ignore"):
+        for steps_taken in range(41):  # noqa: B007  (read after the loop)
+            value, _, kernels, biases, zs, _ = backward(weights, x, t, phi, slope, "squared_error")
+            broken = [i + 1 for i, z in enumerate(zs) if not np.isfinite(z).all()]
+            broken_back = [i + 1 for i, g in enumerate(kernels) if not np.isfinite(g).all()]
+            if broken or broken_back or not np.isfinite(value):
+                break
+            weights = [
+                (np.float32(w - 1e6 * dw), np.float32(b - 1e6 * db))
+                for (w, b), dw, db in zip(weights, kernels, biases, strict=True)
+            ]
+    assert trace.outcome.diverged_step[1] == steps_taken
+    assert trace.outcome.diverged_layer[1] == (broken[0] if broken else broken_back[-1])
+
+
+def test_a_network_that_is_broken_from_the_start_diverges_at_step_0():
+    run = Run(
+        activation=Activation("relu"),
+        init=Init("he_normal", gain=1e30),
+        training=Training(2, 1),
+        model=Model(depth=3),
+    )
+    outcome = train(run).outcome
+    assert outcome.diverged_step[0] == 0
+    assert outcome.diverged_layer[0] == 2  # 1e30 in the first layer, 1e60 in the second
+
+
+def test_step_networks_have_exactly_zero_hidden_gradients():
+    run = Run(activation=Activation("step"), init=Init("he_normal"), training=Training(50, 10))
+    trace = train([dataclasses.replace(run, seed=seed) for seed in range(10)])
+    assert np.all(trace.layers["gradient_norm"][:, :-1] == 0)
+    assert np.all(trace.layers["gradient_norm"][0, -1] > 0)
+    surrogate = dataclasses.replace(run, activation=Activation("step", surrogate="sigmoid"))
+    assert np.all(train(surrogate).layers["gradient_norm"][0] > 0)
+
+
+def test_sigmoid_at_depth_50_has_vanished_and_not_underflowed():
+    run = Run(
+        activation=Activation("sigmoid"),
+        init=Init("lecun_normal"),
+        model=Model(50, 32),
+        training=Training(0, 1),
+        probes=["delta_norm"],
+    )
+    double = dataclasses.replace(run, training=Training(0, 1, dtype="float64"))
+    norms = train(run).layers["delta_norm"][0, :, 0]
+    assert np.all(np.isfinite(norms))
+    assert np.all(norms > 0)
+    assert norms[0] < 1e-23  # its square is 0 in float32
+    # the same network in NumPy's double precision
+    (x, t), weights = network(run)
+    weights = [(np.float64(w), np.float64(b)) for w, b in weights]
+    deltas = backward(np.array(weights, object), np.float64(x), t, *FUNCTIONS["sigmoid"])[1]
+    np.testing.assert_allclose(norms, [np.linalg.norm(d) for d in deltas], rtol=1e-3)
+    assert np.all(train(double).layers["delta_norm"] > 0)
+    # mean field: chi = E sigmoid'(z)^2 at the fixed point q* = E sigmoid(z)^2
+    slope = np.polyfit(np.arange(40), np.log10(norms[5:45]), 1)[0]
+    z, w = np.polynomial.hermite_e.hermegauss(80)
+    q = 0.0
+    for _ in range(100):
+        q = np.sum(w * FUNCTIONS["sigmoid"][0](np.sqrt(q) * z) ** 2) / np.sqrt(2 * np.pi)
+    chi = np.sum(w * FUNCTIONS["sigmoid"][1](np.sqrt(q) * z) ** 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(slope, -0.5 * np.log10(chi), atol=0.05)
+
+
+def test_nothing_is_measured_in_a_layer_that_is_not_finite():
+    run = Run(
+        activation=Activation("identity"),  # no unit can die and stop the blow-up on its way down
+        model=Model(3, 4),
+        optimizer=Optimizer("sgd", 1e6),
+        training=Training(20, 1, loss_function="squared_error"),
+    )
+    trace = train(run)
+    assert trace.outcome.diverged_step[0] >= 0
+    for name, values in trace.layers.items():
+        assert np.isfinite(values[0, :-1]).all()
+        assert np.isnan(values[-1]).all(), name
+
+
+@pytest.mark.parametrize("init", INITIALIZERS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_builds_with_every_initialiser(activation, init):
+    def build(key, x):
+        solved = {"weight_variance": 1.0} if init == "critical" else {}
+        model = MLP.create(key, 2, depth=3, width=4, name=init, **solved)
+        return model(x, get_activation(activation))
+
+    z, h = jax.eval_shape(build, jax.random.key(0), jnp.zeros((4, 2)))
+    assert z.first.shape == h.first.shape == (4, 4)
+    assert z.hidden.shape == h.hidden.shape == (2, 4, 4)
+    assert z.readout.shape == (4, 1)
+
+
+# --- platforms
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_the_training_program_lowers_for_every_platform(platform):
+    program = batch_of(Run(model=Model(depth=3), optimizer=Optimizer("adam"))).program
+    arguments = fit_arguments(program, 128)
+    exported = jax.export.export(
+        jax.jit(lambda *a: jax.tree.leaves(fit(program, *a))), platforms=[platform]
+    )
+    assert exported(*arguments).platforms == (platform,)

@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint lock figures gallery clean
 
 demo: $(READY) ## trains the note's four activations over depth and seeds, and draws what happened
-	$(BIN)/python scripts/train.py -m +experiment=demo
+	$(BIN)/fadeout train -m +experiment=demo
 
 test: $(READY) ## runs the suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile

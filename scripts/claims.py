@@ -1,36 +1,8 @@
-"""Puts the sentences of the lecture note and of the literature to test.
+"""The same as: fadeout claims."""
 
-python scripts/claims.py                   all claims
-python scripts/claims.py relu-faster ...   some
-python scripts/claims.py --quick           fewer networks, the same questions
-"""
-
-import argparse
 import sys
-from pathlib import Path
 
-from fadeout.cli.app import command, stoppable
-
-CONF = Path(__file__).parents[1] / "conf"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("claims", nargs="*", help="ids of claims; all where none is given")
-    parser.add_argument("--quick", action="store_true", help="an eighth of the seeds, at least 4")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    chosen = parser.parse_args()
-    from fadeout.cli.console import show_verdicts
-    from fadeout.cli.studies import judge_claims
-
-    with stoppable():
-        judged = judge_claims(chosen.claims, CONF, chosen.outputs, chosen.quick)
-    show_verdicts(judged)
-    print(f"pictures and claims.json: {chosen.outputs / 'claims' / ('quick' * chosen.quick)}")
-    return 0
-
+from fadeout.cli.claims import main
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    sys.exit(main())

@@ -12,7 +12,7 @@ from hydra.core.utils import setup_globals
 
 from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.sweeps.sweep import sweep
-from fadeout.training.programs import keep_compiled
+from fadeout.training.compiled import keep_compiled
 
 matplotlib.use("agg")
 

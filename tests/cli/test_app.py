@@ -56,7 +56,7 @@ STUDIES = sorted(
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_composes_and_opens_with_its_command(study):
     text = (CONF / "experiment" / f"{study}.yaml").read_text()
-    assert f"\n#   python scripts/train.py -m +experiment={study}\n# Cost: " in text
+    assert f"\n#   fadeout train -m +experiment={study}\n# Cost: " in text
     assert "\n# Expect: " in text
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"+experiment={study}"], return_hydra_config=True)

@@ -226,7 +226,7 @@ def test_a_run_shows_its_layers_and_the_command_that_repeats_it(opened, report, 
     assert run.digest() in page.locator("#run-title").inner_text()
     assert page.locator("#run-layers tr").count() == 1 + 4
     command = shlex.split(page.locator("#run-command").inner_text())
-    assert command[:2] == ["python", "scripts/train.py"]
+    assert command[:2] == ["fadeout", "train"]
     (config,) = compose_jobs(loader, *loaded(loader, command[2:]))
     assert resolve(config.run()) == run
 

@@ -1,7 +1,9 @@
 """What a compiled program belongs to, and where it is kept."""
 
+import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import TASKS
 from fadeout.registry import FadeoutError
-from fadeout.training import programs
-from fadeout.training.programs import batch_of, keep_compiled, machine, train
+from fadeout.training import compiled, programs
+from fadeout.training.compiled import keep_compiled, kept, machine
+from fadeout.training.programs import batch_of, fit_arguments, train
 
 SHORT = Training(2, 1)
 
@@ -83,19 +86,92 @@ def test_every_table_belongs_to_the_key(table, name, entry, run, monkeypatch):
     assert batch_of(run) == before
 
 
-def test_programs_are_kept_apart_by_version_and_processor_and_follow_the_folder(tmp_path):
-    before = programs.jax.config.jax_compilation_cache_dir
-    compile_now = programs.compile_fit.__wrapped__
-    program = batch_of(Run(model=Model(1, 3), training=Training(1, 1), probes=())).program
-    device = programs.jax.local_devices()[0]
-    try:
-        for name in ("one", "two"):
-            keep_compiled(str(tmp_path / name))
-            compile_now(program, 16, device)
-            assert any((tmp_path / name / machine()).iterdir()), "the second folder of a process"
-    finally:
-        keep_compiled(before and before.removesuffix(machine()))
-    assert "jaxlib-" in machine()
+@pytest.fixture
+def folder(tmp_path):
+    """Programs are kept there, for as long as a test takes."""
+    before = compiled.PLACE["folder"]
+    keep_compiled(str(tmp_path))
+    yield tmp_path / machine()
+    compiled.PLACE["folder"] = before
+
+
+TINY = Run(model=Model(1, 3), training=Training(1, 1), probes=())
+
+
+def compile_tiny(run=TINY):
+    """Compiled, or taken from the folder: how many were found, and why others were refused."""
+    before = kept.hits, len(kept.refused)
+    program = programs.compile_fit.__wrapped__(batch_of(run).program, 16, jax.local_devices()[0])
+    return program, kept.hits - before[0], kept.refused[before[1] :]
+
+
+def outcome(program):
+    values = fit_arguments(batch_of(TINY).program, 16)
+    rng = np.random.default_rng(0)
+    filled = jax.tree.map(lambda a: rng.normal(size=a.shape).astype(a.dtype), values)
+    return jax.tree.leaves(program(*filled))
+
+
+def test_a_kept_program_is_loaded_and_does_the_same(folder, monkeypatch):
+    first, hits, _ = compile_tiny()
+    assert hits == 0
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setattr(programs, "compile_for", None)  # nothing may be traced now
+    second, hits, refused = compile_tiny()
+    assert (hits, refused) == (1, [])
+    for one, two in zip(outcome(first), outcome(second), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_programs_follow_the_folder_and_are_apart_by_version_and_processor(folder, tmp_path):
+    compile_tiny()
+    keep_compiled(str(tmp_path / "another"))
+    assert compile_tiny()[1] == 0
+    assert len(list((tmp_path / "another" / machine()).iterdir())) == 1
+    assert f"jaxlib-{jax.lib.__version__}-" in machine()
+
+
+@pytest.mark.parametrize("harm", ["cut off", "empty", "foreign", "flipped", "another program's"])
+def test_an_entry_that_is_not_sound_is_compiled_again_and_replaced(folder, harm):
+    compile_tiny()
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    if harm == "another program's":
+        compile_tiny(dataclasses.replace(TINY, model=Model(1, 2)))
+        (other,) = (p for p in folder.iterdir() if p != path)
+        path.write_bytes(other.read_bytes())
+    else:
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        path.write_bytes({"cut off": whole[: len(whole) // 2], "empty": b"", "foreign": b"x" * 5000,
+                          "flipped": bytes(flipped)}[harm])  # fmt: skip
+    _, hits, refused = compile_tiny()
+    assert hits == 0
+    assert len(refused) == 1
+    assert compile_tiny()[1:] == (1, []), "replaced"
+
+
+def test_what_decides_a_program_is_in_its_key(folder, monkeypatch):
+    compile_tiny()
+    assert compile_tiny(dataclasses.replace(TINY, seed=3))[1] == 1
+    assert compile_tiny(dataclasses.replace(TINY, activation=Activation("relu")))[1] == 1
+    monkeypatch.setattr(compiled, "surroundings", lambda: "other sources, versions or flags")
+    assert compile_tiny()[1] == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(compiled, "machine", lambda: "another processor")
+    keep_compiled(str(folder.parent))
+    assert compile_tiny()[1] == 0
+    monkeypatch.undo()
+    keep_compiled(str(folder.parent))
+    monkeypatch.setitem(ACTIVATIONS, "mine", double)
+    found = len(list(folder.iterdir()))
+    assert compile_tiny()[1] == 0
+    assert len(list(folder.iterdir())) == found, "a function from elsewhere is never kept"
+
+
+def test_initialisers_of_one_factory_are_told_apart():
+    he, lecun = (compiled.source_of(INITIALIZERS[name]) for name in ("he_normal", "lecun_normal"))
+    assert he != lecun
 
 
 def test_the_same_seed_is_the_same_network_in_either_precision():

@@ -190,7 +190,7 @@ def train_all(
     """
     from fadeout.cli import console
     from fadeout.sweeps.forecast import forecast
-    from fadeout.training.programs import keep_compiled
+    from fadeout.training.compiled import keep_compiled
 
     console.hush()
     began = perf_counter()

@@ -161,13 +161,15 @@ def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> No
         return
     trained = {word: summary.outcomes[word] for word in STATUSES if summary.outcomes[word]}
     cached = sum(program.cached for program in summary.compiled)
+    reasons = dict.fromkeys(why for program in summary.compiled for why in program.refused)
+    refused = f"; not all that lay there could be used: {'; '.join(reasons)}" if reasons else ""
     rows = {
         "runs": f"{summary.asked}: "
         + ", ".join(
             [f"{summary.stored} stored before"] * bool(summary.stored)
             + [f"{count} {word}" for word, count in trained.items()]
         ),
-        "programs": f"{len(summary.compiled)}, {cached} of them from the cache",
+        "programs": f"{len(summary.compiled)}, {cached} of them from the cache{refused}",
         "wall time": f"{wall_seconds:.1f} s, with pictures",
         "compose": f"{compose_seconds:.1f} s",
         "compile": f"{summary.compile_seconds:.1f} s over all threads",

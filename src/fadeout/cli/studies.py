@@ -24,7 +24,7 @@ from fadeout.sweeps.provenance import provenance
 from fadeout.sweeps.results import only
 from fadeout.sweeps.survey import survey
 from fadeout.sweeps.sweep import sweep
-from fadeout.training.programs import keep_compiled
+from fadeout.training.compiled import keep_compiled
 
 QUICK_SHARE, QUICK_LEAST = 8, 4
 """A quick study keeps an eighth of its seeds, the lowest, and at least four of them."""

@@ -270,7 +270,7 @@ function commandOf(run) {
     const whole = `${path}=${text}`;
     return /^[\w./=+,-]*$/.test(whole) ? whole : `'${whole.replace(/'/g, "'\\''")}'`;
   });
-  return `python scripts/train.py ${words.join(" ")}`;
+  return `fadeout train ${words.join(" ")}`;
 }
 
 function drawRun() {

@@ -16,7 +16,7 @@ from fadeout.sweeps.provenance import provenance
 from fadeout.sweeps.survey import Survey, survey
 from fadeout.sweeps.sweep import Summary, Watch, sweep, to_train, unwatched
 from fadeout.sweeps.training_queue import core_count
-from fadeout.training.programs import keep_compiled
+from fadeout.training.compiled import keep_compiled
 
 
 def distribute(

@@ -42,7 +42,7 @@ def source_revision() -> str:
 def provenance() -> dict[str, str]:
     """What to store beside every result, as text."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": f"{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}".strip(),
         "source_revision": source_revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -413,7 +413,7 @@ def load(folder: str | Path) -> xr.Dataset:
     if not paths:
         raise FadeoutError(
             f"no results under {folder}: expected {folder / RESULTS}/*.nc, "
-            "as python scripts/train.py name=... writes them"
+            "as fadeout train name=... writes them"
         )
     return join([head(path) for path in paths])
 

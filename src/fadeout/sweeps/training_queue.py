@@ -17,18 +17,25 @@ from fadeout.sweeps.chunks import Assignment, check_memory, cut, describe
 from fadeout.sweeps.interrupts import noted
 from fadeout.sweeps.results import Part
 from fadeout.sweeps.survey import Survey
-from fadeout.training.programs import Batch, cache, compile_batch, train_batch
+from fadeout.training.compiled import kept
+from fadeout.training.programs import Batch, compile_batch, train_batch
 
 POLL_SECONDS = 0.2
 """How often an interrupt is looked for while nothing finishes."""
 
 
 class Compiled(NamedTuple):
-    """A program that is ready."""
+    """A program that is ready.
+
+    Attributes:
+      cached: whether it came from the folder of compiled programs.
+      refused: why what lay there could not be used, and was compiled again and replaced.
+    """
 
     program: str
     seconds: float
     cached: bool
+    refused: tuple[str, ...] = ()
 
 
 class Trained(NamedTuple):
@@ -110,11 +117,12 @@ class Queue:
                 raise interrupts[0]
 
     def compile(self, task: Assignment, device: jax.Device) -> Compiled:
-        began, hits, misses = perf_counter(), cache.hits, cache.misses
+        began, hits, misses, refused = perf_counter(), kept.hits, kept.misses, len(kept.refused)
         compile_batch(task.batch, task.lanes, device)
-        cached = cache.hits > hits and cache.misses == misses
+        cached = kept.hits > hits and kept.misses == misses
         name = describe(task.batch._replace(activation=-1) if on_cpu(device) else task.batch)
-        return Compiled(name, perf_counter() - began, cached)
+        reasons = tuple(kept.refused[refused:])
+        return Compiled(name, perf_counter() - began, cached, reasons)
 
     def train(self, task: Assignment, device: jax.Device) -> Trained:
         began = perf_counter()

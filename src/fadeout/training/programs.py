@@ -7,20 +7,14 @@ neighbours. A new float or seed never compiles anything.
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import os
-import platform
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 
 from fadeout.config import Activation, Init, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES
@@ -32,6 +26,7 @@ from fadeout.networks.probes import get_probe
 from fadeout.networks.tasks import TASKS, Examples, get_loss
 from fadeout.registry import FadeoutError
 from fadeout.schema import traced
+from fadeout.training.compiled import compiled
 from fadeout.training.fit import Program, Trace, fit, prepare
 from fadeout.training.resolve import resolve
 
@@ -169,15 +164,26 @@ def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> tuple[Ca
 
 @once
 def compile_preparation(preparation: Preparation, lane_count: int, device: jax.Device) -> Callable:
-    run = preparation.run
-    values = prepare_values(preparation, [run] * lane_count)
-    return compile_for(device, per_lane(functools.partial(prepare, run)), values)
+    def compile_now() -> Callable:
+        values = prepare_values(preparation, [preparation.run] * lane_count)
+        return compile_for(device, per_lane(functools.partial(prepare, preparation.run)), values)
+
+    what = "prepare", preparation.run.as_dict(), lane_count
+    return compiled(what, preparation.functions, device, compile_now)
 
 
 @once
 def compile_fit(program: Program, lane_count: int, device: jax.Device) -> Callable:
-    arguments = fit_arguments(program, lane_count)
-    return compile_for(device, functools.partial(fit, program), *arguments)
+    def compile_now() -> Callable:
+        arguments = fit_arguments(program, lane_count)
+        return compile_for(device, functools.partial(fit, program), *arguments)
+
+    names = [name for name, _ in program.activations]
+    what = (
+        "fit", program.run.as_dict(), program.examples, program.features, names, lane_count,
+        CPU_OPTIONS,
+    )  # fmt: skip
+    return compiled(what, (program.activations, program.functions), device, compile_now)
 
 
 def fit_arguments(program: Program, lane_count: int) -> tuple:
@@ -216,49 +222,6 @@ def compile_for(device: jax.Device, function: Callable, *arguments) -> Callable:
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments
     )
     return jax.jit(function).lower(*shapes).compile(compiler_options=options)
-
-
-class Cache(threading.local):
-    """How often this thread found a compiled program in JAX's persistent cache, and did not."""
-
-    hits = misses = 0
-
-    def __call__(self, event: str, **_) -> None:
-        self.hits += event == "/jax/compilation_cache/cache_hits"
-        self.misses += event == "/jax/compilation_cache/cache_misses"
-
-
-cache = Cache()
-jax.monitoring.register_event_listener(cache)
-
-
-@functools.cache
-def machine() -> str:
-    """The version of jaxlib, and this machine's kind of processor, as a folder's name."""
-    kind = platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        kind += next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        kind += platform.processor()
-    return f"jaxlib-{jaxlib.__version__}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
-
-
-def keep_compiled(folder: str | None) -> None:
-    """Keeps compiled programs in a folder, from which later processes take them.
-
-    Programs fit one version of jaxlib and one kind of processor; each has a folder of its own
-    inside, because results folders are shared between machines.
-
-    Args:
-      folder: made when needed, and safe to delete; None keeps nothing.
-    """
-    place = folder and os.path.join(os.path.abspath(folder), machine())
-    if place != jax.config.jax_compilation_cache_dir:
-        compilation_cache.reset_cache()  # else JAX stays with the first folder of a process
-    jax.config.update("jax_compilation_cache_dir", place)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def train(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:

@@ -1,0 +1,20 @@
+"""Where the menu lies: beside the package in a wheel, beside the sources in a checkout."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def menu() -> Path:
+    """The folder of the configs.
+
+    Raises:
+      FileNotFoundError: an installation without it.
+    """
+    for place in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
+        if (place / "config.yaml").is_file():
+            return place
+    raise FileNotFoundError(f"no configs beside {PACKAGE}: install fadeout anew")
+
+
+CONF = menu()

@@ -1,0 +1,53 @@
+"""Draws the pictures of a sweep, or one comparison across sweeps.
+
+fadeout plot outputs/demo                          all its pictures, again
+fadeout plot outputs/demo --quantity saturation    one comparison, theory beside it
+fadeout plot outputs/a outputs/b --x depth --color sweep --quantity solved
+fadeout plot outputs/rates --map learning_rate gain --quantity loss
+"""
+
+import argparse
+from pathlib import Path
+
+from fadeout import load, plots
+from fadeout.cli.app import command
+from fadeout.sweeps.results import together
+
+HELP = {
+    "quantity": "a probe, loss, solved, born_dead, a verdict, ...; a,b: a row each",
+    "x": "layer, step, or a config value: depth, width, learning_rate, ...",
+    "color": "a config value; of several sweeps also sweep",
+    "row": "a config value",
+    "column": "a config value",
+    "at": "start, end or a step, for what is not drawn over steps",
+}
+
+
+def run() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="+", help="outputs/<name>")
+    for name, words in HELP.items():
+        parser.add_argument(f"--{name}", help=words)
+    parser.add_argument("--layer", type=int, help="of a probe that is not drawn over layers")
+    parser.add_argument("--map", nargs=2, metavar=("X", "Y"), help="two swept numbers; a heat map")
+    parser.add_argument("--style", default="talk", help="talk or paper")
+    parser.add_argument("--to", type=Path, help="folder of the pictures; else the first one's")
+    chosen = vars(parser.parse_args())
+    folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
+    asked = {name: value for name, value in chosen.items() if value is not None}
+    same = len({folder.name for folder in folders}) < len(folders)
+    results = together({str(f) if same else f.name: load(f) for f in folders})
+    target = to or folders[0]
+    if asked or len(folders) > 1:
+        comparison = plots.Comparison.from_dict(asked)
+        paths = plots.save_comparison(results, comparison, target, look)
+    else:
+        paths = plots.save_all(results, target, look=look)
+    print("\n".join(str(path) for path in paths if path.suffix == ".png"))
+    return 0
+
+
+def main() -> int:
+    return command(run)

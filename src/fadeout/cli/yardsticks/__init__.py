@@ -1,0 +1,1 @@
+"""What fadeout is measured against."""

@@ -1,0 +1,162 @@
+"""Compiled programs kept in a folder, by a key of our own, and loaded without being traced again.
+
+JAX's persistent cache spares XLA's work, but every process traces and lowers each program first,
+which takes about a third as long again. A key of our own needs no program: it
+is made of all that decides one. What is kept are executables; they fit one version of the libraries
+and one kind of processor, and a folder should be written by its owner alone.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import serialize_executable
+
+from fadeout.files import put
+
+PACKAGE = Path(__file__).parents[1]
+MAGIC = b"fadeout program 1\n"
+
+
+class Kept(threading.local):
+    """Where programs are kept, and what became of those that this thread asked for.
+
+    Attributes:
+      hits, misses: how many came from the folder, and how many were compiled.
+      refused: why others that lay there did not.
+    """
+
+    def __init__(self) -> None:
+        self.hits = self.misses = 0
+        self.refused: list[str] = []
+
+
+kept = Kept()
+PLACE: dict[str, Path | None] = {"folder": None}
+
+
+def keep_compiled(folder: str | None) -> None:
+    """Keeps compiled programs in a folder, from which later processes take them.
+
+    Args:
+      folder: made when needed, and safe to delete; each version of jaxlib and kind of processor has
+        a folder of its own inside, because results folders are shared between machines. None keeps
+        nothing.
+    """
+    PLACE["folder"] = None if folder is None else Path(folder).absolute() / machine()
+
+
+@functools.cache
+def machine() -> str:
+    """The version of jaxlib, and this machine's kind of processor, as a folder's name."""
+    kind = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kind += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        kind += platform.processor()
+    return f"jaxlib-{metadata.version('jaxlib')}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
+
+
+@functools.cache
+def surroundings() -> str:
+    """What decides a program besides the run: sources, versions and flags."""
+    sources = [PACKAGE / f"{name}.py" for name in ("config", "schema", "registry")]
+    sources += sorted(p for room in ("networks", "training") for p in (PACKAGE / room).glob("*.py"))
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.read_bytes())
+    versions = [f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "optax")]
+    flags = [f"{name}={os.environ.get(name, '')}" for name in ("XLA_FLAGS", "JAX_PLATFORMS")]
+    return "; ".join([digest.hexdigest(), *versions, *flags])
+
+
+def compiled(
+    what: tuple, functions: tuple, device: jax.Device, compile_now: Callable[[], Any]
+) -> Any:
+    """A program from the folder, or compiled now and put there.
+
+    An entry that is cut off, foreign or stale is compiled again and replaced, never trusted.
+
+    Args:
+      what: all that decides it, as text would: its repr is the key.
+      functions: those that it calls; one whose source cannot be known is never kept.
+      compile_now: gives the executable.
+    """
+    folder = PLACE["folder"]
+    sources = [source_of(function) for function in flattened(functions)]
+    if folder is None or None in sources:
+        kept.misses += 1
+        return compile_now()
+    about = f"{device.platform} {device.device_kind}; {jax.config.jax_enable_x64}; {surroundings()}"
+    key = hashlib.sha256(f"{what!r}; {sources!r}; {about}".encode()).hexdigest()
+    path = folder / f"{key[:32]}.program"
+    try:
+        program = read(path, key, device)
+        kept.hits += 1
+        return program
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # of as many kinds as there are ways for a file to be wrong
+        kept.refused.append(f"{type(error).__name__}: {error}".splitlines()[0][:120])
+    kept.misses += 1
+    program = compile_now()
+    # a full disk, or an executable that cannot be kept: later processes compile again
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        put(path, content_of(program, key))
+    return program
+
+
+def content_of(program: Any, key: str) -> bytes:
+    body = pickle.dumps(serialize_executable.serialize(program))
+    return MAGIC + key.encode() + hashlib.sha256(body).hexdigest().encode() + body
+
+
+def read(path: Path, key: str, device: jax.Device) -> Any:
+    """
+    Raises:
+      FileNotFoundError: nothing there.
+      ValueError: what is there is not it.
+    """
+    content = path.read_bytes()
+    if hasattr(os, "getuid") and path.stat().st_uid not in (os.getuid(), 0):
+        raise ValueError("it belongs to another user")
+    ends = len(MAGIC) + 64, len(MAGIC) + 128
+    if content[: ends[0]] != MAGIC + key.encode():
+        raise ValueError("it is of another program")
+    body = content[ends[1] :]
+    if hashlib.sha256(body).hexdigest().encode() != content[ends[0] : ends[1]]:
+        raise ValueError("it is cut off or damaged")
+    payload, in_tree, out_tree = pickle.loads(body)
+    return serialize_executable.deserialize_and_load(
+        payload, in_tree, out_tree, execution_devices=[device]
+    )
+
+
+def flattened(functions: Any) -> Iterator[Callable]:
+    """All functions in nested tuples, named or not."""
+    if isinstance(functions, tuple):
+        for inner in functions:
+            yield from flattened(inner)
+    elif callable(functions):
+        yield functions
+
+
+def source_of(function: Callable) -> str | None:
+    """A text that changes when a function does; None where it cannot be known, as of a function
+    from elsewhere, which may call others that change."""
+    module = getattr(function, "__module__", None) or ""
+    if module.split(".")[0] not in ("fadeout", "jax", "optax"):  # known by sources and versions
+        return None
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    plain = [value for value in cells if isinstance(value, int | float | str | bool | None)]
+    return f"{module}.{getattr(function, '__qualname__', '')} {plain!r}"

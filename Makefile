@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint lock figures gallery clean
+.PHONY: demo test lint lock docs figures gallery clean
 
 demo: $(READY) ## trains the note's four activations over depth and seeds, and draws what happened
 	$(BIN)/fadeout train -m +experiment=demo
@@ -21,8 +21,8 @@ lint: $(READY) ## format, lint, layers, types
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fadeout needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
 
 figures: $(READY) ## draws the pictures anew against which the suite compares
@@ -31,9 +31,16 @@ figures: $(READY) ## draws the pictures anew against which the suite compares
 gallery: $(READY) ## makes the README's pictures anew; needs chromium
 	$(BIN)/python scripts/gallery.py
 
+docs: ## the site in site/, strictly, in an environment of its own
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
 lock: ## pins and hashes for Python 3.11 and newer; needs uv
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 --extra dev --no-annotate pyproject.toml -o requirements.lock
+	echo 'mkdocs-material>=9\nmkdocstrings[python]>=0.27' | uv pip compile --quiet --universal --generate-hashes \
+	  --no-emit-index-url --no-header --python-version 3.11 --no-annotate - -o requirements-docs.lock
 
 clean:
 	rm -rf $(VENV)

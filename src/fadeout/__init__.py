@@ -1,28 +1,16 @@
-"""fadeout: what an activation, a depth and an initialisation do to the signal and its gradient."""
+"""fadeout: what an activation, a depth and an initialisation do to the signal and its gradient.
 
-import importlib
+A public name is imported when it is first used: completion and --help need no JAX. The names, with
+their rooms, stand in `__init__.pyi`.
+"""
 
-_DOORS = {
-    "load": "fadeout.sweeps.store",
-    "train": "fadeout.sweeps.sweep",
-    "Run": "fadeout.config",
-    "Activation": "fadeout.config",
-    "Init": "fadeout.config",
-    "Task": "fadeout.config",
-    "Model": "fadeout.config",
-    "Optimizer": "fadeout.config",
-    "Training": "fadeout.config",
-    "FadeoutError": "fadeout.registry",
-    "identity": "fadeout.training.resolve",
-    "MLP": "fadeout.networks.model",
-    "Neuron": "fadeout.networks.model",
-}
+from importlib.metadata import PackageNotFoundError, version
 
-__all__ = sorted(_DOORS)
+import lazy_loader
 
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-def __getattr__(name: str):
-    """Imports a public name when it is first used: completion and --help need no JAX."""
-    if name not in _DOORS:
-        raise AttributeError(f"module 'fadeout' has no attribute {name!r}")
-    return getattr(importlib.import_module(_DOORS[name]), name)
+try:
+    __version__ = version("fadeout")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "unknown"

@@ -13,7 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -45,15 +47,12 @@ ROUNDS = 3
 HERE = Path(__file__).parent
 
 
-def describe_run(width, depth, seed, **changes) -> Run:
-    changes = {
-        "optimizer": Optimizer("sgd", 0.01),
-        "training": Training(300, 1),
-        "probes": ("gradient_norm",),
-    } | changes
-    return Run(
-        Activation("relu"), Init("he_normal"), model=Model(depth, width), seed=seed, **changes
-    )
+def describe_run(width, depth, seed, **changes: Any) -> Run:
+    run = Run(
+        Activation("relu"), Init("he_normal"), model=Model(depth, width), seed=seed,
+        optimizer=Optimizer("sgd", 0.01), training=Training(300, 1), probes=("gradient_norm",),
+    )  # fmt: skip
+    return replace(run, **changes)
 
 
 def lanes(width, depth, runs, **changes) -> Callable[[], None]:

@@ -1,0 +1,15 @@
+from .config import Activation as Activation
+from .config import Init as Init
+from .config import Model as Model
+from .config import Optimizer as Optimizer
+from .config import Run as Run
+from .config import Task as Task
+from .config import Training as Training
+from .networks.model import MLP as MLP
+from .networks.model import Neuron as Neuron
+from .registry import FadeoutError as FadeoutError
+from .sweeps.store import load as load
+from .sweeps.sweep import train as train
+from .training.resolve import identity as identity
+
+__version__: str

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +123,31 @@ def test_a_kept_program_is_loaded_and_does_the_same(folder, monkeypatch):
     assert (hits, refused) == (1, [])
     for one, two in zip(outcome(first), outcome(second), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+LOADED = """
+import numpy as np
+from fadeout.config import Init, Model, Run, Training
+from fadeout.training.compiled import keep_compiled, kept
+from fadeout.training.programs import train
+keep_compiled({folder!r})
+run = Run(init=Init("orthogonal"), model=Model(3, 4), training=Training(1, 1),
+          probes=("layer_largest", "ntk_largest"))
+trace = train(run)
+print(kept.hits, float(trace.layers["ntk_largest"][1, 0, 0]))
+"""
+
+
+def test_a_program_that_calls_lapack_is_loaded_by_a_process_that_has_compiled_none(tmp_path):
+    """Loaded without lowering, it would jump to functions that nobody has looked up."""
+    code = LOADED.format(folder=str(tmp_path))
+    told = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout.split())
+    assert [hits for hits, _ in told] == ["0", "2"]
+    assert told[0][1] == told[1][1]
 
 
 def test_programs_follow_the_folder_and_are_apart_by_version_and_processor(folder, tmp_path):

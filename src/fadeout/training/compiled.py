@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import serialize_executable
 
 from fadeout.files import put
@@ -81,7 +82,11 @@ def surroundings() -> str:
 
 
 def compiled(
-    what: tuple, functions: tuple, device: jax.Device, compile_now: Callable[[], Any]
+    what: tuple,
+    functions: tuple,
+    decomposes: bool,
+    device: jax.Device,
+    compile_now: Callable[[], Any],
 ) -> Any:
     """A program from the folder, or compiled now and put there.
 
@@ -90,6 +95,8 @@ def compiled(
     Args:
       what: all that decides it, as text would: its repr is the key.
       functions: those that it calls; one whose source cannot be known is never kept.
+      decomposes: whether it calls LAPACK, which only lowering makes ready: without it, a program
+        that was loaded would jump to nowhere.
       compile_now: gives the executable.
     """
     folder = PLACE["folder"]
@@ -100,6 +107,8 @@ def compiled(
     about = f"{device.platform} {device.device_kind}; {jax.config.jax_enable_x64}; {surroundings()}"
     key = hashlib.sha256(f"{what!r}; {sources!r}; {about}".encode()).hexdigest()
     path = folder / f"{key[:32]}.program"
+    if decomposes:
+        prepare_lapack()
     try:
         program = read(path, key, device)
         kept.hits += 1
@@ -114,6 +123,12 @@ def compiled(
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         put(path, content_of(program, key))
     return program
+
+
+@functools.cache
+def prepare_lapack() -> None:
+    """Looks up the functions of LAPACK, as lowering any decomposition does."""
+    jax.jit(jnp.linalg.qr).lower(jax.ShapeDtypeStruct((2, 2), jnp.float32))
 
 
 def content_of(program: Any, key: str) -> bytes:

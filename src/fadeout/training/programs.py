@@ -169,7 +169,8 @@ def compile_preparation(preparation: Preparation, lane_count: int, device: jax.D
         return compile_for(device, per_lane(functools.partial(prepare, preparation.run)), values)
 
     what = "prepare", preparation.run.as_dict(), lane_count
-    return compiled(what, preparation.functions, device, compile_now)
+    decomposes = preparation.run.init.name in ORTHOGONAL
+    return compiled(what, preparation.functions, decomposes, device, compile_now)
 
 
 @once
@@ -183,7 +184,9 @@ def compile_fit(program: Program, lane_count: int, device: jax.Device) -> Callab
         "fit", program.run.as_dict(), program.examples, program.features, names, lane_count,
         CPU_OPTIONS,
     )  # fmt: skip
-    return compiled(what, (program.activations, program.functions), device, compile_now)
+    functions = program.activations, program.functions
+    decomposes = any(get_probe(name).lapack for name in program.run.probes)
+    return compiled(what, functions, decomposes, device, compile_now)
 
 
 def fit_arguments(program: Program, lane_count: int) -> tuple:

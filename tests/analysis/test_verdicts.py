@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 import fadeout
+from fadeout.analysis import verdicts as judging
 from fadeout.analysis.slopes import slopes
 from fadeout.analysis.verdicts import verdict_shares, verdicts
 from fadeout.config import Activation, Init, Model, Run, Training
@@ -89,3 +90,14 @@ def test_networks_that_work_are_not_called_saturated():
 def test_zero_weights_have_no_gradient():
     results = fadeout.train(Run(init=Init("zeros"), training=Training(4, 4)))
     assert verdicts(results).tolist() == ["no_gradient"]
+
+
+def test_what_is_expected_of_an_activation_is_worked_out_once(monkeypatch):
+    """Runs without a slope or an alpha have NaN there, which is unequal to itself."""
+    asked = []
+    monkeypatch.setattr(judging, "expected_share", lambda labels: asked.append(labels) or 0.0)
+    many = xr.concat([made(activation="relu")] * 50, "run").assign_coords(
+        slope=("run", np.full(50, np.nan)), alpha=("run", np.full(50, np.nan))
+    )
+    verdicts(many)
+    assert len(asked) == 1

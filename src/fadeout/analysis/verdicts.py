@@ -69,11 +69,14 @@ def saturated_from(results: xr.Dataset) -> np.ndarray:
     """The share of saturated units above which a run counts as saturated, [run]: half of the way
     from its activation's own share, on a standard normal input, to all."""
     names = ("activation", "surrogate", *activation_parameters())
-    columns = [results[name].values for name in names if name in results.coords]
     present = [name for name in names if name in results.coords]
     if "activation" not in present:
         return np.full(results.sizes["run"], 0.5)
-    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    columns = [
+        [None if value != value else value for value in results[name].values.tolist()]
+        for name in present
+    ]  # NaN, which no two runs would share, is no value
+    rows = list(zip(*columns, strict=True))
     expected = {row: expected_share(dict(zip(present, row, strict=True))) for row in set(rows)}
     return np.array([(expected[row] + 1) / 2 for row in rows])
 
@@ -89,11 +92,7 @@ def expected_share(labels: dict) -> float:
     surrogate = labels.get("surrogate", "none")
     if function is None or surrogate not in SURROGATES:
         return 0.0
-    given = {
-        key: float(labels[key])
-        for key in parameters(function)
-        if key in labels and labels[key] == labels[key]
-    }
+    given = {key: float(labels[key]) for key in parameters(function) if labels.get(key) is not None}
     chosen = get_activation(labels["activation"], surrogate, **given)
     return theory.saturated_share(chosen)
 

@@ -170,7 +170,7 @@ def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> No
             + [f"{count} {word}" for word, count in trained.items()]
         ),
         "programs": f"{len(summary.compiled)}, {cached} of them from the cache{refused}",
-        "wall time": f"{wall_seconds:.1f} s, with pictures",
+        "wall time": f"{wall_seconds:.1f} s, before pictures",
         "compose": f"{compose_seconds:.1f} s",
         "compile": f"{summary.compile_seconds:.1f} s over all threads",
         "train": f"{summary.train_seconds:.1f} s over all threads",

@@ -38,6 +38,8 @@ def put(path: Path, content: bytes | memoryview) -> None:
         path = path.resolve()
     except RuntimeError as error:  # Python 3.11 and 3.12
         raise OSError(0, "it is a link that leads to itself") from error
+    if path.is_symlink():  # newer Pythons leave such a one as it is
+        raise OSError(0, "it is a link that leads to itself")
     if path.is_dir():
         raise OSError(0, "it is a folder")
     if path.exists() and not path.is_file():

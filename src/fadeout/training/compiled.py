@@ -77,7 +77,8 @@ def surroundings() -> str:
     for path in sources:
         digest.update(path.read_bytes())
     versions = [f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "optax")]
-    flags = [f"{name}={os.environ.get(name, '')}" for name in ("XLA_FLAGS", "JAX_PLATFORMS")]
+    settings = sorted(os.environ.items())
+    flags = [f"{name}={value}" for name, value in settings if name.startswith(("XLA_", "JAX_"))]
     return "; ".join([digest.hexdigest(), *versions, *flags])
 
 
@@ -104,7 +105,7 @@ def compiled(
     if folder is None or None in sources:
         kept.misses += 1
         return compile_now()
-    about = f"{device.platform} {device.device_kind}; {jax.config.jax_enable_x64}; {surroundings()}"
+    about = f"{device.platform} {device.device_kind} {device.id}; {jax.config.jax_enable_x64}; {surroundings()}"
     key = hashlib.sha256(f"{what!r}; {sources!r}; {about}".encode()).hexdigest()
     path = folder / f"{key[:32]}.program"
     if decomposes:

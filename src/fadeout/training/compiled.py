@@ -105,7 +105,8 @@ def compiled(
     if folder is None or None in sources:
         kept.misses += 1
         return compile_now()
-    about = f"{device.platform} {device.device_kind} {device.id}; {jax.config.jax_enable_x64}; {surroundings()}"
+    where = f"{device.platform} {device.device_kind} {device.id}"
+    about = f"{where}; {jax.config.jax_enable_x64}; {surroundings()}"
     key = hashlib.sha256(f"{what!r}; {sources!r}; {about}".encode()).hexdigest()
     path = folder / f"{key[:32]}.program"
     if decomposes:

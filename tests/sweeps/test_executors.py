@@ -12,6 +12,7 @@ import xarray as xr
 
 import fadeout
 from conftest import COMPILED, small_runs
+from fadeout.config import Run, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import distribute as sweeping
 from fadeout.sweeps.distribute import distribute, shares
@@ -119,6 +120,14 @@ def test_shares_hold_every_run_once_and_keep_programs_together():
     assert 3 <= len(parts) <= 4
     depths = [{run.model.depth for run in looked.take(part)} for part in parts]
     assert sum(len(found) for found in depths) <= 5
+
+
+@pytest.mark.parametrize("steps", [(1000, 0), (0,)])
+def test_shares_lose_no_run_that_takes_no_step(steps):
+    runs = [Run(training=Training(n, n or 1), probes=(), seed=s) for n in steps for s in range(4)]
+    looked = survey(runs)
+    parts = shares(looked, looked.once(), 4)
+    assert sorted(place for part in parts for place in part) == list(range(len(runs)))
 
 
 @pytest.mark.filterwarnings("default")  # Dask leaves behind what it could not make

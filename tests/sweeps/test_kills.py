@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 
 import fadeout
 from conftest import COMPILED, small_runs
 from fadeout.files import alive
+from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
 from fadeout.sweeps.interrupts import Interrupted, noted
 from fadeout.sweeps.sweep import sweep
@@ -97,6 +99,53 @@ def test_a_second_interrupt_does_not_wait(tmp_path, again):
     assert "Traceback" not in err
     assert took < 10 if again else took > 10
     assert len(store.files(tmp_path / "out")) == (0 if again else 1)
+
+
+GROUP = """
+import time
+from pathlib import Path
+from fadeout.cli import app
+from fadeout.config import Run, Training
+from fadeout.sweeps import executors, training_queue
+from fadeout.sweeps.distribute import shard_sweep
+real = training_queue.train_batch
+def train_batch(*arguments):
+    print("in flight", flush=True)
+    time.sleep(3)
+    return real(*arguments)
+def slow(*arguments):
+    training_queue.train_batch = train_batch
+    return shard_sweep(*arguments)
+if __name__ == "__main__":
+    with app.stoppable(), executors.executor("processes", {"max_workers": 1}) as workers:
+        runs = [Run(training=Training(2, 1), probes=())]
+        flying = workers.submit(slow, runs, Path("out"), None)
+        time.sleep(60)
+"""
+
+
+def test_ctrl_c_in_a_terminal_keeps_what_workers_have_in_flight(tmp_path):
+    """A terminal strikes the whole group, and the parent tells its workers as well."""
+    (tmp_path / "group.py").write_text(GROUP)
+    with subprocess.Popen([sys.executable, "group.py"], cwd=tmp_path, stdout=subprocess.PIPE,
+                          text=True, start_new_session=True) as process:  # fmt: skip
+        assert process.stdout.readline().strip() == "in flight"
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(store.files(tmp_path / "out")) == 1
+
+
+def test_a_file_that_is_gone_when_it_is_looked_for_fails_no_run(tmp_path, monkeypatch):
+    class Gone(store.Known):
+        def __call__(self):
+            raise FadeoutError("x.nc is gone")
+
+    monkeypatch.setattr(store, "Known", Gone)
+    monkeypatch.setattr(store, "stored", lambda folder: np.empty(0, np.uint64))
+    summary = sweep(small_runs(), tmp_path)
+    assert not summary.errors
+    assert summary.outcomes["failed"] == 0
 
 
 def test_an_interrupt_inside_a_destructor_is_raised_a_little_later(capfd):

@@ -16,9 +16,11 @@ from conftest import small_runs
 from fadeout.config import DEFAULT_PROBES, Run, Task, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
+from fadeout.sweeps.provenance import source_revision
 from fadeout.sweeps.sweep import sweep
 from fadeout.training.programs import train
 from fadeout.training.resolve import identity, resolve
+from helpers import ROOT
 
 
 def test_what_is_loaded_is_what_was_trained(small_sweep):
@@ -45,6 +47,13 @@ def test_a_stranger_learns_what_each_variable_is(small_sweep):
         assert results.attrs[key]
     configs = [Run.from_dict(json.loads(config)) for config in results["config"].values]
     assert set(configs) == set(map(resolve, small_runs()))
+
+
+def test_a_result_of_a_checkout_bears_its_commit():
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert source_revision().removesuffix("+changes") == head.stdout.strip()
 
 
 def test_other_tools_read_the_files(small_sweep):

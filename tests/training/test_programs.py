@@ -12,11 +12,11 @@ import pytest
 
 from fadeout import theory
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
-from fadeout.networks.activations import ACTIVATIONS
+from fadeout.networks.activations import ACTIVATIONS, get_activation
 from fadeout.networks.initializers import INITIALIZERS
 from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import PROBES
-from fadeout.networks.tasks import TASKS
+from fadeout.networks.tasks import TASKS, get_loss
 from fadeout.registry import FadeoutError
 from fadeout.training import compiled, programs
 from fadeout.training.compiled import keep_compiled, kept, machine
@@ -196,9 +196,29 @@ def test_what_decides_a_program_is_in_its_key(folder, monkeypatch):
     assert len(list(folder.iterdir())) == found, "a function from elsewhere is never kept"
 
 
-def test_initialisers_of_one_factory_are_told_apart():
-    he, lecun = (compiled.source_of(INITIALIZERS[name]) for name in ("he_normal", "lecun_normal"))
-    assert he != lecun
+def test_functions_are_told_apart_or_not_kept():
+    known = [compiled.source_of(f) for f in (*INITIALIZERS.values(), *ACTIVATIONS.values())]
+    assert None not in known
+    assert len(set(known)) == len(known), "also those that one factory makes"
+    for odd in (get_activation("relu"), jax.tree_util.Partial(double), jnp.frompyfunc(max, 2, 1),
+                functools.partial(jnp.tanh), double):  # fmt: skip
+        assert compiled.source_of(odd) is None
+    probe, loss = PROBES["saturation"], get_loss("squared_error")
+    assert compiled.source_of(probe) != compiled.source_of(probe._replace(readout=True))
+    assert compiled.source_of(loss) != compiled.source_of(loss._replace(threshold=0.3))
+
+
+def test_what_was_edited_after_it_was_imported_is_not_kept(folder, monkeypatch):
+    monkeypatch.setattr(compiled, "source_digest", lambda: "edited")
+    compile_tiny()
+    assert not folder.exists()
+
+
+def test_settings_at_run_time_are_in_the_key(folder):
+    compile_tiny()
+    with jax.default_matmul_precision("float32"):
+        assert compile_tiny()[1] == 0
+    assert compile_tiny()[1] == 1
 
 
 def test_the_same_seed_is_the_same_network_in_either_precision():

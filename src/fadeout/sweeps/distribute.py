@@ -117,7 +117,7 @@ def shares(looked: Survey, members: np.ndarray, jobs: int) -> list[np.ndarray]:
     programs = list(dict.fromkeys(task.programs for task in tasks))
     tasks.sort(key=lambda task: programs.index(task.programs))
     pieces = [
-        (task.members[start : start + task.lanes], work(task.batch) * task.lanes)
+        (task.members[start : start + task.lanes], max(work(task.batch), 1) * task.lanes)
         for task in tasks
         for start in range(0, task.members.size, task.lanes)
     ]

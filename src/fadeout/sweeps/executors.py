@@ -8,6 +8,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,6 +42,7 @@ class Processes:
         self.threads = ThreadPoolExecutor(max_workers)
         self.context = multiprocessing.get_context("spawn")  # a fork with threads hangs
         self.running: set[Any] = set()
+        self.stopping = False
 
     def submit(self, function: Callable, *arguments: Any) -> Future:
         return self.threads.submit(self.call, function, arguments)
@@ -51,6 +53,8 @@ class Processes:
         process.start()
         theirs.close()
         self.running.add(process)
+        if self.stopping:  # while it was being started
+            process.terminate()
         try:
             failed, found = ours.recv()
         except EOFError:
@@ -65,6 +69,7 @@ class Processes:
 
     def shutdown(self, stop: bool) -> None:
         """Waits for all workers; `stop` asks them to finish what is in flight and no more."""
+        self.stopping = stop
         self.threads.shutdown(wait=False, cancel_futures=stop)
         for process in list(self.running) * stop:
             process.terminate()
@@ -73,6 +78,8 @@ class Processes:
 
 def answer(pipe: Connection, function: Callable, arguments: tuple) -> None:
     """What a process does: it answers once, and ends if the one that asked has ended."""
+    # a terminal's Ctrl-C strikes the whole group: the one that asked tells its workers itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -51,7 +51,8 @@ def noted(hold: bool = False) -> Iterator[list[Interrupted]]:
     if threading.current_thread() is threading.main_thread():  # else another launcher's worker
         handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
         # a handler that was not set from Python cannot be put back, and keeps its signal
-        before = {n: handler for n, handler in handlers.items() if handler is not None}
+        # and one that is ignored is somebody else's to tell
+        before = {n: h for n, h in handlers.items() if h not in (None, signal.SIG_IGN)}
     for number in before:
         signal.signal(number, stop)
     if before:

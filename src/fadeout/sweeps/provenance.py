@@ -21,7 +21,7 @@ def version(package: str) -> str:
 @cache
 def source_revision() -> str:
     """The commit of the source, with `+changes` where the tree differs from it; else `unknown`."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
 
     def git(*arguments):
         command = ["git", "-C", str(here), *arguments]

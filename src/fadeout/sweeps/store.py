@@ -17,6 +17,7 @@ import json
 import os
 import stat
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -109,14 +110,16 @@ class Known:
         self.folder = folder
         self.seen: set[Path] = set()
         self.found = np.empty(0, np.uint64)
+        self.lock = threading.Lock()  # all threads that train ask
 
     def __call__(self) -> np.ndarray:
-        new = [path for path in files(self.folder) if path not in self.seen]
-        self.seen.update(new)
-        parts = [identities(path) for path in new if FAILED not in path.stem]
-        if parts:
-            self.found = np.unique(np.concatenate([self.found, *parts]))
-        return self.found
+        with self.lock:
+            new = [path for path in files(self.folder) if path not in self.seen]
+            parts = [identities(path) for path in new if FAILED not in path.stem]
+            if parts:
+                self.found = np.unique(np.concatenate([self.found, *parts]))
+            self.seen.update(new)
+            return self.found
 
 
 def identities(path: Path) -> np.ndarray:

@@ -130,7 +130,10 @@ def sweep(
     known = store.Known(folder)
 
     def left(identities: np.ndarray) -> np.ndarray:
-        return ~np.isin(identities, known())
+        try:
+            return ~np.isin(identities, known())
+        except FadeoutError:  # a file that another process has just moved: no fault of these runs
+            return np.ones(identities.size, bool)
 
     def keep(done: Compiled | Trained) -> None:
         if isinstance(done, Compiled):

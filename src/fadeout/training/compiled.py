@@ -9,11 +9,13 @@ and one kind of processor, and a folder should be written by its owner alone.
 import contextlib
 import functools
 import hashlib
+import inspect
 import os
 import pickle
 import platform
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -68,18 +70,30 @@ def machine() -> str:
     return f"jaxlib-{metadata.version('jaxlib')}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
 
 
-@functools.cache
-def surroundings() -> str:
-    """What decides a program besides the run: sources, versions and flags."""
+def source_digest() -> str:
+    """A hash of the sources that decide a program."""
     sources = [PACKAGE / f"{name}.py" for name in ("config", "schema", "registry")]
     sources += sorted(p for room in ("networks", "training") for p in (PACKAGE / room).glob("*.py"))
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+SOURCES = source_digest()
+"""Made when this is imported: what is edited later is not what runs here."""
+
+SETTINGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable",
+            "jax_default_matmul_precision", "jax_numpy_dtype_promotion")  # fmt: skip
+
+
+def surroundings() -> str:
+    """What decides a program besides the run: sources, versions, flags and settings."""
     versions = [f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "optax")]
-    settings = sorted(os.environ.items())
-    flags = [f"{name}={value}" for name, value in settings if name.startswith(("XLA_", "JAX_"))]
-    return "; ".join([digest.hexdigest(), *versions, *flags])
+    environment = sorted(os.environ.items())
+    flags = [f"{name}={value}" for name, value in environment if name.startswith(("XLA_", "JAX_"))]
+    settings = [f"{name}={getattr(jax.config, name, None)}" for name in SETTINGS]
+    return "; ".join([SOURCES, *versions, *flags, *settings])
 
 
 def compiled(
@@ -101,12 +115,12 @@ def compiled(
       compile_now: gives the executable.
     """
     folder = PLACE["folder"]
-    sources = [source_of(function) for function in flattened(functions)]
-    if folder is None or None in sources:
+    sources = None if folder is None else source_of(functions)
+    if folder is None or sources is None or source_digest() != SOURCES:
         kept.misses += 1
         return compile_now()
-    where = f"{device.platform} {device.device_kind} {device.id}"
-    about = f"{where}; {jax.config.jax_enable_x64}; {surroundings()}"
+    client = device.client.platform_version
+    about = f"{device.platform} {device.device_kind} {device.id} {client}; {surroundings()}"
     key = hashlib.sha256(f"{what!r}; {sources!r}; {about}".encode()).hexdigest()
     path = folder / f"{key[:32]}.program"
     if decomposes:
@@ -122,7 +136,7 @@ def compiled(
     kept.misses += 1
     program = compile_now()
     # a full disk, or an executable that cannot be kept: later processes compile again
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+    with contextlib.suppress(Exception):
         put(path, content_of(program, key))
     return program
 
@@ -159,21 +173,21 @@ def read(path: Path, key: str, device: jax.Device) -> Any:
     )
 
 
-def flattened(functions: Any) -> Iterator[Callable]:
-    """All functions in nested tuples, named or not."""
-    if isinstance(functions, tuple):
-        for inner in functions:
-            yield from flattened(inner)
-    elif callable(functions):
-        yield functions
-
-
-def source_of(function: Callable) -> str | None:
-    """A text that changes when a function does; None where it cannot be known, as of a function
-    from elsewhere, which may call others that change."""
-    module = getattr(function, "__module__", None) or ""
-    if module.split(".")[0] not in ("fadeout", "jax", "optax"):  # known by sources and versions
+def source_of(value: Any) -> str | None:
+    """A text that changes when functions do, in nested tuples with plain values; None where it
+    cannot be known, as of a function from elsewhere, which may call others that change."""
+    if isinstance(value, int | float | str | bool | None):
+        return repr(value)
+    if isinstance(value, tuple):
+        parts = [source_of(inner) for inner in value]
+        return None if None in parts else f"({', '.join(map(str, parts))})"
+    module, name = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", "")
+    if module.split(".")[0] not in ("fadeout", "jax", "optax") or not name:
+        return None  # those are known by their sources and versions
+    if getattr(sys.modules.get(module), name, None) is value:
+        return f"{module}.{name}"
+    # made by a factory: known by its place and by all that it holds
+    if not inspect.isfunction(value) or "<lambda>" in name:
         return None
-    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    plain = [value for value in cells if isinstance(value, int | float | str | bool | None)]
-    return f"{module}.{getattr(function, '__qualname__', '')} {plain!r}"
+    inside = source_of(tuple(cell.cell_contents for cell in value.__closure__ or ()))
+    return None if inside is None else f"{module}.{name} {inside}"

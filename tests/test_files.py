@@ -1,14 +1,13 @@
 """Files that are whole or not there."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fadeout.files import marked, sweep_up, write_whole
+from fadeout.files import machine, marked, sweep_up, write_whole
 from fadeout.registry import FadeoutError
 
 
@@ -62,19 +61,35 @@ def test_names_of_threads_and_machines_never_collide():
 def test_what_dead_writers_left_is_swept_up_and_what_the_living_write_is_not(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = socket.gethostname()
+    stem = ".0123abcd."
     mine, gone, other, old = (
         tmp_path / name
         for name in (
-            marked("partial"), f".ab.{host}.{dead.pid}.partial",
-            ".ab.another-machine.1.partial", ".ab.another.machine.1.partial",
+            marked("partial"), f"{stem}{machine()}.{dead.pid}.partial",
+            f"{stem}another-machine.1.partial", f"{stem}another.machine.1.writer",
         )
     )  # fmt: skip
-    for path in (mine, gone, other, old):
+    users = [tmp_path / name for name in (".notes.partial", ".a.b.c.partial", ".my.2024.1.writer")]
+    folder = tmp_path / f"{stem}a.1.partial"
+    folder.mkdir()
+    for path in (mine, gone, other, old, *users):
         path.touch()
-    os.utime(old, (0, 0))
+    for path in (old, *users, folder):
+        os.utime(path, (0, 0))
     sweep_up(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+    assert sorted(tmp_path.iterdir()) == sorted([mine, other, folder, *users])
+
+
+def test_a_process_of_another_container_is_not_taken_for_a_dead_one_of_this(tmp_path, monkeypatch):
+    """Containers may share a host's name and a folder, and number their processes from 1."""
+    machine.cache_clear()
+    monkeypatch.setattr(os, "readlink", lambda path: "pid:[1]")
+    theirs = tmp_path / marked("writer").replace(f".{os.getpid()}.", ".999999999.")
+    monkeypatch.undo()
+    machine.cache_clear()
+    theirs.touch()
+    sweep_up(tmp_path)
+    assert theirs.exists()
 
 
 def test_a_target_that_is_no_file(tmp_path):

@@ -1,6 +1,10 @@
 """Files that are whole or not there."""
 
+import contextlib
+import functools
+import hashlib
 import os
+import re
 import secrets
 import socket
 import time
@@ -9,6 +13,8 @@ from pathlib import Path
 from fadeout.registry import FadeoutError
 
 DAY = 86_400.0
+MARK = re.compile(r"\.[0-9a-f]{8}\.(?P<machine>.+)\.(?P<process>\d+)\.(partial|writer)")
+"""What `marked` gives."""
 
 
 def write_whole(path: Path, content: bytes) -> Path:
@@ -71,15 +77,27 @@ def sync(folder: Path) -> None:
 
 def marked(kind: str) -> str:
     """A hidden name that nobody else has, and that says who made it: machine and process."""
-    return f".{secrets.token_hex(4)}.{socket.gethostname()[:60]}.{os.getpid()}.{kind}"
+    return f".{secrets.token_hex(4)}.{machine()}.{os.getpid()}.{kind}"
+
+
+@functools.cache
+def machine() -> str:
+    """Where a process's number means this process: containers share names, not these numbers."""
+    told = []
+    with contextlib.suppress(OSError):  # another system than Linux: the name has to do
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        told.append(os.readlink("/proc/self/ns/pid"))
+    return f"{socket.gethostname()[:60]}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
 
 
 def left_over(path: Path) -> bool:
-    """Whether a `marked` file's maker is gone: of this machine, its process has ended; of another,
-    it is a day old."""
-    host, _, process = path.name.rpartition(".")[0].rpartition(".")
-    if process.isdigit() and host.partition(".")[2].partition(".")[2] == socket.gethostname()[:60]:
-        return int(process) != os.getpid() and not alive(int(process))
+    """Whether a file is `marked` and its maker gone: of this machine, its process has ended; of
+    another, it is a day old."""
+    mark = MARK.fullmatch(path.name)
+    if mark is None or path.is_symlink() or not path.is_file():
+        return False
+    if mark["machine"] == machine():
+        return int(mark["process"]) != os.getpid() and not alive(int(mark["process"]))
     try:
         return time.time() - path.stat().st_mtime > DAY
     except OSError:
@@ -91,14 +109,13 @@ def alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         pass  # somebody else's
     return True
 
 
 def sweep_up(folder: Path) -> None:
     """Removes what writers that were killed have left."""
-    for kind in ("partial", "writer"):
-        for path in folder.glob(f".*.{kind}"):
-            if left_over(path):
-                path.unlink(missing_ok=True)
+    for path in filter(left_over, folder.glob(".*.*.*.*")):
+        with contextlib.suppress(OSError):  # another's, in a folder that several use
+            path.unlink()

@@ -67,6 +67,7 @@ REFUSED = {
     "-m hydra.sweep.dir=elsewhere": "hydra.sweep.dir has no effect here",
     "-m hydra.sweep.subdir=a": "hydra.sweep.subdir has no effect here",
     "hydra.job.chdir=true": "hydra.job.chdir has no effect here",
+    "-m hydra.job.chdir=true hydra/launcher=basic": "hydra.job.chdir has no effect here",
     # launching
     "hydra.launcher.executor=foo": "is of a multirun: add -m",
     "hydra.launcher.jobs=2": "is of a multirun: add -m",
@@ -133,6 +134,7 @@ UNDERSTOOD = {
     "axes.gain=[1,2] axes.seed=[1,2]": 4,
     "axes={gain:[1,2]}": 2,
     "figure={quantity:loss} -m model.depth=1,2": 2,
+    "-m seed=1,2 hydra.launcher.job_dirs=true hydra.sweep.dir=logs": 2,
     "-m model.depth=1,2 model.width=2,4 figure={quantity:solved,map:[depth,width]}": 4,
     "task.examples=65536 task.features=4096 task=teacher": 1,
 }  # fmt: skip
@@ -141,6 +143,12 @@ UNDERSTOOD = {
 @pytest.mark.parametrize("line", UNDERSTOOD)
 def test_what_can_be_done_is_understood(line):
     assert count(*line.split(" ")) == UNDERSTOOD[line]
+
+
+@pytest.mark.parametrize("study", ["+experiment=gallery/glorot_2010", "hydra.mode=MULTIRUN"])
+def test_launching_is_understood_where_a_study_is_a_multirun_by_itself(study):
+    line = [study, "hydra.launcher.executor=processes"]
+    assert checked(line, CONF) == line
 
 
 @pytest.mark.parametrize("word", ["2024_11_25", "true", "007", "1e3", "a-b", "x=y"])

@@ -247,6 +247,27 @@ def measure_of(name):
     return jax.jit(functools.partial(over_layers, PROBES[name]))
 
 
+@pytest.mark.parametrize("size", [1e-36, 3e38])
+def test_directions_and_ranks_are_numbers_at_the_ends_of_the_range(size):
+    layers = layers_of(1.0, np.float32, "kernel")
+    ends = layers.first.activation / jnp.max(jnp.abs(layers.first.activation)) * size
+    for name in ("effective_rank", "example_correlation"):
+        usual, found = (
+            measure_of(name)(layers._replace(first=layers.first._replace(activation=x)))
+            for x in (layers.first.activation, ends)
+        )
+        np.testing.assert_allclose(found, usual, rtol=2e-3)
+
+
+def test_a_kernel_to_which_dead_layers_add_nothing_is_not_lost():
+    """Above a layer without slope the shares below are 0, whatever size the weights have there."""
+    layers = layers_of(1e-25, np.float32, "kernel")
+    first = layers.first._replace(slope=0 * layers.first.slope, below=1e30 * layers.first.below)
+    own = measure_of("ntk_largest")(layers._replace(first=first))
+    assert np.isfinite(own).all()
+    assert own[-1] > 0.1
+
+
 @pytest.mark.parametrize("value", [1e-12, 1e-6, 1e-3, 1.0, 1e3, 1e6])
 def test_an_identity_network_of_constant_weights(value):
     """std of layer l is v (width v)^(l - 1) / sqrt(2) on XOR, and all examples are parallel."""

@@ -103,12 +103,51 @@ def text_ids(file, path):
     replace(file, "id", data=values, dtype=h5py.string_dtype())
 
 
+def matrix_ids(file, path):
+    replace(file, "id", data=np.resize(file["id"][:], (2, file["id"].size)))
+
+
+def reals_as_ids(file, path):
+    replace(file, "id", data=file["id"][:].astype("f8"))
+
+
+def true_status(file, path):
+    replace(file, "status", data=np.ones(file["status"].shape, bool))
+
+
+def other_steps(file, path):
+    file["step"][:] = file["step"][:] + 1
+
+
+def text_layers(file, path):
+    values = np.array(["one"] * file["layer"].size, object)
+    replace(file, "layer", data=values, dtype=h5py.string_dtype())
+
+
+def text_loss(file, path):
+    values = np.full(file["loss"].shape, "small", object)
+    replace(file, "loss", data=values, dtype=h5py.string_dtype())
+
+
+def text_seed(file, path):
+    values = np.full(file["id"].shape, "first", object)
+    file.pop("seed", None)
+    file.create_dataset("seed", data=values, dtype=h5py.string_dtype())
+
+
+def own_depths(file, path):
+    file["depth"] = np.full(file["id"].shape, 10**12)
+
+
 CONFIG = json.dumps({"model": {"depth": 10**9}})
 CRAFTED = {
     "external storage": external, "soft link": soft_link, "external link": external_link,
     "virtual": virtual, "enormous": enormous, "many ids": many_ids, "other shape": other_shape,
     "group": group, "compound": compound, "no status": no_status, "odd status": odd_status,
     "negative status": negative_status, "text ids": text_ids,
+    "matrix ids": matrix_ids, "reals as ids": reals_as_ids, "true status": true_status,
+    "other steps": other_steps, "text layers": text_layers, "text loss": text_loss,
+    "text seed": text_seed, "own depths": own_depths,
     "no format": lambda file, path: file.attrs.__delitem__("format"),
     "number as format": attribute("format", 3),
     "later format": attribute("format", "fadeout results, version 99"),

@@ -13,7 +13,7 @@ import xarray as xr
 
 import fadeout
 from conftest import COMPILED, small_runs
-from fadeout.files import alive
+from fadeout.files import alive, machine
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
 from fadeout.sweeps.interrupts import Interrupted, noted
@@ -148,6 +148,13 @@ def test_a_file_that_is_gone_when_it_is_looked_for_fails_no_run(tmp_path, monkey
     assert summary.outcomes["failed"] == 0
 
 
+def test_an_interrupt_that_the_loop_did_not_look_for_any_more_is_raised_at_the_end():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted), noted(hold=True):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_an_interrupt_inside_a_destructor_is_raised_a_little_later(capfd):
     class Bad:
         def __del__(self):
@@ -204,8 +211,7 @@ def test_a_killed_write_leaves_nothing_for_good(tmp_path, small_sweep):
     dead.wait()
     place = tmp_path / "results"
     place.mkdir()
-    host = os.uname().nodename
-    left = [place / f".ab.{host}.{dead.pid}.{kind}" for kind in ("partial", "writer")]
+    left = [place / f".0123abcd.{machine()}.{dead.pid}.{kind}" for kind in ("partial", "writer")]
     for path in left:
         path.touch()
     sweep(small_runs(), tmp_path)

@@ -94,7 +94,15 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     usual = {"-m", "--multirun", "--cfg", "-c", "--resolve"}
     flags = {text for text in arguments if text.startswith("-")}
     elsewhere = flags - usual or any("searchpath" in text for text in arguments)
-    swept = bool(flags & {"-m", "--multirun"})
+    words = [text.lstrip("+") for text in arguments]
+    swept = bool(flags & {"-m", "--multirun"}) or any(
+        word.startswith(("experiment=", "hydra.mode="))
+        for word in words  # may say so themselves
+    )
+    of_hydra = any(
+        word.startswith("hydra/launcher=") or word.lower() == "hydra.launcher.job_dirs=true"
+        for word in words
+    )
     parser = OverridesParser.create()
     done = []
     for text in arguments:
@@ -103,7 +111,7 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
             with contextlib.suppress(HydraException):  # Hydra says what is wrong with it
                 override = parser.parse_override(text)
         if override is not None:
-            check_override(override, swept)
+            check_override(override, swept, of_hydra)
             if not elsewhere:
                 check_word(override, conf)
             text = opened(override, text)
@@ -111,10 +119,15 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     return done
 
 
-def check_override(override: Override, swept: bool) -> None:
-    """Refuses what would be dropped without a word, or answered by a traceback."""
+def check_override(override: Override, swept: bool, of_hydra: bool) -> None:
+    """Refuses what would be dropped without a word, or answered by a traceback.
+
+    Args:
+      swept: whether this may be a multirun.
+      of_hydra: whether Hydra's own folders of jobs are written.
+    """
     key, value = override.key_or_group, override.value()
-    if key in IGNORED:
+    if key in IGNORED and not (of_hydra and key.startswith("hydra.sweep.")):
         raise FadeoutError(
             f"{key} has no effect here: results go to outputs/name, as outputs=... and name=... say"
         )

@@ -101,14 +101,15 @@ def average(x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(plain), plain, fold(jnp.add, x, x.ndim, lambda x_: x_ / x.size))
 
 
-def scaled(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """x over a power of two, so that its largest element lies between 1/2 and 1, and the exponent:
-    products of such have room, and `jnp.ldexp` gives the size back, or inf."""
-    _, exponent = jnp.frexp(jnp.max(jnp.abs(x)))
+def scaled(x: jax.Array, axis: int | None = None) -> tuple[jax.Array, jax.Array]:
+    """x over a power of two, so that its largest element (along an axis: each largest) lies between
+    1/2 and 1, and the exponent: products of such have room, and `jnp.ldexp` gives the size back,
+    or inf."""
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(x), axis=axis, keepdims=axis is not None))
     return jnp.ldexp(x, -exponent), exponent
 
 
 def direction(x: jax.Array, axis: int | None = None) -> jax.Array:
     """x over its norm; NaN where x is 0. Of a size that no square can lose."""
-    x = x / jnp.max(jnp.abs(x), axis=axis, keepdims=True)
+    x, _ = scaled(x, axis)
     return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=axis, keepdims=True))

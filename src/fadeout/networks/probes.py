@@ -152,8 +152,7 @@ def effective_rank(layer: Layer) -> jax.Array:
 
     Reference: Roy & Vetterli 2007.
     """
-    x = layer.activation
-    values = jnp.linalg.svd(x / jnp.max(jnp.abs(x)), compute_uv=False)
+    values = jnp.linalg.svd(scaled(layer.activation)[0], compute_uv=False)
     shares = values / jnp.sum(values)
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares)))
 
@@ -278,7 +277,8 @@ def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
         inside = jnp.ldexp(gram(below), 2 * (exponent + more) - top) + jnp.ldexp(
             jnp.ones((), gradient.dtype), 2 * exponent - top
         )
-        return gram(gradient) * inside, top
+        # of a share that is nothing no exponent may rule
+        return gram(gradient) * inside, jnp.where(jnp.any(gradient != 0), top, -(2**20))
 
     def down(carry, layer):  # of the output by this layer's activations, [example, out]
         gradient, exponent = carry

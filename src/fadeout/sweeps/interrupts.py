@@ -30,7 +30,8 @@ def noted(hold: bool = False) -> Iterator[list[Interrupted]]:
     """Notes and raises interrupts, for as long as the context lasts.
 
     Args:
-      hold: only note the first, for a loop that looks at what is noted; a second is raised.
+      hold: only note the first, for a loop that looks at what is noted; a second is raised, and so
+        is one at the end that the loop did not see.
     """
 
     def stop(number, _):
@@ -63,4 +64,7 @@ def noted(hold: bool = False) -> Iterator[list[Interrupted]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
+        missed = NOTED[:1] if hold else []
         NOTED.clear()
+    if missed:
+        raise missed[0]

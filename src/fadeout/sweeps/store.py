@@ -87,11 +87,15 @@ def writing(folder: Path) -> Iterator[bool]:
     """
     place = Path(folder) / RESULTS
     mark = place / marked("writer")
+    made = [path for path in (place, place.parent) if not path.exists()]
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        while True:
+            place.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another's that ended has removed it
+                mark.touch()
+                break
         sweep_up(place)
-        others = any(not left_over(path) for path in place.glob(".*.writer"))
-        mark.touch()
+        others = any(path != mark and not left_over(path) for path in place.glob(".*.writer"))
     except OSError as error:
         raise FadeoutError(f"results cannot go to {folder}: {error.strerror}") from error
     try:
@@ -99,8 +103,8 @@ def writing(folder: Path) -> Iterator[bool]:
     finally:
         with contextlib.suppress(OSError):
             mark.unlink(missing_ok=True)
-            place.rmdir()  # where nothing came of it
-            place.parent.rmdir()
+            for path in made:  # where nothing came of it
+                path.rmdir()
 
 
 class Known:
@@ -315,6 +319,7 @@ def check_format(path: Path, file: h5py.File) -> None:
             check_dataset(path, file, name)
     if not {"id", *AXES, "status"} <= set(file):
         raise OSError("it lacks a variable")
+    check_kinds(file)
 
 
 def text_of(file: h5py.File, name: str) -> str:
@@ -335,6 +340,9 @@ def known_format(form: str) -> bool:
     return form in (FORMAT, *OLDER)
 
 
+SHARED = {"steps", "record_every", "probes", "depth"}
+"""Labels in which the runs of a file cannot differ, since its variables are as large as they say."""
+
 INSIDE = {*VARIABLES, *AXES, "id", *Run().labels()}
 """The variables that a file of ours may have; any other is not read."""
 
@@ -354,8 +362,23 @@ def check_dataset(path: Path, file: h5py.File, name: str) -> None:
         raise OSError(f"{name} says to be larger than the file")
 
 
+def check_kinds(file: h5py.File) -> None:
+    """Refuses variables whose values are not of the kind that ours have."""
+    if file["id"].ndim != 1:
+        raise OSError("id is no row of numbers")
+    kinds = {"id": "uO", "status": "iO", "error": "O"}
+    labels = Run().labels()
+    for name in INSIDE & set(file):
+        usual = kinds.get(name, "iuf")
+        if name in labels:  # what has no value by default may be text
+            usual = "iuf" if isinstance(labels[name], int | float) else "iufO"
+        if file[name].dtype.kind not in usual:
+            raise OSError(f"{name} has values of another kind")
+
+
 def check_sizes(file: h5py.File, run: Run) -> None:
-    """Refuses variables whose shapes are not those that the config says."""
+    """Refuses variables that are not as the config says: shapes, steps, layers and the labels that
+    all runs share."""
     training = run.training
     size = {
         "run": file["id"].size,
@@ -368,6 +391,12 @@ def check_sizes(file: h5py.File, run: Run) -> None:
             wanted = tuple(size[dim] for dim in along)
             if file[name].shape != wanted:
                 raise OSError(f"{name} has the shape {file[name].shape}, and not {wanted}")
+    if own := SHARED & set(file):
+        raise OSError(f"{', '.join(sorted(own))} should be one for all its runs")
+    steps = np.arange(size["step"]) * training.record_every
+    for name, wanted in (("step", steps), ("layer", np.arange(1, size["layer"] + 1))):
+        if not np.array_equal(file[name][:], wanted):
+            raise OSError(f"{name} is not as its config says")
 
 
 def config_of(file: h5py.File) -> Run:

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import serialize_executable
 
-from fadeout.files import put
+from fadeout.files import put, sweep_up
 
 PACKAGE = Path(__file__).parents[1]
 MAGIC = b"fadeout program 1\n"
@@ -55,7 +55,9 @@ def keep_compiled(folder: str | None) -> None:
         a folder of its own inside, because results folders are shared between machines. None keeps
         nothing.
     """
-    PLACE["folder"] = None if folder is None else Path(folder).absolute() / machine()
+    place = PLACE["folder"] = None if folder is None else Path(folder).absolute() / machine()
+    if place is not None:
+        sweep_up(place)
 
 
 @functools.cache

@@ -341,7 +341,7 @@ def known_format(form: str) -> bool:
 
 
 SHARED = {"steps", "record_every", "probes", "depth"}
-"""Labels in which the runs of a file cannot differ, since its variables are as large as they say."""
+"""Labels in which the runs of a file cannot differ: they say how large its variables are."""
 
 INSIDE = {*VARIABLES, *AXES, "id", *Run().labels()}
 """The variables that a file of ours may have; any other is not read."""

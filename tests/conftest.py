@@ -27,11 +27,11 @@ SMALL = Training(steps=6, record_every=3)
 
 
 def small_runs(seeds=2):
-    """Two activations and two depths."""
+    """Two activations, and two depths of two programs."""
     return [
         Run(Activation(name), Init("he_normal"), model=Model(depth, 4), training=SMALL, seed=seed)
         for name in ("step", "tanh")
-        for depth in (1, 3)
+        for depth in (1, 5)
         for seed in range(seeds)
     ]
 

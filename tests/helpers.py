@@ -37,9 +37,11 @@ def network(run: Run):
     """One run's examples and parameters, drawn without lanes: (x, t), [(kernel, bias), ...]."""
     run = resolve(run)
     with precision(run):
-        preparation = batch_of(run).preparation
-        values = jax.tree.map(lambda v: v[0], prepare_values(preparation, [run]))
-        examples, model = prepare(preparation.run, values)
+        batch = batch_of(run)
+        like = batch.preparation.run
+        values = prepare_values(like, [run], run.model.depth)
+        examples, model = prepare(like, jax.tree.map(lambda v: v[0] if v.ndim else v, values))
+        model = model.cut(run.model.depth)
         return (np.asarray(examples.inputs), np.asarray(examples.targets)), layers(model)
 
 

@@ -203,5 +203,5 @@ class Run(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-NUMERICS = 5
+NUMERICS = 6
 """Raised whenever a change of the package changes the numbers of a run with the same config."""

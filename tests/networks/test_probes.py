@@ -13,7 +13,7 @@ from fadeout.networks import probes
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.norms import norm
 from fadeout.networks.probes import PROBES, Layer, Layers, Path
-from fadeout.training.fit import over_layers
+from fadeout.training.measuring import measure
 from fadeout.training.programs import CPU_OPTIONS, train
 from helpers import layers, network
 
@@ -244,7 +244,7 @@ def of_largest(name, scale, quantity, expected):
 
 @functools.cache
 def measure_of(name):
-    return jax.jit(functools.partial(over_layers, PROBES[name]))
+    return jax.jit(lambda layers: measure({name: PROBES[name]}, layers)[name])
 
 
 @pytest.mark.parametrize("size", [1e-36, 3e38])

@@ -57,9 +57,9 @@ def test_the_groups_hold_the_statistics_of_their_runs(results):
     assert [axis["name"] for axis in data["axes"]] == ["activation", "depth"]
     assert data["pooled"] == ["seed"]
     group = next(g for g in data["groups"] if g["at"] == [1, 1])
-    own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 3)).values)
+    own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 5)).values)
     assert group["runs"] == own.sizes["run"]
-    expected = np.stack(groups.spread(own["delta_norm"].sel(layer=slice(1, 4))))
+    expected = np.stack(groups.spread(own["delta_norm"].sel(layer=slice(1, 6))))
     found = decoded(group["values"]["delta_norm"], share=False).reshape(expected.shape)
     np.testing.assert_allclose(found, expected, rtol=0.0012)
     assert group["steps"] == [0, 3, 6]
@@ -178,8 +178,8 @@ def test_the_slider_moves_the_profile(opened, report, results):
     drawn = page.evaluate("byId('profile').data")
     assert [trace["y"] for trace in drawn] != before
     tanh = next(trace for trace in drawn if trace.get("name") == "tanh")
-    own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 3)).values)
-    expected = own["delta_norm"].sel(step=6, layer=slice(1, 4)).median("run")
+    own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 5)).values)
+    expected = own["delta_norm"].sel(step=6, layer=slice(1, 6)).median("run")
     np.testing.assert_allclose(tanh["y"], expected, rtol=0.0012)
 
 
@@ -200,7 +200,7 @@ def test_the_table_filters_and_sorts(opened, report, results):
     page = opened(report)
     rows = page.locator("#runs tbody tr")
     assert rows.count() == len(small_runs())
-    page.locator("#filter").fill("activation=tanh depth=3")
+    page.locator("#filter").fill("activation=tanh depth=5")
     counts(page.locator("#runs tbody tr"), 2)
     page.locator("#filter").fill("solved")  # not the unsolved, and not the name of a column
     solved = int((results["status"] == "solved").sum())
@@ -211,20 +211,20 @@ def test_the_table_filters_and_sorts(opened, report, results):
     column = [int(rows.nth(i).locator("td").nth(1).inner_text()) for i in range(8)]
     assert column == sorted(column)
     page.locator("#runs th button", has_text="depth").click()
-    assert int(rows.first.locator("td").nth(1).inner_text()) == 3
+    assert int(rows.first.locator("td").nth(1).inner_text()) == 5
 
 
 def test_a_run_shows_its_layers_and_the_command_that_repeats_it(opened, report, loader):
     page = opened(report)
-    page.locator("#filter").fill("activation=tanh depth=3 seed=1")
+    page.locator("#filter").fill("activation=tanh depth=5 seed=1")
     counts(page.locator("#runs tbody tr"), 1)
     page.locator("#runs tbody tr").first.focus()
     page.keyboard.press("Enter")
-    wanted = ("tanh", 3, 1)
+    wanted = ("tanh", 5, 1)
     runs = {(r.activation.name, r.model.depth, r.seed): resolve(r) for r in small_runs()}
     run = runs[wanted]
     assert run.digest() in page.locator("#run-title").inner_text()
-    assert page.locator("#run-layers tr").count() == 1 + 4
+    assert page.locator("#run-layers tr").count() == 1 + 6
     command = shlex.split(page.locator("#run-command").inner_text())
     assert command[:2] == ["fadeout", "train"]
     (config,) = compose_jobs(loader, *loaded(loader, command[2:]))

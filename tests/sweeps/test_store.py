@@ -25,7 +25,7 @@ from helpers import ROOT
 
 def test_what_is_loaded_is_what_was_trained(small_sweep):
     results = fadeout.load(small_sweep)
-    assert results.sizes == {"run": 8, "step": 3, "layer": 4}
+    assert results.sizes == {"run": 8, "step": 3, "layer": 6}
     assert set(DEFAULT_PROBES) | {"loss", "accuracy", "status", "solved_step"} <= set(results)
     for run in small_runs():
         trace = train(run)

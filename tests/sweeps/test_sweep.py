@@ -46,10 +46,10 @@ def test_all_reasons_are_given_at_once_and_grouped():
 
 @pytest.fixture
 def broken_depth(monkeypatch):
-    """The programs of depth 3 do not compile."""
+    """The program of depth 5 do not compile."""
 
     def compile_fit(program, *rest):
-        if program.run.model.depth == 3:
+        if program.run.model.depth == 16:
             raise RuntimeError("no such kernel")
         return real(program, *rest)
 
@@ -63,11 +63,11 @@ def test_a_program_that_fails_takes_only_its_own_runs_down(
     summary = sweep(small_runs(), tmp_path)
     assert summary.outcomes["failed"] == 4
     assert len(summary.errors) == 1
-    assert "step, he_normal, xor, adam, depth 3" in summary.errors[0]
+    assert "step, he_normal, xor, adam, depth 5" in summary.errors[0]
     results = fadeout.load(tmp_path)
     assert results.sizes["run"] == 8
     failed = results.isel(run=(results["status"] == "failed").values)
-    assert set(failed["depth"].values) == {3}
+    assert set(failed["depth"].values) == {5}
     assert set(failed["activation"].values) == {"step", "tanh"}
     assert all("no such kernel" in error for error in failed["error"].values)
     whole = fadeout.load(small_sweep)

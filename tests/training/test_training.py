@@ -1,6 +1,7 @@
 """Training against hand-written NumPy, plain optax and itself in another place of the batch."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,9 @@ import optax
 import pytest
 
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
-from fadeout.networks.activations import ACTIVATIONS, get_activation
+from fadeout.networks.activations import ACTIVATIONS, differentiate, get_activation
 from fadeout.networks.initializers import INITIALIZERS
-from fadeout.networks.model import MLP
+from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer
 from fadeout.registry import FadeoutError
 from fadeout.training.fit import fit
@@ -272,9 +273,10 @@ def test_a_new_float_or_seed_shares_the_program_and_a_new_word_does_not():
     )
     assert other_init != base
     assert other_init.program == base.program
-    selu = batch_of(Run(activation=Activation("selu")))
-    assert selu != base
-    assert selu.program == base.program  # on a CPU, a branch of the same program
+    for other in (Run(Activation("selu")), Run(Activation("elu"), model=Model(depth=4))):
+        assert batch_of(other) != base
+        assert batch_of(other).program == base.program  # on a CPU, a number
+    assert len({batch_of(Run(model=Model(depth))).program for depth in range(1, 65)}) == 3
     assert batch_of(Run(optimizer=Optimizer("sgd"))).program != base.program
 
 
@@ -389,17 +391,49 @@ def test_nothing_is_measured_in_a_layer_that_is_not_finite():
 
 
 @pytest.mark.parametrize("init", INITIALIZERS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_activation_builds_with_every_initialiser(activation, init):
+def test_every_initialiser_builds_with_every_activation(init):
     def build(key, x):
         solved = {"weight_variance": 1.0} if init == "critical" else {}
         model = MLP.create(key, 2, depth=3, width=4, name=init, **solved)
-        return model(x, get_activation(activation))
+        return [model(x, get_activation(activation)) for activation in ACTIVATIONS]
 
-    z, h = jax.eval_shape(build, jax.random.key(0), jnp.zeros((4, 2)))
-    assert z.first.shape == h.first.shape == (4, 4)
-    assert z.hidden.shape == h.hidden.shape == (2, 4, 4)
-    assert z.readout.shape == (4, 1)
+    for z, output in jax.eval_shape(build, jax.random.key(0), jnp.zeros((4, 2))):
+        assert z.shape == (3, 4, 4)
+        assert output.shape == (4, 1)
+
+
+@pytest.mark.parametrize(("depth", "room"), [(1, 4), (2, 4), (3, 3), (4, 4), (5, 16), (16, 16)])
+def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
+    """Against `jax.grad` of the plain network, whatever lies in the places that it lacks."""
+    phi = get_activation("gelu")
+
+    def graded(z):
+        return phi(z), differentiate(phi, z)
+
+    with jax.enable_x64(True):
+        make = functools.partial(MLP.create, jax.random.key(1), 2, width=5, dtype=jnp.float64)
+        plain = make(depth=depth, name="he_normal", bias_variance=0.3)
+        roomy = make(depth=room, name="he_normal", bias_variance=0.3)
+        x = jnp.asarray([[0.3, -0.7], [1.1, 0.4], [0.2, 0.9]])
+        rubbish = jnp.full((room, 3, 5), 7.0)
+
+        def loss(model, bump):
+            _, output = model(x, phi)
+            return jnp.sum(jnp.sin(output + bump))
+
+        expected = jax.grad(loss)(plain, 0.0)
+
+        @jax.jit
+        def passes(count):
+            output, signals = roomy.forward(x, graded, count, Signals(rubbish, rubbish, rubbish))
+            return output, *roomy.backward(x, jnp.cos(output), count, signals, roomy)
+
+        output, signals, gradients = passes(depth - 1)
+        np.testing.assert_allclose(output, plain(x, phi)[1], rtol=1e-12)
+        for mine, theirs in zip(layers(gradients.cut(depth)), layers(expected), strict=True):
+            np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(mine[1], theirs[1], rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(signals.delta[depth:], rubbish[depth:])
 
 
 # --- platforms
@@ -409,6 +443,8 @@ def test_every_activation_builds_with_every_initialiser(activation, init):
 def test_the_training_program_lowers_for_every_platform(platform):
     program = batch_of(Run(model=Model(depth=3), optimizer=Optimizer("adam"))).program
     arguments = fit_arguments(program, 128)
+    if platform != "cpu":  # there the depth is no number
+        arguments = ({k: v for k, v in arguments[0].items() if k != "depth"}, *arguments[1:])
     exported = jax.export.export(
         jax.jit(lambda *a: jax.tree.leaves(fit(program, *a))), platforms=[platform]
     )

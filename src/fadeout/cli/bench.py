@@ -75,13 +75,13 @@ def own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
     members = [describe_run(width, depth, seed, **changes) for seed in range(runs)]
     batch = batch_of(members[0])
     prepare, _ = compile_batch(batch, runs, jax.local_devices()[0])
-    examples, model = prepare(prepare_values(batch.preparation, members))
-    values = fit_values(batch.program, members, batch.activation)
-    index = values.pop("index")
+    examples, model = prepare(prepare_values(batch.preparation.run, members, batch.depth))
+    values = fit_values(batch.program.run, members, batch.depth, batch.activation)
+    shared = {name: values.pop(name) for name in ("index", "depth") if name in values}
     single = jax.tree.map(lambda a: np.asarray(a)[..., None], (values, examples, model))
 
     def one(values, examples, model):
-        return fit(batch.program, values | {"index": index}, examples, model)
+        return fit(batch.program, values | shared, examples, model)
 
     mapped = jax.jit(jax.vmap(one, in_axes=-2, out_axes=-2))
     compiled = mapped.lower(*single).compile(CPU_OPTIONS)

@@ -15,6 +15,8 @@ from fadeout.registry import lookup
 from fadeout.registry import parameters as takes
 
 Activation = Callable[[jax.Array], jax.Array]
+Graded = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+"""What gives phi(z) and phi'(z)."""
 
 FLAT = 0.05
 """A unit counts as saturated where |phi'| is at most this share of its largest value."""
@@ -198,9 +200,21 @@ def one_of(
 ) -> Activation:
     """The one of several functions that a traced `index` chooses, with what it takes of the
     parameters."""
-    stand_in = lookup(SURROGATES, surrogate, "surrogate")
-    choices = tuple((function, stand_in) for function in functions)
+    choices = with_stand_in(functions, surrogate)
     return lambda z: graded(choices, z, index, parameters)
+
+
+def graded_one_of(
+    functions: Sequence[Callable], surrogate: str, index: jax.Array | int, parameters: dict
+) -> Graded:
+    """`one_of`, with its slope."""
+    choices = with_stand_in(functions, surrogate)
+    return lambda z: value_and_slope(choices, z, index, parameters)
+
+
+def with_stand_in(functions: Sequence[Callable], surrogate: str) -> tuple:
+    stand_in = lookup(SURROGATES, surrogate, "surrogate")
+    return tuple((function, stand_in) for function in functions)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -250,13 +264,18 @@ def differentiate(activation: Activation, z: jax.Array) -> jax.Array:
     return jax.jvp(activation, (z,), (jnp.ones_like(z),))[1]
 
 
-def steepest_slope(activation: Activation, dtype=jnp.float32) -> jax.Array:
+def steepest_slope(slope: Callable, dtype=jnp.float32, lanes: tuple[int, ...] = ()) -> jax.Array:
     """The largest |phi'(z)| over |z| <= 3, where nearly all of a standard normal lies.
 
     The range gives unbounded slopes (squared_relu) a scale as well; the grid has step 1/100.
 
-    >>> print(steepest_slope(sigmoid))
+    Args:
+      slope: gives phi'(z).
+      lanes: of z but for its first axis, and of the result.
+
+    >>> print(steepest_slope(partial(differentiate, sigmoid)))
     0.25
     """
     z = jnp.arange(-300, 301, dtype=dtype) / 100
-    return jnp.max(jnp.abs(differentiate(activation, z)))
+    z = jnp.broadcast_to(z.reshape(-1, *(1 for _ in lanes)), (z.size, *lanes))
+    return jnp.max(jnp.abs(slope(z)), axis=0)

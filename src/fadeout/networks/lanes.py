@@ -105,26 +105,8 @@ def contract(x: jax.Array, kernel: jax.Array) -> jax.Array:
     if x.shape[-1] == 1:
         return contract(x[..., 0], kernel[..., 0])[..., None]
     if max(kernel.shape[:2]) <= UNROLL:
-        return unrolled(x, kernel)
+        return total(x[:, i, None] * kernel[None, i] for i in range(kernel.shape[0]))
     return jnp.einsum("eir,ior->eor", x, kernel, precision=lax.Precision.HIGHEST)
-
-
-@jax.custom_vjp
-def unrolled(x, kernel):
-    return total(x[:, i, None] * kernel[None, i] for i in range(kernel.shape[0]))
-
-
-def unrolled_forward(x, kernel):
-    return unrolled(x, kernel), (x, kernel)
-
-
-def unrolled_backward(residuals, g):
-    x, kernel = residuals
-    x_bar = total(g[:, o, None] * kernel[None, :, o] for o in range(kernel.shape[1]))
-    return x_bar, outer_in_blocks(x, g)
-
-
-unrolled.defvjp(unrolled_forward, unrolled_backward)
 
 
 def outer(x: jax.Array, g: jax.Array) -> jax.Array:
@@ -172,6 +154,43 @@ def kept(tree, always: jax.Array):
     if jax.default_backend() != "cpu":
         return tree
     return lax.cond(always, lambda x: x, lambda x: jax.tree.map(jnp.zeros_like, x), tree)
+
+
+def take(stack, place: jax.Array | int):
+    """One entry of every array of a tree. The place must be there: it is not checked, since the
+    check would cost as much as what is taken."""
+    return jax.tree.map(
+        lambda a: lax.dynamic_index_in_dim(a, place, keepdims=False, allow_negative_indices=False),
+        stack,
+    )
+
+
+def put(stack, place: jax.Array | int, new):
+    """The stack with another entry in this place, which must be there."""
+    return jax.tree.map(
+        lambda a, b: lax.dynamic_update_index_in_dim(a, b, place, 0, allow_negative_indices=False),
+        stack,
+        new,
+    )
+
+
+def scan(function: Callable, carry, xs, count: jax.Array | int, reverse: bool = False):
+    """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
+    traced, and then the loop has no gradient."""
+    leaves = jax.tree.leaves(xs)
+    length = leaves[0].shape[0]
+    if length == 0 or (isinstance(count, int) and count == length):
+        return lax.scan(function, carry, xs, reverse=reverse)
+    _, one = jax.eval_shape(function, carry, jax.tree.map(lambda a: a[0], xs))
+    nothing = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), one)
+
+    def body(number, state):
+        carry, found = state
+        place = count - 1 - number if reverse else number
+        carry, new = function(carry, take(xs, place))
+        return carry, put(found, place, new)
+
+    return lax.fori_loop(0, count, body, (carry, nothing))
 
 
 def mean(x: jax.Array, axes: int = 1) -> jax.Array:

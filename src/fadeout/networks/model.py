@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from fadeout.networks.activations import Activation
+from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.initializers import initialize
-from fadeout.networks.lanes import contract, fold, outer
+from fadeout.networks.lanes import contract, fold, outer, put, scan, take
 
 
 class Neuron(nnx.Module):
@@ -44,32 +44,42 @@ class Neuron(nnx.Module):
         """phi(z): [example, in] to [example, out]."""
         return activation(self.preactivation(x))
 
+    def down(self, delta: jax.Array) -> jax.Array:
+        """dL/dx of dL/dz: [example, out] to [example, in]."""
+        return contract(delta, jnp.swapaxes(self.kernel[...], 0, 1))
+
+    def gradient(self, x: jax.Array, delta: jax.Array) -> "Neuron":
+        """dL/dW and dL/db of what was weighed and dL/dz, summed over examples."""
+        return Neuron(outer(x, delta), fold(jnp.add, delta, 1))
+
+    def at(self, place: jax.Array | int) -> "Neuron":
+        """One layer of a stack."""
+        return take(self, place)
+
+    def set(self, place: jax.Array | int, layer: "Neuron") -> "Neuron":
+        """The stack with another layer in this place."""
+        return put(self, place, layer)
+
 
 class Signals(NamedTuple):
-    """One value for every neuron and example.
+    """What a step sees in every hidden layer, [depth, example, width] each.
 
     Attributes:
-      first: [example, width].
-      hidden: of the other hidden layers, [depth - 1, example, width].
-      readout: [example, 1].
+      activation: phi(z).
+      slope: phi'(z).
+      delta: dL/dz.
     """
 
-    first: jax.Array
-    hidden: jax.Array
-    readout: jax.Array
-
-    def stacked(self) -> jax.Array:
-        """Those of all hidden layers, [depth, example, width]."""
-        return jnp.concatenate([self.first[None], self.hidden])
-
-    def below(self, inputs: jax.Array) -> "Signals":
-        """What each layer weighs, if these are the activations: [example, in] of the first, ..."""
-        hidden = self.stacked()
-        return Signals(inputs, hidden[:-1], hidden[-1])
+    activation: jax.Array
+    slope: jax.Array
+    delta: jax.Array
 
 
 class MLP(nnx.Module):
     """`depth` hidden layers of `width` units and a linear readout of one unit.
+
+    The stack may have more places than there are layers, so that one program serves many depths;
+    then `count`, which may be traced, says how many of its layers are there, and all else is 0.
 
     Attributes:
       first: from the features to the first hidden layer.
@@ -83,10 +93,14 @@ class MLP(nnx.Module):
         self.readout = readout
 
     @classmethod
-    def create(cls, key, features: int, depth: int, width: int, dtype=jnp.float32, **init):
+    def create(
+        cls, key, features: int, depth: int, width: int, dtype=jnp.float32, count=None, **init
+    ):
         """Draws a network.
 
         Args:
+          count: how many of the depth - 1 hidden layers but the first to draw, if not all; each is
+            the same, however many there are.
           init: the `name` of an initialiser, and its parameters, as `initialize` takes them.
         """
 
@@ -95,13 +109,13 @@ class MLP(nnx.Module):
 
         first, hidden, readout = jax.random.split(key, 3)
         keys = jax.random.split(hidden, depth)[1:]
-        return cls(
-            neuron(first, features, width),
-            jax.vmap(lambda key: neuron(key, width, width))(keys),
-            neuron(readout, width, 1),
-        )
+        count = depth - 1 if count is None else count
+        _, stack = scan(lambda _, key: (None, neuron(key, width, width)), None, keys, count)
+        return cls(neuron(first, features, width), stack, neuron(readout, width, 1))
 
-    def scaled(self, x: jax.Array, activation: Activation, gain: float | jax.Array = 1.0) -> "MLP":
+    def scaled(
+        self, x: jax.Array, activation: Activation, gain: float | jax.Array = 1.0, count=None
+    ) -> "MLP":
         """The network with every kernel scaled so that its weighted sums over examples and units
         have variance gain^2; a layer without any variance stays as it is.
 
@@ -117,49 +131,86 @@ class MLP(nnx.Module):
             return neuron(x, activation), neuron
 
         x, first = layer(x, self.first)
-        x, hidden = lax.scan(layer, x, self.hidden)
+        count = self.hidden.kernel.shape[0] if count is None else count
+        x, hidden = scan(layer, x, self.hidden, count)
         return MLP(first, hidden, layer(x, self.readout)[1])
 
-    def __call__(
-        self, x: jax.Array, activation: Activation, taps: Signals | None = None
-    ) -> tuple[Signals, Signals]:
-        """Runs the network, and returns all it computed on the way.
+    def cut(self, depth: int) -> "MLP":
+        """The network without the empty places above its depth."""
+        return MLP(self.first, jax.tree.map(lambda a: a[: depth - 1], self.hidden), self.readout)
+
+    def __call__(self, x: jax.Array, activation: Activation) -> tuple[jax.Array, jax.Array]:
+        """Runs a network without empty places.
 
         Args:
           x: [example, feature].
-          taps: zeros added to the preactivations, so that the gradient with respect to them is
-            delta = dL/dz of every layer.
 
         Returns:
-          The preactivations z and the activations phi(z); of the readout, both are its output.
+          The hidden preactivations z, [depth, example, width], and the output, [example, 1].
         """
 
-        def layer(x, neuron_and_tap):
-            neuron, tap = neuron_and_tap
+        def layer(x, neuron):
             z = neuron.preactivation(x)
-            if tap is not None:
-                z = z + tap
-            h = activation(z)
-            return h, (z, h)
+            return activation(z), z
 
-        tap_first, taps_hidden, tap_readout = taps or (None, None, None)
-        last, first = layer(x, (self.first, tap_first))
-        last, others = lax.scan(layer, last, (self.hidden, taps_hidden))
-        output = self.readout.preactivation(last)
-        if tap_readout is not None:
-            output = output + tap_readout
-        z, h = (Signals(a, b, output) for a, b in zip(first, others, strict=True))
-        return z, h
+        x, first = layer(x, self.first)
+        x, others = lax.scan(layer, x, self.hidden)
+        return jnp.concatenate([first[None], others]), self.readout.preactivation(x)
 
+    def forward(
+        self, x: jax.Array, activation: Graded, count: jax.Array | int, signals: Signals
+    ) -> tuple[jax.Array, Signals]:
+        """The way up, as a step of training goes it.
 
-def parameter_gradients(below: Signals, delta: Signals) -> MLP:
-    """dL/dW and dL/db of every layer: what it weighs times its delta, summed over examples.
+        Args:
+          x: [example, feature].
+          activation: gives phi(z) and phi'(z).
+          signals: of the step before, to be written over.
 
-    Made of all layers at once, which is faster than a layer at a time in the backward pass.
-    """
+        Returns:
+          The output [example, 1]; and the signals, with new activations and slopes.
+        """
 
-    def neuron(below, delta):
-        return Neuron(outer(below, delta), fold(jnp.add, delta, 1))
+        def layer(i, carry):
+            h, activations, slopes = carry
+            h, slope = activation(self.hidden.at(i).preactivation(h))
+            return h, put(activations, i + 1, h), put(slopes, i + 1, slope)
 
-    first, hidden, readout = zip(below, delta, strict=True)
-    return MLP(neuron(*first), jax.vmap(neuron)(*hidden), neuron(*readout))
+        h, slope = activation(self.first.preactivation(x))
+        start = h, put(signals.activation, 0, h), put(signals.slope, 0, slope)
+        h, activations, slopes = lax.fori_loop(0, count, layer, start)
+        return self.readout.preactivation(h), Signals(activations, slopes, signals.delta)
+
+    def backward(
+        self,
+        x: jax.Array,
+        delta: jax.Array,
+        count: jax.Array | int,
+        signals: Signals,
+        before: "MLP",
+    ) -> tuple[Signals, "MLP"]:
+        """The way down: delta = phi'(z) * (delta of the layer above) @ its kernel^T.
+
+        Args:
+          delta: dL/d output, [example, 1].
+          signals: as `forward` gives them.
+          before: gradients of the step before, to be written over.
+
+        Returns:
+          The signals, with new deltas; and dL/dW and dL/db of every layer.
+        """
+
+        def layer(number, carry):
+            above, deltas, gradients = carry
+            i = count - 1 - number
+            delta = take(signals.slope, i + 1) * above
+            own = self.hidden.at(i)
+            gradients = gradients.set(i, own.gradient(take(signals.activation, i), delta))
+            return own.down(delta), put(deltas, i + 1, delta), gradients
+
+        readout = self.readout.gradient(take(signals.activation, count), delta)
+        start = self.readout.down(delta), signals.delta, before.hidden
+        above, deltas, hidden = lax.fori_loop(0, count, layer, start)
+        delta = signals.slope[0] * above
+        signals = signals._replace(delta=put(deltas, 0, delta))
+        return signals, MLP(self.first.gradient(x, delta), hidden, readout)

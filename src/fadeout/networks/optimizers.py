@@ -46,6 +46,10 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     for function in (sgd, momentum, nesterov, adam, adamw, rmsprop, adagrad, lion)
 }
 
+ELEMENTWISE = frozenset(OPTIMIZERS.values())
+"""Those whose update of a parameter looks at that parameter and its gradient alone, so that the
+layers may be updated one after another."""
+
 SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
     "constant": lambda steps, warmup_steps: optax.constant_schedule(1.0),
     "cosine": lambda steps, warmup_steps: optax.cosine_decay_schedule(1.0, max(steps, 1)),

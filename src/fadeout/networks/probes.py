@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fadeout.networks.activations import FLAT
-from fadeout.networks.lanes import contract, fold, mean
+from fadeout.networks.lanes import contract, fold, mean, scan
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
 from fadeout.registry import lookup
 
@@ -60,11 +60,22 @@ class Path(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """All layers of a network, bottom to top; the `hidden` ones but the first are stacked."""
+    """All layers of a network, bottom to top; the `hidden` ones but the first are stacked.
+
+    Attributes:
+      present: how many of the stack are there, if not all; a probe need not care for the others.
+    """
 
     first: Layer
     hidden: Layer
     readout: Layer
+    present: jax.Array | int | None = None
+
+    def scan(self, function: Callable, carry, reverse: bool = False):
+        """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
+        places = self.hidden.kernel.shape[0]
+        count = places if self.present is None else self.present
+        return scan(function, carry, self.hidden, count, reverse)
 
 
 def nothing(x: jax.Array) -> jax.Array:
@@ -179,7 +190,7 @@ def scan_up(function: Callable, start, layers: Layers) -> jax.Array:
     """[depth]: what `function(carry, layer)` gives of each hidden layer but the first, from the
     first up; `start` is the carry and the value of the first."""
     carry, first = start
-    _, others = jax.lax.scan(function, carry, layers.hidden)
+    _, others = layers.scan(function, carry)
     return jnp.concatenate([first[None], others])
 
 
@@ -288,11 +299,14 @@ def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
         own = share_of(gradient, exponent + one, layer.below)
         return (below, exponent + one + two + three), own
 
-    first, hidden, readout = layers
+    first, _, readout, count = layers
     ones = jnp.ones_like(readout.below[:, :1])
     top = share_of(ones, jnp.zeros((), jnp.int32), readout.below)
     start = scaled(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
-    carry, others = jax.lax.scan(down, start, hidden, reverse=True)
+    carry, (shares, exponents) = layers.scan(down, start, reverse=True)
+    if count is not None:
+        exponents = jnp.where(jnp.arange(exponents.size) < count, exponents, -(2**20))
+    others = shares, exponents
     _, bottom = down(carry, first)
     shares, exponents = (
         jnp.concatenate([low[None], middle, high[None]])

@@ -65,7 +65,7 @@ def work(batch: Batch) -> int:
     """Multiplications of one run, but for a constant."""
     run = batch.program.run
     width, examples = run.model.width, batch.program.examples
-    return run.training.steps * (run.model.depth + 1) * width * (width + examples)
+    return run.training.steps * (batch.depth + 1) * width * (width + examples)
 
 
 def bytes_per_run(batch: Batch) -> int:
@@ -113,12 +113,20 @@ def check_memory(tasks: Sequence[Assignment]) -> None:
 
 
 def describe(batch: Batch) -> str:
-    """A batch in a few words; one without an activation stands for its program on a CPU."""
+    """A batch in a few words."""
+    activation, _ = batch.program.activations[batch.activation]
+    return f"{activation}, {words(batch, f'depth {batch.depth}')}"
+
+
+def describe_program(batch: Batch) -> str:
+    """What trains a batch, in a few words: it may serve many activations and depths."""
+    run = batch.program.run
+    if len(batch.program.activations) == 1:
+        return describe(batch)
+    return f"all activations, {words(batch, f'depths up to {run.model.depth}')}"
+
+
+def words(batch: Batch, depth: str) -> str:
     run, prepared = batch.program.run, batch.preparation.run
-    activation = "all activations"
-    if batch.activation >= 0:
-        activation, _ = batch.program.activations[batch.activation]
-    return (
-        f"{activation}, {prepared.init.name}, {prepared.task.name}, "
-        f"{run.optimizer.name}, depth {run.model.depth}, width {run.model.width}"
-    )
+    names = prepared.init.name, prepared.task.name, run.optimizer.name
+    return f"{', '.join(names)}, {depth}, width {run.model.width}"

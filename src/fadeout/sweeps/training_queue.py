@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from fadeout.sweeps import results
-from fadeout.sweeps.chunks import Assignment, check_memory, cut, describe
+from fadeout.sweeps.chunks import Assignment, check_memory, cut, describe, describe_program
 from fadeout.sweeps.interrupts import noted
 from fadeout.sweeps.results import Part
 from fadeout.sweeps.survey import Survey
@@ -120,7 +120,7 @@ class Queue:
         began, hits, misses, refused = perf_counter(), kept.hits, kept.misses, len(kept.refused)
         compile_batch(task.batch, task.lanes, device)
         cached = kept.hits > hits and kept.misses == misses
-        name = describe(task.batch._replace(activation=-1) if on_cpu(device) else task.batch)
+        name = describe_program(task.batch)
         reasons = tuple(kept.refused[refused:])
         return Compiled(name, perf_counter() - began, cached, reasons)
 

@@ -47,11 +47,12 @@ def film(run: Run, frames: int) -> list[MLP]:
     full = [run] * batch.program.lanes
     with precision(run):
         prepare, fit = compile_batch(batch, len(full), jax.local_devices()[0])
-        examples, model = prepare(prepare_values(batch.preparation, full))
-        values = fit_values(batch.program, full, batch.activation)
+        examples, model = prepare(prepare_values(batch.preparation.run, full, batch.depth))
+        values = fit_values(batch.program.run, full, batch.depth, batch.activation)
         models = [model]
         for _ in range(frames):
             models.append(fit(values, examples, models[-1]).model)
+    models = [model.cut(run.model.depth) for model in models]
     return [jax.tree.map(lambda x: np.asarray(x)[..., 0], model) for model in models]
 
 
@@ -67,5 +68,5 @@ def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     chosen = run.activation
     activation = get_activation(chosen.name, chosen.surrogate, **traced(chosen))
-    z, _ = model(jnp.asarray(inputs, run.training.dtype), activation)
-    return np.asarray(z.stacked()), np.asarray(z.readout)[:, 0]
+    z, output = model(jnp.asarray(inputs, run.training.dtype), activation)
+    return np.asarray(z), np.asarray(output)[:, 0]

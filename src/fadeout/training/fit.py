@@ -1,7 +1,8 @@
 """A whole training run as one function, in lanes, measuring every layer on the way."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +10,23 @@ from jax import lax
 
 from fadeout.config import Run
 from fadeout.networks import lanes
-from fadeout.networks.activations import differentiate, get_activation, one_of, steepest_slope
+from fadeout.networks.activations import get_activation, graded_one_of, steepest_slope
 from fadeout.networks.initializers import FROM_DATA
 from fadeout.networks.lanes import per_lane
-from fadeout.networks.model import MLP, Signals, parameter_gradients
-from fadeout.networks.norms import norm
-from fadeout.networks.optimizers import apply_updates, get_optimizer
-from fadeout.networks.probes import Layer, Layers, Path, Probe, get_probe
+from fadeout.networks.model import MLP, Signals
+from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
+from fadeout.networks.probes import get_probe
 from fadeout.networks.tasks import Examples, get_loss, make_examples
 from fadeout.schema import options
+from fadeout.training.measuring import Sight, measure
 from fadeout.training.outcomes import Outcome, all_finite, judge, locate
+from fadeout.training.updates import (
+    Trained,
+    kernel_updates,
+    start,
+    update_all,
+    update_layers,
+)
 
 
 class Program(NamedTuple):
@@ -26,7 +34,8 @@ class Program(NamedTuple):
 
     Attributes:
       run: with its traced values erased, its initialiser and task too: they only fill parameters
-        and examples, in a small program of their own, and do not split this one.
+        and examples, in a small program of their own, and do not split this one. Where the depth
+        is a number, that of the run is the number of places in the stack of layers.
       examples, features: the shape of the task's inputs.
       activations: the functions, by name, among which a run's index chooses.
       functions: all others that it calls by name, so that another function of a name is another
@@ -55,7 +64,7 @@ class Program(NamedTuple):
         model = self.run.model
         held = self.recorded + self.examples * self.features
         return lanes.lane_count(
-            model.depth, model.width, self.examples, held, jax.default_backend()
+            (model.depth + 1) // 2, model.width, self.examples, held, jax.default_backend()
         )
 
 
@@ -63,8 +72,8 @@ class Trace(NamedTuple):
     """What was recorded of a chunk of runs.
 
     Attributes:
-      layers: probe name to [record, layer, run]; NaN at the readout for what only units with an
-        activation function have.
+      layers: probe name to [record, layer, run], the readout last; NaN there for what only units
+        with an activation function have.
       loss, accuracy: [record, run].
       outcome: [run].
       model: the networks after the last step, the run as last axis.
@@ -76,10 +85,23 @@ class Trace(NamedTuple):
     outcome: Outcome
     model: MLP
 
+    def cut(self, depth: int) -> "Trace":
+        """Without the empty places above a network's depth."""
+        rows = [*range(depth), -1]
+        layers = {name: values[:, rows] for name, values in self.layers.items()}
+        return self._replace(layers=layers, model=self.model.cut(depth))
+
+
+def prepare_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:
+    """`prepare` for one run per lane; they share their depth."""
+    own = {name: value for name, value in values.items() if name != "depth"}
+    shared = {name: value for name, value in values.items() if name == "depth"}
+    return per_lane(lambda own: prepare(run, own | shared))(own)
+
 
 def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
     """Draws one run's examples and its network from its own seed."""
-    dtype = jnp.dtype(run.training.dtype)
+    dtype, count = jnp.dtype(run.training.dtype), values.get("depth", run.model.depth) - 1
     key = jax.random.key(values["seed"])
     sizes = {k: v for k, v in options(run.task).items() if v is not None}
     examples = make_examples(
@@ -95,61 +117,61 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         run.model.depth,
         run.model.width,
         dtype,
+        count,
         name=run.init.name,
         **values["init"],
     )
     if run.init.name in FROM_DATA:
         activation = get_activation(run.activation.name, **values["activation"])
-        model = model.scaled(examples.inputs, activation, values["init"]["gain"])
+        model = model.scaled(examples.inputs, activation, values["init"]["gain"], count)
     return examples, model
 
 
-class State(NamedTuple):
-    """What is carried from step to step; the `path` has three trees like the network's kernels."""
-
-    step: jax.Array
-    model: MLP
-    optimizer: Any
-    outcome: Outcome
-    path: Path | None
-
-
 class Seen(NamedTuple):
-    """What one step saw, all with the run last.
+    """What a step has seen, all with the run last.
 
     Attributes:
-      z, h: preactivations and activations.
-      below: what each layer weighs.
-      delta: dL/dz.
+      delta: dL/d output; those of the hidden layers are among the signals.
     """
 
     loss: jax.Array
     accuracy: jax.Array
-    z: Signals
-    h: Signals
-    below: Signals
-    delta: Signals
+    signals: Signals
+    delta: jax.Array
     gradients: MLP
+
+
+class State(NamedTuple):
+    """What is carried from step to step; at step -1, nothing has been seen."""
+
+    step: jax.Array
+    trained: Trained
+    seen: Seen
+    outcome: Outcome
 
 
 def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace:
     """Trains one network per lane, and measures them: a whole training run, as one function.
 
+    A step updates with what was seen last, and then sees: so that it stands in the program once,
+    and what is measured at records is measured between steps.
+
     Args:
-      values: of the activation and the optimiser, as `fit_values` gives them, each [run]; and the
-        one `index` of their activation.
+      values: as `fit_values` gives them: of the activation and the optimiser, each [run]; and,
+        shared by all lanes, the `index` of their activation and their `depth`.
       examples: inputs [example, feature, run], targets [example, run].
       model: parameters with the run as last axis.
     """
     run, every = program.run, program.run.training.record_every
-
-    def activation_of(parameters):
-        functions = [function for _, function in program.activations]
-        return one_of(functions, run.activation.surrogate, values["index"], parameters)
-
-    activation = activation_of(values["activation"])
+    (x, targets), places, width = examples, run.model.depth, run.model.width
+    dtype, runs = x.dtype, targets.shape[-1]
+    count = values.get("depth", places) - 1  # of hidden layers but the first
+    functions = [function for _, function in program.activations]
+    activation = graded_one_of(
+        functions, run.activation.surrogate, values["index"], values["activation"]
+    )
     loss = get_loss(run.training.loss_function)
-    dtype = examples.inputs.dtype
+    probes = {name: get_probe(name) for name in run.probes}
 
     def optimizer(hyperparameters):
         chosen = run.optimizer
@@ -161,144 +183,71 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             **{k: v for k, v in hyperparameters.items() if k != "readout_factor"},
         )
 
-    def objective(taps, model):
-        z, h = model(examples.inputs, activation, taps)
-        losses = lanes.mean(loss.function(z.readout[:, 0], examples.targets))
-        return jnp.sum(losses), (losses, z, h)
+    def begin(hyperparameters, model):
+        return optimizer(hyperparameters).init(model)
 
-    def see(model) -> Seen:
-        taps = jax.tree.map(jnp.zeros_like, shape_of_taps)
-        delta, (losses, z, h) = jax.grad(objective, has_aux=True)(taps, model)
-        if run.model.depth <= 2:  # deeper, the loop over layers keeps it
-            delta = lanes.kept(delta, values["index"] >= 0)
-        answer = z.readout[:, 0]
-        right = (answer > loss.threshold) == (examples.targets > 0.5)
+    def change(hyperparameters, gradients, state, model):
+        return optimizer(hyperparameters).update(gradients, state, model)
+
+    elementwise = OPTIMIZERS[run.optimizer.name] in ELEMENTWISE
+    update = functools.partial(update_layers if elementwise else update_all, change)
+
+    def judged(output):
+        losses = lanes.mean(loss.function(output[:, 0], targets))
+        return jnp.sum(losses), losses
+
+    def see(step, model: MLP, before: Seen, outcome: Outcome) -> tuple[Seen, Outcome]:
+        output, signals = model.forward(x, activation, count, before.signals)
+        delta, losses = jax.grad(judged, has_aux=True)(output)
+        signals, gradients = model.backward(x, delta, count, signals, before.gradients)
+        answer = output[:, 0]
+        right = (answer > loss.threshold) == (targets > 0.5)
         accuracy = lanes.mean((right & jnp.isfinite(answer)).astype(dtype))
-        below = h.below(examples.inputs)
-        return Seen(losses, accuracy, z, h, below, delta, parameter_gradients(below, delta))
-
-    @per_lane
-    def update(hyperparameters, gradients, state, model):
-        updates, state = optimizer(hyperparameters).update(gradients, state, model)
-        factor = hyperparameters["readout_factor"]
-        readout = jax.tree.map(lambda step: factor * step, updates.readout)
-        return MLP(updates.first, updates.hidden, readout), state
-
-    @per_lane
-    def measure(*signals):
-        layers = split_layers(*signals)
-        return {name: over_layers(get_probe(name), layers) for name in run.probes}
-
-    def advance(state: State, seen: Seen, suspect) -> tuple[State, MLP]:
         outcome = judge(
-            state.outcome, state.step, seen.accuracy == 1, suspect,
-            lambda: locate(state.step, state.model, seen.z, seen.gradients),
+            outcome, step, accuracy == 1, ~all_finite(losses, gradients),
+            lambda: locate(step, model, x, signals, gradients, count),
         )  # fmt: skip
-        updates, optimizer_state = update(
-            values["optimizer"], seen.gradients, state.optimizer, state.model
-        )
-        model = apply_updates(state.model, updates)
-        path = state.path and lengthen(state.path, kernels(updates))
-        return State(state.step + 1, model, optimizer_state, outcome, path), updates
+        return Seen(losses, accuracy, signals, delta, gradients), outcome
 
-    def plain_step(_, state: State) -> State:
-        seen = see(state.model)
-        return advance(state, seen, ~jnp.isfinite(seen.loss))[0]
+    def one_step(_, state: State) -> State:
+        def updated(_, before: Trained) -> Trained:
+            return update(values["optimizer"], state.seen.gradients, before, count)
 
-    def recorded_step(state: State, last) -> tuple[State, tuple]:
-        seen = see(state.model)
-        new, updates = advance(state, seen, ~all_finite(seen.loss, seen.gradients))
-        slopes = differentiate(activation, seen.z.stacked())
-        measured = measure(
-            state.model, seen.gradients, updates, seen.delta, seen.below, seen.h, slopes, steepest,
-            state.path,
+        if isinstance(count, int):  # an accelerator waits for its host where a loop's length varies
+            started = functools.partial(jnp.where, state.step >= 0)
+            trained = jax.tree.map(started, updated(0, state.trained), state.trained)
+        else:
+            trained = lax.fori_loop(0, (state.step >= 0).astype(int), updated, state.trained)
+        step = state.step + 1
+        return State(step, trained, *see(step, trained.model, state.seen, state.outcome))
+
+    @per_lane
+    def look(hyperparameters, model, trained, x, signals, delta, gradients, steepest):
+        layers = Sight(model, trained, gradients, signals, x, delta, steepest).layers(count)
+        step = kernel_updates(change, hyperparameters, gradients, trained, elementwise)
+        return measure(probes, layers, step)
+
+    def record(state: State, number) -> tuple[State, tuple]:
+        state = lax.fori_loop(0, jnp.where(number == 0, 1, every), one_step, state)
+        seen = state.seen
+        measured = look(
+            values["optimizer"], model, state.trained, x, seen.signals, seen.delta, seen.gradients,
+            steepest,
         )  # fmt: skip
-        stay = state._replace(outcome=new.outcome)
-        state = jax.tree.map(lambda a, b: jnp.where(last, a, b), stay, new)
-        if every > 1:
-            state = lax.fori_loop(0, jnp.where(last, 0, every - 1), plain_step, state)
         return state, (measured, seen.loss, seen.accuracy)
 
-    shape_of_taps = jax.eval_shape(lambda m: m(examples.inputs, activation)[0], model)
-    steepest = per_lane(lambda parameters, _: steepest_slope(activation_of(parameters), dtype))(
-        values["activation"], examples.targets
-    )
-    never = jnp.full(examples.targets.shape[-1:], -1)
-    start = State(
-        jnp.zeros((), int),
-        model,
-        per_lane(lambda hyperparameters, model: optimizer(hyperparameters).init(model))(
-            values["optimizer"], model
+    steepest = steepest_slope(lambda z: activation(z)[1], dtype, (runs,))
+    nothing = [jnp.zeros((places, x.shape[0], width, runs), dtype) for _ in Signals._fields]
+    never = jnp.full(runs, -1)
+    paths = any(probe.path for probe in probes.values())
+    unseen = State(
+        jnp.full((), -1),
+        start(model, per_lane(begin)(values["optimizer"], model), paths),
+        Seen(
+            jnp.zeros(runs, dtype), jnp.zeros(runs, dtype), Signals(*nothing),
+            jnp.zeros((x.shape[0], 1, runs), dtype), jax.tree.map(jnp.zeros_like, model),
         ),
         Outcome(never, never, never),
-        set_out(model) if any(get_probe(name).path for name in run.probes) else None,
-    )
-    last = jnp.arange(program.records) == program.records - 1
-    end, (layers, losses, accuracy) = lax.scan(recorded_step, start, last)
-    return Trace(layers, losses, accuracy, end.outcome, end.model)
-
-
-def split_layers(
-    model, gradients, updates, delta, below, activation, slope, steepest, path
-) -> Layers:
-    """One network's layers: the first, the other hidden ones stacked, and the readout."""
-
-    def weights(name: str) -> dict[str, Any]:
-        parts = [getattr(tree, name) for tree in (model, gradients, updates)]
-        kernel, kernel_gradient, kernel_update = (part.kernel[...] for part in parts)
-        return {
-            "kernel": kernel,
-            "kernel_gradient": kernel_gradient,
-            "kernel_update": kernel_update,
-            "bias_gradient": parts[1].bias[...],
-            "delta": getattr(delta, name),
-            "below": getattr(below, name),
-            "path": path and Path(*(tree[name] for tree in path)),
-        }
-
-    def units(name: str, slope, steepest) -> dict[str, Any]:
-        return {
-            "activation": getattr(activation, name), "slope": slope, "steepest_slope": steepest
-        }  # fmt: skip
-
-    others = jnp.broadcast_to(steepest, activation.hidden.shape[0])
-    return Layers(
-        Layer(**weights("first"), **units("first", slope[0], steepest)),
-        Layer(**weights("hidden"), **units("hidden", slope[1:], others)),
-        Layer(**weights("readout")),
-    )
-
-
-def over_layers(probe: Probe, layers: Layers) -> jax.Array:
-    """One probe in every weight layer: [depth + 1]; NaN at a readout that lacks it."""
-    nothing = jnp.full((0 if probe.readout else 1,), jnp.nan)
-    if probe.whole:
-        return jnp.concatenate([probe.function(layers), nothing])
-    rows = [probe.function(layers.first)[None]]
-    if layers.hidden.kernel.shape[0]:
-        rows.append(jax.vmap(probe.function)(layers.hidden))
-    rows.append(probe.function(layers.readout)[None] if probe.readout else nothing)
-    return jnp.concatenate(rows)
-
-
-# --- the kernels' path
-
-
-def kernels(model: MLP) -> dict[str, jax.Array]:
-    return {name: getattr(model, name).kernel[...] for name in Layers._fields}
-
-
-def set_out(model: MLP) -> Path:
-    start = kernels(model)
-    still = jax.tree.map(jnp.zeros_like, start)
-    return Path(start, still, lengths(still))
-
-
-def lengthen(path: Path, update: dict[str, jax.Array]) -> Path:
-    return Path(path.start, update, jax.tree.map(jnp.add, path.length, lengths(update)))
-
-
-@per_lane
-def lengths(update: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The norm of every layer's kernel."""
-    return {name: jax.vmap(norm)(x) if x.ndim == 3 else norm(x) for name, x in update.items()}
+    )  # fmt: skip
+    end, (layers, losses, accuracy) = lax.scan(record, unseen, jnp.arange(program.records))
+    return Trace(layers, losses, accuracy, end.outcome, end.trained.model)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fadeout.networks import lanes
-from fadeout.networks.lanes import per_lane
+from fadeout.networks.lanes import scan
 from fadeout.networks.model import MLP, Signals
 
 
@@ -27,24 +27,13 @@ class Outcome(NamedTuple):
     diverged_layer: jax.Array
 
 
-# --- outcomes
-
-
-@per_lane
 def all_finite(loss: jax.Array, gradients: MLP) -> jax.Array:
     """Per run, whether the loss and every preactivation and delta are finite.
 
-    A bias gradient is a sum of deltas, and below a preactivation that is not finite they are NaN:
-    so that the smallest of arrays tell of all, and the large ones need not be read.
+    A delta that is not finite, or a preactivation, makes all deltas below it NaN or infinite: so
+    that the bias gradients of the first layer, their sums, tell of all.
     """
-    biases = (gradients.first.bias, gradients.hidden.bias, gradients.readout.bias)
-    parts = [finite_all_over(bias[...]) for bias in biases if bias.size]
-    return functools.reduce(jnp.logical_and, parts, finite_all_over(loss))
-
-
-def finite_all_over(x: jax.Array) -> jax.Array:
-    """Whether x is finite all over: 0 x is NaN where it is not."""
-    return jnp.isfinite(lanes.fold(jnp.add, 0 * x))
+    return jnp.isfinite(loss) & jnp.isfinite(lanes.fold(jnp.add, 0 * gradients.first.bias[...], 1))
 
 
 def judge(
@@ -70,7 +59,9 @@ def judge(
     )
 
 
-def locate(step: jax.Array, model: MLP, z: Signals, gradients: MLP) -> tuple[jax.Array, jax.Array]:
+def locate(
+    step: jax.Array, model: MLP, x: jax.Array, signals: Signals, gradients: MLP, count
+) -> tuple[jax.Array, jax.Array]:
     """The step and the layer where the first value that is not finite stood, per run.
 
     Parameters that are not finite were broken by the previous step's backward pass, which goes
@@ -78,32 +69,39 @@ def locate(step: jax.Array, model: MLP, z: Signals, gradients: MLP) -> tuple[jax
     this step's backward pass, in its highest.
     """
 
-    bad_parameters = ~finite_layers(model)
-    bad_forward = ~finite_layers(z)
-    bad_backward = ~finite_layers(gradients)
-    count = bad_forward.shape[0]
+    below, layers = signals.activation[:-1], (model.first, model.hidden, model.readout)
+    top = lanes.take(signals.activation, count)
+    z = [f.preactivation(h) for f, h in zip(layers[::2], (x, top), strict=True)]
+    _, others = scan(lambda _, both: (None, both[0].preactivation(both[1])), None,
+                     (model.hidden, below), count)  # fmt: skip
+    bad_forward = ~by_layer(z[0], others, z[1])
+    bad_parameters, bad_backward = (
+        ~functools.reduce(jnp.logical_and, [
+            by_layer(*(getattr(layer, name)[...] for layer in (of.first, of.hidden, of.readout)))
+            for name in ("kernel", "bias")
+        ])
+        for of in (model, gradients)
+    )  # fmt: skip
 
     def lowest(bad):
-        return jnp.argmax(bad, axis=0) + 1
+        return number(jnp.argmax(bad, axis=0))
 
     def highest(bad):
-        return count - jnp.argmax(bad[::-1], axis=0)
+        return number(bad.shape[0] - 1 - jnp.argmax(bad[::-1], axis=0))
+
+    def number(place):  # the readout has the last place, whatever the depth
+        return jnp.where(place > count, count + 2, place + 1)
 
     earlier = jnp.any(bad_parameters, axis=0)
     layer = jnp.where(jnp.any(bad_forward, axis=0), lowest(bad_forward), highest(bad_backward))
     return step - (earlier & (step > 0)), jnp.where(earlier, highest(bad_parameters), layer)
 
 
+def by_layer(first: jax.Array, hidden: jax.Array, readout: jax.Array) -> jax.Array:
+    """Whether the values of each weight layer are finite, [places + 2, run]."""
+    return jnp.concatenate([finite(first, 0)[None], finite(hidden, 1), finite(readout, 0)[None]])
+
+
 def finite(x: jax.Array, keep: int) -> jax.Array:
     """Per run, whether x is finite all over, but for its first `keep` axes."""
     return jnp.all(jnp.isfinite(x), axis=tuple(range(keep, x.ndim - 1)))
-
-
-def finite_layers(of: MLP | Signals) -> jax.Array:
-    """Whether the parameters or signals of each weight layer are finite: [depth + 1, run]."""
-
-    def part(name, keep):
-        leaves = [finite(x, keep) for x in jax.tree.leaves(getattr(of, name))]
-        return functools.reduce(jnp.logical_and, leaves)
-
-    return jnp.concatenate([part("first", 0)[None], part("hidden", 1), part("readout", 0)[None]])

@@ -7,6 +7,7 @@ neighbours. A new float or seed never compiles anything.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from fadeout.networks.tasks import TASKS, Examples, get_loss
 from fadeout.registry import FadeoutError
 from fadeout.schema import traced
 from fadeout.training.compiled import compiled
-from fadeout.training.fit import Program, Trace, fit, prepare
+from fadeout.training.fit import Program, Trace, fit, prepare_lanes
 from fadeout.training.resolve import resolve
 
 
@@ -55,11 +56,13 @@ class Batch(NamedTuple):
       program: trains them.
       preparation: draws their examples and parameters.
       activation: its place among the program's.
+      depth: of the networks.
     """
 
     program: Program
     preparation: Preparation
     activation: int
+    depth: int
 
 
 def batch_of(run: Run) -> Batch:
@@ -95,13 +98,16 @@ def batch_of_erased(
     prepares, trains = functions
     training = dataclasses.replace(Training(), dtype=run.training.dtype)
     seen = run.activation if run.init.name in FROM_DATA else Activation()
+    depth, cpu = run.model.depth, jax.default_backend() == "cpu"
+    if cpu:
+        run = dataclasses.replace(run, model=dataclasses.replace(run.model, depth=places(depth)))
     prepared = Run(seen, run.init, run.task, run.model, training=training).erased()
     preparation = Preparation(prepared, prepares)
     with precision(run):
-        values = jax.tree.map(lambda v: v[0], prepare_values(preparation, [run]))
-        examples, _ = jax.eval_shape(functools.partial(prepare, prepared), values)
+        values = prepare_values(prepared, [run], depth)
+        examples, _ = jax.eval_shape(functools.partial(prepare_lanes, prepared), values)
     activation, names = run.activation, [name for name, _ in activations]
-    if jax.default_backend() == "cpu":
+    if cpu:
         activation = Activation(EVERY, activation.surrogate, slope=0, alpha=0, beta=0)
     else:
         names = [activation.name]
@@ -112,19 +118,37 @@ def batch_of_erased(
         activations=tuple(pair for pair in activations if pair[0] in names),
         functions=trains,
     )
-    return Batch(program, preparation, names.index(run.activation.name))
+    return Batch(program, preparation, names.index(run.activation.name), depth)
 
 
-def prepare_values(preparation: Preparation, runs: Sequence[Run]) -> dict:
-    """What `prepare` takes of each run: {section: {key: [run]}}, and the seeds."""
-    values = {name: stack(runs, name, preparation.run) for name in ("activation", "init", "task")}
-    return values | {"seed": np.array([run.seed for run in runs], np.uint32)}
+def places(depth: int) -> int:
+    """How many hidden layers a program has room for that trains networks of this depth: a power of
+    4, so that all depths from 1 to 64 need three programs, and a run's follows from its own.
+
+    >>> [places(depth) for depth in (1, 4, 5, 64, 65)]
+    [4, 4, 16, 64, 256]
+    """
+    return next(4**n for n in itertools.count(1) if 4**n >= depth)
 
 
-def fit_values(program: Program, runs: Sequence[Run], index: int = 0) -> dict:
-    """What `fit` takes of each run, and the index of their activation."""
-    values = {name: stack(runs, name, program.run) for name in ("activation", "optimizer")}
-    return values | {"index": np.int32(index)}
+def prepare_values(like: Run, runs: Sequence[Run], depth: int) -> dict:
+    """What the preparation `like` this takes of each run: {section: {key: [run]}}, and the seeds;
+    and the depth, which they share."""
+    values = {name: stack(runs, name, like) for name in ("activation", "init", "task")}
+    return values | {"seed": np.array([run.seed for run in runs], np.uint32)} | number(depth)
+
+
+def fit_values(like: Run, runs: Sequence[Run], depth: int, index: int = 0) -> dict:
+    """What the program `like` this takes of each run; and what they share, the depth and the index
+    of the activation."""
+    values = {name: stack(runs, name, like) for name in ("activation", "optimizer")}
+    return values | {"index": np.int32(index)} | number(depth)
+
+
+def number(depth: int) -> dict:
+    """The depth as a number, on a CPU. An accelerator must know how long a loop is, or it waits for
+    its host at every layer."""
+    return {"depth": np.int32(depth)} if jax.default_backend() == "cpu" else {}
 
 
 def stack(runs: Sequence[Run], name: str, like: Run) -> dict[str, np.ndarray]:
@@ -165,8 +189,9 @@ def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> tuple[Ca
 @once
 def compile_preparation(preparation: Preparation, lane_count: int, device: jax.Device) -> Callable:
     def compile_now() -> Callable:
-        values = prepare_values(preparation, [preparation.run] * lane_count)
-        return compile_for(device, per_lane(functools.partial(prepare, preparation.run)), values)
+        run = preparation.run
+        values = prepare_values(run, [run] * lane_count, run.model.depth)
+        return compile_for(device, functools.partial(prepare_lanes, run), values)
 
     what = "prepare", preparation.run.as_dict(), lane_count
     decomposes = preparation.run.init.name in ORTHOGONAL
@@ -205,7 +230,7 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
         return examples, model
 
     seeds = np.zeros(lane_count, np.uint32)
-    values = fit_values(program, [run] * lane_count)
+    values = fit_values(run, [run] * lane_count, run.model.depth)
     return values, *jax.eval_shape(per_lane(shapes), seeds)
 
 
@@ -274,12 +299,12 @@ def train_block(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.
         prepare, fit = compile_batch(batch, lane_count, device)
         place = functools.partial(jax.device_put, device=device)
         with alone(device, batch.preparation.run.init.name in ORTHOGONAL):
-            seeds = place(prepare_values(batch.preparation, full))
+            seeds = place(prepare_values(batch.preparation.run, full, batch.depth))
             examples, model = jax.block_until_ready(prepare(seeds))
         with alone(device, any(get_probe(name).lapack for name in runs[0].probes)):
-            values = place(fit_values(batch.program, full, batch.activation))
+            values = place(fit_values(batch.program.run, full, batch.depth, batch.activation))
             trace = jax.block_until_ready(fit(values, examples, model))
-        return jax.tree.map(lambda a: np.asarray(a)[..., : len(runs)], trace)
+        return jax.tree.map(lambda a: np.asarray(a)[..., : len(runs)], trace.cut(batch.depth))
 
 
 LAPACK = threading.Lock()

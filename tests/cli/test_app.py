@@ -178,7 +178,7 @@ def test_a_forecast_trains_nothing_and_knows_what_is_stored(study):
     done = script("train", *shared, "model.depth=2,3", "seed=range(0,4)", cwd=where)
     assert done.returncode == 0, done.stderr
     assert "16 runs, 6 of them stored already" in done.stdout
-    assert "to train: 10 runs in 2 programs, 4 chunks" in done.stdout
+    assert "to train: 10 runs in 1 program, 4 chunks" in done.stdout
     assert sorted((where / "outputs").rglob("*")) == before
 
 

@@ -144,18 +144,6 @@ def outer_in_blocks(x, g):
     return summed + block(x[split:], g[split:]) if rest else summed
 
 
-def kept(tree, always: jax.Array):
-    """The same arrays, written to memory: on a CPU, XLA's fusion would compute them again in every
-    sum that uses them (32 x 2 trained 3.6 times slower), and drops its own barriers before.
-
-    Args:
-      always: a traced True, of which XLA cannot know.
-    """
-    if jax.default_backend() != "cpu":
-        return tree
-    return lax.cond(always, lambda x: x, lambda x: jax.tree.map(jnp.zeros_like, x), tree)
-
-
 def take(stack, place: jax.Array | int):
     """One entry of every array of a tree. The place must be there: it is not checked, since the
     check would cost as much as what is taken."""

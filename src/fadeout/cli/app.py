@@ -210,7 +210,7 @@ def train_all(
         ):
             summary = train_folder(sweep.looked, folder, watch, launch, workers, cache)
         console.account(summary, compose_seconds, perf_counter() - began)
-        ends = finish(sweep.looked, folder, sweep.asked)
+        ends = finish(sweep.looked, folder, sweep.asked, configs[0].formats)
         failed |= bool(summary.errors)
         parts = np.split(ends, sweep.ends[:-1])
         losses[sweep.members] = [part.mean() for part in parts]
@@ -261,7 +261,7 @@ def picture(config: Config, looked):
     return asked
 
 
-def finish(looked, folder: Path, asked) -> np.ndarray:
+def finish(looked, folder: Path, asked, formats: Sequence[str]) -> np.ndarray:
     """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
     from fadeout import plots
     from fadeout.cli import console
@@ -275,7 +275,7 @@ def finish(looked, folder: Path, asked) -> np.ndarray:
     if not own.sizes["run"]:
         return np.full(looked.identity.size, np.nan)
     console.show(own)
-    console.show_places(folder, *plots.try_all(results, folder, asked))
+    console.show_places(folder, *plots.try_all(results, folder, asked, formats=formats))
     identities = numbers(own["id"].values)
     order = np.argsort(identities)
     place = np.searchsorted(identities, looked.identity, sorter=order).clip(max=order.size - 1)

@@ -7,8 +7,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from fadeout.config import Run
-from fadeout.registry import FadeoutError
+from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.grids import expand
+
+FORMATS = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Config(Run):
 
     With `forecast`, nothing is trained: what it would take is told. `axes` spans a grid of runs
     (`grids.expand`); those that `zipped` names advance together. `figure` is drawn besides those
-    that every sweep gets (`analysis.comparison.Comparison`).
+    that every sweep gets (`analysis.comparison.Comparison`), and all pictures in these `formats`.
     """
 
     name: str = "unnamed"
@@ -27,6 +29,7 @@ class Config(Run):
     axes: dict[str, Any] = field(default_factory=dict)
     zipped: tuple[str, ...] = ()
     figure: dict[str, Any] = field(default_factory=dict)
+    formats: tuple[str, ...] = FORMATS[:2]
 
     def __post_init__(self):
         super().__post_init__()
@@ -44,6 +47,10 @@ class Config(Run):
                 f"name must be a folder below outputs, of printable characters and not hidden, not "
                 f"{self.name!r}"
             )
+        if not self.formats:
+            raise FadeoutError(f"formats must be some of {', '.join(FORMATS)}")
+        for suffix in self.formats:
+            lookup(dict.fromkeys(FORMATS), suffix, "format")
         for key in ("outputs", "cache"):
             if str(getattr(self, key)).startswith("~"):
                 object.__setattr__(self, key, str(Path(getattr(self, key)).expanduser()))

@@ -136,10 +136,11 @@ def show(results: xr.Dataset) -> None:
 def show_places(folder: Path, pictures: Sequence[Path], failures: Mapping[str, str]) -> None:
     """Where results and pictures lie, and which pictures could not be drawn."""
     console.print(f"results:  {folder}")
-    names = [path.name for path in pictures if path.suffix == ".png"]
-    if names:
-        others = sorted({path.suffix for path in pictures} - {".png"})
-        console.print(f"pictures: {', '.join(names)} (also {', '.join(others)}), in {folder}")
+    suffixes = list(dict.fromkeys(path.suffix for path in pictures))
+    if suffixes:
+        names = [path.name for path in pictures if path.suffix == suffixes[0]]
+        also = f" (also {', '.join(suffixes[1:])})" if suffixes[1:] else ""
+        console.print(f"pictures: {', '.join(names)}{also}, in {folder}")
     for name, error in failures.items():
         console.print(f"{name} could not be drawn: {error}")
 

@@ -33,19 +33,21 @@ def run() -> int:
     parser.add_argument("--layer", type=int, help="of a probe that is not drawn over layers")
     parser.add_argument("--map", nargs=2, metavar=("X", "Y"), help="two swept numbers; a heat map")
     parser.add_argument("--style", default="talk", help="talk or paper")
+    parser.add_argument("--formats", default="png,svg", help="of png, svg and pdf")
     parser.add_argument("--to", type=Path, help="folder of the pictures; else the first one's")
     chosen = vars(parser.parse_args())
     folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
+    formats = chosen.pop("formats").split(",")
     asked = {name: value for name, value in chosen.items() if value is not None}
     same = len({folder.name for folder in folders}) < len(folders)
     results = together({str(f) if same else f.name: load(f) for f in folders})
     target = to or folders[0]
     if asked or len(folders) > 1:
         comparison = plots.Comparison.from_dict(asked)
-        paths = plots.save_comparison(results, comparison, target, look)
+        paths = plots.save_comparison(results, comparison, target, look, formats)
     else:
-        paths = plots.save_all(results, target, look=look)
-    print("\n".join(str(path) for path in paths if path.suffix == ".png"))
+        paths = plots.save_all(results, target, look=look, formats=formats)
+    print("\n".join(str(path) for path in paths if path.suffix[1:] == formats[0]))
     return 0
 
 

@@ -29,27 +29,36 @@ __all__ = [
 
 
 def save_all(
-    results: xr.Dataset, folder: str | Path, asked: Comparison | None = None, look: str = "talk"
+    results: xr.Dataset,
+    folder: str | Path,
+    asked: Comparison | None = None,
+    look: str = "talk",
+    formats: Sequence[str] = style.USUAL,
 ) -> list[Path]:
-    """Draws every figure that the recorded probes allow, as PNG, SVG and PDF.
+    """Draws every figure that the recorded probes allow.
 
     Args:
       results: as `fadeout.load` gives them.
       folder: where the pictures go.
       asked: one more.
       look: talk or paper.
+      formats: of png, svg and pdf.
 
     Returns:
       The files written; drawn twice from the same results they are equal byte for byte.
     """
-    paths, failures = try_all(results, folder, asked, look)
+    paths, failures = try_all(results, folder, asked, look, formats)
     if failures:
         raise FadeoutError("; ".join(f"{name}: {error}" for name, error in failures.items()))
     return paths
 
 
 def try_all(
-    results: xr.Dataset, folder: str | Path, asked: Comparison | None = None, look: str = "talk"
+    results: xr.Dataset,
+    folder: str | Path,
+    asked: Comparison | None = None,
+    look: str = "talk",
+    formats: Sequence[str] = style.USUAL,
 ) -> tuple[list[Path], dict[str, str]]:
     """As `save_all`, but that a picture which cannot be drawn takes no other with it.
 
@@ -64,7 +73,7 @@ def try_all(
         for name, drawing in FIGURES.items()
         if drawing.says_something(results)
     }
-    with style.styled(look):
+    with style.styled(look, formats):
         if asked is not None:
             drawings[asked.file_name(results)] = partial(compare, results, asked)
         for name, draw in drawings.items():
@@ -76,14 +85,18 @@ def try_all(
 
 
 def save_comparison(
-    results: xr.Dataset, asked: Comparison, folder: str | Path, look: str = "talk"
+    results: xr.Dataset,
+    asked: Comparison,
+    folder: str | Path,
+    look: str = "talk",
+    formats: Sequence[str] = style.USUAL,
 ) -> list[Path]:
-    """Draws one comparison as PNG, SVG and PDF, named by what it shows.
+    """Draws one comparison, in files named by what it shows.
 
     Raises:
       FadeoutError: a quantity or an axis that the results lack.
     """
-    with style.styled(look):
+    with style.styled(look, formats):
         figure = compare(results, asked)
         return style.save(figure, Path(folder), asked.file_name(results), made_of(results))
 
@@ -91,7 +104,7 @@ def save_comparison(
 def save_claim(
     name: str, claim: Claim, findings: Sequence[Finding], verdict: Verdict, folder: Path
 ) -> list[Path]:
-    """Draws a judged claim as <folder>/<name>.png, .svg and .pdf."""
+    """Draws a judged claim as <folder>/<name>.png and .svg."""
     with style.styled():
         figure = forest(claim, findings, verdict)
         return style.save(figure, folder, name, f"claim {name}; {drawn_by()}")

@@ -48,17 +48,23 @@ FORMATS: dict[str, dict] = {
 ABOUT = {"png": "Description", "svg": "Description", "pdf": "Subject"}
 """Where each format says what a picture was made of."""
 
+USUAL = ("png", "svg")
+"""Those written where nobody asks: a PDF takes longer than both, since fonts are put into it."""
+
 STYLES = {"talk": 1.0, "paper": 0.6}
 """The size of all that is drawn: to be read from the back of a room, or in a column of a page."""
 
 scale: ContextVar[float] = ContextVar("scale", default=1.0)
+formats: ContextVar[Sequence[str]] = ContextVar("formats", default=USUAL)
 
 
 @contextmanager
-def styled(name: str = "talk") -> Iterator[None]:
-    """Draws in our style, whatever the user's own is."""
+def styled(name: str = "talk", files: Sequence[str] = USUAL) -> Iterator[None]:
+    """Draws in our style, whatever the user's own is, and saves as such files."""
     size = lookup(STYLES, name, "style")
-    token = scale.set(size)
+    for suffix in files:
+        lookup(FORMATS, suffix, "format")
+    tokens = scale.set(size), formats.set(files)
     try:
         with mpl.rc_context(), mpl.style.context("default"):
             mpl.rcParams.update(RC)
@@ -67,7 +73,8 @@ def styled(name: str = "talk") -> Iterator[None]:
                     mpl.rcParams[key] = size * RC[key]
             yield
     finally:
-        scale.reset(token)
+        scale.reset(tokens[0])
+        formats.reset(tokens[1])
 
 
 def sheet(width: float, height: float) -> Figure:
@@ -101,13 +108,15 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
-    """Writes a figure in every format, without dates: twice the same is equal byte for byte.
+    """Writes a figure in the formats asked for, without dates: twice the same is equal byte for
+    byte.
 
     Args:
       about: what it was made of, for the files' metadata.
     """
     paths = []
-    for suffix, metadata in FORMATS.items():
+    for suffix in formats.get():
+        metadata = FORMATS[suffix]
         path = folder / f"{name}.{suffix}"
         drawn = io.BytesIO()
         figure.savefig(drawn, format=suffix, metadata=metadata | {ABOUT[suffix]: about})

@@ -1,3 +1,5 @@
+from .analysis.verdicts import verdicts as verdicts
+from .cli.notebook import expand as expand
 from .config import Activation as Activation
 from .config import Init as Init
 from .config import Model as Model
@@ -7,7 +9,9 @@ from .config import Task as Task
 from .config import Training as Training
 from .networks.model import MLP as MLP
 from .networks.model import Neuron as Neuron
+from .plots import compare as compare
 from .registry import FadeoutError as FadeoutError
+from .sweeps.results import to_frame as to_frame
 from .sweeps.store import load as load
 from .sweeps.sweep import train as train
 from .training.resolve import identity as identity

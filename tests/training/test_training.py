@@ -15,8 +15,14 @@ from fadeout.networks.initializers import INITIALIZERS
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer
 from fadeout.registry import FadeoutError
-from fadeout.training.fit import fit
-from fadeout.training.programs import batch_of, fit_arguments, train
+from fadeout.training.fit import fit, prepare_lanes
+from fadeout.training.programs import (
+    batch_of,
+    fit_arguments,
+    fit_values,
+    prepare_values,
+    train,
+)
 from fadeout.training.resolve import resolve
 from helpers import layers, network
 from reference import FUNCTIONS, backward, probes
@@ -188,6 +194,49 @@ def test_an_optimizer_with_norms_over_all_parameters_is_right_per_run(monkeypatc
             ]
         for mine, plain in zip(layers(together.model, lane), weights, strict=True):
             np.testing.assert_allclose(mine[0], plain[0], rtol=2e-4, atol=1e-6)
+
+
+PATHS = ("update_ratio", "update_cosine", "path_length", "displacement", "jacobian_gain")
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_updating_layer_by_layer_is_updating_all_at_once(depth, monkeypatch):
+    """Adam under another name is not known to work element by element."""
+    monkeypatch.setitem(OPTIMIZERS, "whole", lambda learning_rate: optax.adam(learning_rate))
+    layered, whole = (
+        train(Run(model=Model(depth, 4), optimizer=Optimizer(name, 0.05, 0.5), probes=PATHS,
+                  training=Training(6, 3, dtype="float64")))
+        for name in ("adam", "whole")
+    )  # fmt: skip
+    for name in PATHS:
+        np.testing.assert_allclose(layered.layers[name], whole.layers[name], rtol=1e-10)
+    for a, b in zip(layers(layered.model), layers(whole.model), strict=True):
+        np.testing.assert_allclose(a[0], b[0], rtol=1e-10)
+        np.testing.assert_allclose(a[1], b[1], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_depth_that_is_no_number_gives_the_same(depth):
+    """As on an accelerator: the stack has just the places that the network needs."""
+    chosen = ("delta_norm", "update_ratio", "ntk_largest", "path_length")
+    training = Training(6, 3, dtype="float64")
+    run = resolve(Run(model=Model(depth, 4), training=training, probes=chosen))
+    traced = train(run)
+    batch = batch_of(run)
+    tight = batch.program._replace(run=dataclasses.replace(batch.program.run, model=run.model))
+    with jax.enable_x64(True):
+        like = dataclasses.replace(batch.preparation.run, model=run.model)
+        examples, model = prepare_lanes(like, without(prepare_values(like, [run] * 2, depth)))
+        values = without(fit_values(tight.run, [run] * 2, depth, batch.activation))
+        static = fit(tight, values, examples, model)
+    np.testing.assert_allclose(static.loss[:, :1], traced.loss, rtol=1e-12)
+    np.testing.assert_array_equal(static.outcome.solved_step[:1], traced.outcome.solved_step)
+    for name, found in traced.layers.items():
+        np.testing.assert_allclose(static.layers[name][..., :1], found, rtol=1e-9)
+
+
+def without(values):
+    return {name: value for name, value in values.items() if name != "depth"}
 
 
 def test_the_readout_may_have_a_rate_of_its_own():
@@ -444,7 +493,7 @@ def test_the_training_program_lowers_for_every_platform(platform):
     program = batch_of(Run(model=Model(depth=3), optimizer=Optimizer("adam"))).program
     arguments = fit_arguments(program, 128)
     if platform != "cpu":  # there the depth is no number
-        arguments = ({k: v for k, v in arguments[0].items() if k != "depth"}, *arguments[1:])
+        arguments = without(arguments[0]), *arguments[1:]
     exported = jax.export.export(
         jax.jit(lambda *a: jax.tree.leaves(fit(program, *a))), platforms=[platform]
     )

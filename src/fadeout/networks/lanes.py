@@ -162,6 +162,13 @@ def put(stack, place: jax.Array | int, new):
     )
 
 
+def repeat(count: jax.Array | int, body: Callable, carry):
+    """`lax.fori_loop` from 0; a body that has no layer to look at is not looked at itself."""
+    if isinstance(count, int) and count == 0:
+        return carry
+    return lax.fori_loop(0, count, body, carry)
+
+
 def scan(function: Callable, carry, xs, count: jax.Array | int, reverse: bool = False):
     """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
     traced, and then the loop has no gradient."""
@@ -178,7 +185,7 @@ def scan(function: Callable, carry, xs, count: jax.Array | int, reverse: bool = 
         carry, new = function(carry, take(xs, place))
         return carry, put(found, place, new)
 
-    return lax.fori_loop(0, count, body, (carry, nothing))
+    return repeat(count, body, (carry, nothing))
 
 
 def mean(x: jax.Array, axes: int = 1) -> jax.Array:

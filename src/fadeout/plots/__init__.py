@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 
 from fadeout.analysis.comparison import Comparison
 from fadeout.claims import Claim, Finding, Verdict
@@ -15,8 +16,7 @@ from fadeout.config import Run
 from fadeout.files import write_whole
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.model import MLP, Neuron
-from fadeout.plots import atlas, neuron, style
-from fadeout.plots.comparison import compare
+from fadeout.plots import atlas, comparison, neuron, style
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
 from fadeout.registry import FadeoutError, lookup
@@ -24,7 +24,8 @@ from fadeout.sweeps.provenance import version
 from fadeout.training.films import respond
 
 __all__ = [
-    "Comparison", "save_all", "save_atlas", "save_claim", "save_comparison", "save_neurons",
+    "Comparison", "compare", "save_all", "save_atlas", "save_claim", "save_comparison",
+    "save_neurons",
 ]  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def try_all(
     }
     with style.styled(look, formats):
         if asked is not None:
-            drawings[asked.file_name(results)] = partial(compare, results, asked)
+            drawings[asked.file_name(results)] = partial(comparison.compare, results, asked)
         for name, draw in drawings.items():
             try:
                 paths += style.save(draw(), Path(folder), name, about)
@@ -97,8 +98,26 @@ def save_comparison(
       FadeoutError: a quantity or an axis that the results lack.
     """
     with style.styled(look, formats):
-        figure = compare(results, asked)
+        figure = comparison.compare(results, asked)
         return style.save(figure, Path(folder), asked.file_name(results), made_of(results))
+
+
+def compare(results: xr.Dataset, look: str = "talk", **asked: Any) -> Figure:
+    """A comparison as a figure, which a notebook shows.
+
+    Args:
+      results: as `fadeout.load` and `fadeout.train` give them.
+      look: talk or paper.
+      asked: what `fadeout plot` takes: `quantity` (a probe, loss, solved, a verdict, ...), `x`
+        (layer, step or a config value), `color`, `row`, `column`, `at`, `layer`, `map`.
+
+    Raises:
+      FadeoutError: a quantity or an axis that the results lack, or an unknown word.
+    """
+    with style.styled(look):
+        figure = comparison.compare(results, Comparison.from_dict(asked))
+        figure.canvas.draw()  # laid out and drawn in our style, not in the notebook's
+        return figure
 
 
 def save_claim(

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
@@ -267,6 +268,32 @@ def final(values: xr.DataArray) -> xr.DataArray:
     """The values at each run's last recorded step."""
     last = values["steps"] if "steps" in values.coords else values["step"].max()
     return values.sel(step=last)
+
+
+def to_frame(results: xr.Dataset) -> Any:
+    """A row for every run, as a pandas.DataFrame with the runs' identities as index: its config
+    values, how it ended, and the final loss and accuracy.
+
+    Args:
+      results: as `fadeout.load` and `fadeout.train` give them.
+
+    What all runs share, and what none has, is left out; `to_csv` of the frame writes it.
+    """
+    ends = {name: final(results[name]) for name in ("loss", "accuracy") if name in results}
+    told = {
+        name: results[name]
+        for name in ("status", "solved_step", "diverged_step")
+        if name in results
+    }
+    labels = {
+        name: values
+        for name, values in results.coords.items()
+        if values.dims == ("run",) and name not in ("id", "config", "run")
+    }
+    values = {name: array.values for name, array in (labels | told | ends).items()}
+    frame = pd.DataFrame(values, index=pd.Index(results["id"].values, name="id"))
+    varying = [name for name in labels if frame[name].astype(str).nunique() > 1]
+    return frame[[*varying, *told, *ends]].dropna(axis="columns", how="all")
 
 
 def numbers(identities: Any) -> np.ndarray:

@@ -64,7 +64,7 @@ class Program(NamedTuple):
         model = self.run.model
         held = self.recorded + self.examples * self.features
         return lanes.lane_count(
-            (model.depth + 1) // 2, model.width, self.examples, held, jax.default_backend()
+            model.depth, model.width, self.examples, held, jax.default_backend()
         )
 
 

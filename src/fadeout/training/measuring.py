@@ -89,16 +89,22 @@ def measure(probes: dict[str, Probe], layers: Layers, update: Callable | None = 
             if not probe.whole
         }
 
-    every = jnp.arange(places)
-    _, inner = scan(lambda _, place: (None, of_one(hidden_at(place))), None, every, count)
+    def of_each(function: Callable):
+        if places == 0:  # a depth of 1 that is no number
+            return None
+        return scan(lambda _, place: (None, function(place)), None, jnp.arange(places), count)[1]
+
+    inner = of_each(lambda place: of_one(hidden_at(place)))
     rows = {
-        name: jnp.concatenate([low[None], inner[name], jnp.asarray(high)[None]])
+        name: jnp.concatenate(
+            [low[None], *((inner[name],) if inner else ()), jnp.asarray(high)[None]]
+        )
         for (name, low), high in zip(
             of_one(first).items(), of_one(readout, False).values(), strict=True
         )
     }
     if any(probe.whole for probe in probes.values()):
-        _, stack = scan(lambda _, place: (None, hidden_at(place).kernel_update), None, every, count)
+        stack = of_each(lambda place: hidden_at(place).kernel_update)
         whole = Layers(first, hidden._replace(kernel_update=stack), readout, count)
         for name, probe in probes.items():
             if probe.whole:

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from fadeout.networks.lanes import per_lane, take
+from fadeout.networks.lanes import per_lane, repeat, take
 from fadeout.networks.model import MLP, Neuron
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
@@ -74,7 +73,7 @@ def update_layers(
         for name in ("first", "hidden", "readout")
     )
     first = step(gradients.first, first)
-    hidden = lax.fori_loop(0, count, layer, hidden)
+    hidden = repeat(count, layer, hidden)
     readout = step(gradients.readout, readout, hyperparameters["readout_factor"])
     return modules(MLP, lambda _, *parts: MLP(*parts), before, first, hidden, readout)
 

@@ -1,0 +1,50 @@
+"""The command line's grammar for a notebook."""
+
+import shlex
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from fadeout.cli.compose import checked, compose_jobs, expand_sweep, first_lines
+from fadeout.cli.places import CONF
+from fadeout.config import Run
+from fadeout.registry import FadeoutError
+
+
+def expand(line: str = "") -> list[Run]:
+    """The runs that a multirun would train, in its order.
+
+    Args:
+      line: what would follow `fadeout train -m`: options, values, sweeps, a study; quoted as for a
+        shell where a value has spaces. Where results go is not asked.
+
+    Returns:
+      One `Run` for each combination, for `fadeout.train`.
+
+    Raises:
+      FadeoutError: what the command line would refuse.
+
+    >>> runs = expand("activation=tanh,relu model.depth=2,4 seed=range(0,10)")
+    >>> len(runs), runs[-1].activation.name, runs[-1].model.depth, runs[-1].seed
+    (40, 'relu', 4, 9)
+    """
+    arguments = [word for word in shlex.split(line) if word not in ("-m", "--multirun")]
+    hydra_config, before = HydraConfig.instance(), HydraConfig.instance().cfg
+    try:
+        arguments = [word for word in checked(["-m", *arguments], CONF) if word != "-m"]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            master = loader.load_configuration("config", arguments, RunMode.MULTIRUN)
+            hydra_config.set_config(master)
+            own = master.hydra.sweeper.get("params") or {}
+            jobs = expand_sweep(loader, own, list(master.hydra.overrides.task))
+            configs = compose_jobs(loader, master, jobs)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise FadeoutError(first_lines(error)) from error
+    finally:
+        hydra_config.cfg = before
+    return [run for config in configs for run in config.runs()]

@@ -114,7 +114,7 @@ def test_lsuv_gives_every_layer_variance_gain_squared(name):
 
 
 def test_deep_orthogonal_networks_do_not_hang():
-    """Twelve or more batched QR calls in one program deadlock; one in a loop does not."""
+    """Twelve or more batched QR calls in one program deadlock; one for all layers does not."""
     training = Training(steps=0, record_every=1)
     run = Run(init=Init("orthogonal"), model=Model(60, 12), training=training, probes=())
     (kernel, _), *_ = layers(train([run] * 3).model, 2)[1:]

@@ -61,6 +61,15 @@ class Neuron(nnx.Module):
         return put(self, place, layer)
 
 
+def masked(stack: Neuron, count: jax.Array | int) -> Neuron:
+    """The stack with 0 in the places from `count` on."""
+
+    def there(a):
+        return jnp.where(jnp.arange(a.shape[0]).reshape(-1, *(1,) * (a.ndim - 1)) < count, a, 0)
+
+    return jax.tree.map(there, stack)
+
+
 class Signals(NamedTuple):
     """What a step sees in every hidden layer, [depth, example, width] each.
 
@@ -109,8 +118,10 @@ class MLP(nnx.Module):
 
         first, hidden, readout = jax.random.split(key, 3)
         keys = jax.random.split(hidden, depth)[1:]
-        count = depth - 1 if count is None else count
-        _, stack = scan(lambda _, key: (None, neuron(key, width, width)), None, keys, count)
+        # all at once: in a loop, XLA rounds the draws of float32 in another way
+        stack = jax.vmap(lambda key: neuron(key, width, width))(keys)
+        if count is not None:
+            stack = masked(stack, count)
         return cls(neuron(first, features, width), stack, neuron(readout, width, 1))
 
     def scaled(

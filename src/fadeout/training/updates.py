@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fadeout.networks.lanes import per_lane, repeat, take
-from fadeout.networks.model import MLP, Neuron
+from fadeout.networks.model import MLP, Neuron, masked
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
 
@@ -83,15 +83,10 @@ def update_all(
 ) -> Trained:
     """One step of any optimiser; empty places of the stack stay as they are."""
     updates, state = per_lane(change)(hyperparameters, gradients, before.optimizer, before.model)
-
-    def there(stack):
-        place = jnp.arange(stack.shape[0]).reshape(-1, *(1,) * (stack.ndim - 1))
-        return jnp.where(place < count, stack, 0)
-
     factor = hyperparameters["readout_factor"]
     updates = MLP(
         updates.first,
-        jax.tree.map(there, updates.hidden),
+        masked(updates.hidden, count),
         jax.tree.map(lambda update: factor * update, updates.readout),
     )
     return Trained(apply_updates(before.model, updates), state, *walked(before, updates, sizes))

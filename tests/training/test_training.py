@@ -1,7 +1,6 @@
 """Training against hand-written NumPy, plain optax and itself in another place of the batch."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -460,9 +459,10 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
         return phi(z), differentiate(phi, z)
 
     with jax.enable_x64(True):
-        make = functools.partial(MLP.create, jax.random.key(1), 2, width=5, dtype=jnp.float64)
-        plain = make(depth=depth, name="he_normal", bias_variance=0.3)
-        roomy = make(depth=room, name="he_normal", bias_variance=0.3)
+        roomy = MLP.create(
+            jax.random.key(1), 2, room, 5, jnp.float64, name="he_normal", bias_variance=0.3
+        )
+        plain = roomy.cut(depth)
         x = jnp.asarray([[0.3, -0.7], [1.1, 0.4], [0.2, 0.9]])
         rubbish = jnp.full((room, 3, 5), 7.0)
 

@@ -12,6 +12,7 @@ from fadeout import plots, theory
 from fadeout.analysis import comparison, groups
 from fadeout.analysis.comparison import Comparison, cell_table, edges, is_geometric, settled
 from fadeout.analysis.intervals import Interval
+from fadeout.analysis.looks import FORMATS
 from fadeout.analysis.predictions import PREDICTIONS, weight_variance
 from fadeout.claims import Claim, Finding, judge
 from fadeout.claims.rules import above
@@ -370,7 +371,7 @@ def test_formats_are_equal_on_repetition_and_say_what_they_were_made_of(sweep, t
     for folder in ("one", "two"):
         for look in style.STYLES:
             plots.save_comparison(sweep.assign_coords(id=("run", ids(sweep))), Comparison(),
-                                  tmp_path / folder / look, look, tuple(style.FORMATS))  # fmt: skip
+                                  tmp_path / folder / look, look, FORMATS)  # fmt: skip
     files = sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert {path.suffix for path in files} == {".png", ".svg", ".pdf"}
     for path in files:

@@ -1,5 +1,6 @@
 """Under force: workers and parents killed, interrupts struck twice, two writers at once."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -46,6 +47,15 @@ def children(process: int) -> list[int]:
     return found
 
 
+@contextlib.contextmanager
+def started(program: str, folder: Path, **how):
+    """A process that runs a program of its own, and that one can read."""
+    (folder / "program.py").write_text(program)
+    command = [sys.executable, "program.py"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, **how) as process:
+        yield process
+
+
 def until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -55,9 +65,7 @@ def until(condition, seconds=60):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 def test_workers_end_when_their_parent_is_killed(tmp_path):
-    (tmp_path / "long.py").write_text(LONG)
-    with subprocess.Popen([sys.executable, "long.py"], cwd=tmp_path, stdout=subprocess.PIPE,
-                          text=True) as parent:  # fmt: skip
+    with started(LONG, tmp_path) as parent:
         assert [parent.stdout.readline().strip() for _ in range(2)] == ["working"] * 2
         workers = children(parent.pid)
         assert len(workers) >= 2
@@ -65,27 +73,35 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         assert until(lambda: not any(map(alive, workers)), 20)
 
 
-SLOW = """
+WAITS = """
 import time
+from pathlib import Path
 from fadeout.cli import app
-from fadeout.sweeps import training_queue as queue
-real = queue.train_batch
+from fadeout.config import Run, Training
+from fadeout.sweeps import executors, training_queue
+from fadeout.sweeps.distribute import shard_sweep
+from fadeout.sweeps.sweep import sweep
+real, runs = training_queue.train_batch, [Run(training=Training(2, 1), probes=())]
 def train_batch(*arguments):
     print("in flight", flush=True)
-    time.sleep(20)
+    time.sleep({seconds})
     return real(*arguments)
-queue.train_batch = train_batch
-from fadeout.config import Run, Training
-from fadeout.sweeps.sweep import sweep
-with app.stoppable():
-    sweep([Run(training=Training(2, 1), probes=())], "out")
 """
+"""What trains a chunk says so, and takes its time."""
+
+SLOW = (
+    WAITS.format(seconds=20)
+    + """
+training_queue.train_batch = train_batch
+with app.stoppable():
+    sweep(runs, "out")
+"""
+)
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_second_interrupt_does_not_wait(tmp_path, again):
-    with subprocess.Popen([sys.executable, "-c", SLOW], cwd=tmp_path, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+    with started(SLOW, tmp_path, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline().strip() == "in flight"
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
@@ -101,34 +117,23 @@ def test_a_second_interrupt_does_not_wait(tmp_path, again):
     assert len(store.files(tmp_path / "out")) == (0 if again else 1)
 
 
-GROUP = """
-import time
-from pathlib import Path
-from fadeout.cli import app
-from fadeout.config import Run, Training
-from fadeout.sweeps import executors, training_queue
-from fadeout.sweeps.distribute import shard_sweep
-real = training_queue.train_batch
-def train_batch(*arguments):
-    print("in flight", flush=True)
-    time.sleep(3)
-    return real(*arguments)
+GROUP = (
+    WAITS.format(seconds=3)
+    + """
 def slow(*arguments):
     training_queue.train_batch = train_batch
     return shard_sweep(*arguments)
 if __name__ == "__main__":
     with app.stoppable(), executors.executor("processes", {"max_workers": 1}) as workers:
-        runs = [Run(training=Training(2, 1), probes=())]
         flying = workers.submit(slow, runs, Path("out"), None)
         time.sleep(60)
 """
+)
 
 
 def test_ctrl_c_in_a_terminal_keeps_what_workers_have_in_flight(tmp_path):
     """A terminal strikes the whole group, and the parent tells its workers as well."""
-    (tmp_path / "group.py").write_text(GROUP)
-    with subprocess.Popen([sys.executable, "group.py"], cwd=tmp_path, stdout=subprocess.PIPE,
-                          text=True, start_new_session=True) as process:  # fmt: skip
+    with started(GROUP, tmp_path, start_new_session=True) as process:
         assert process.stdout.readline().strip() == "in flight"
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
@@ -180,7 +185,7 @@ def test_two_writers_share_the_work(tmp_path, monkeypatch):
     """The second begins from the other end, and trains nothing that the first has stored."""
     place = tmp_path / "results"
     place.mkdir()
-    host_mark = place / f".ab.{'another-machine'}.1.writer"
+    host_mark = place / ".0123abcd.another-machine.1.writer"
     host_mark.touch()
     runs = small_runs(seeds=4)
     order = []

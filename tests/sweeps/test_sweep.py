@@ -46,7 +46,7 @@ def test_all_reasons_are_given_at_once_and_grouped():
 
 @pytest.fixture
 def broken_depth(monkeypatch):
-    """The program of depth 5 do not compile."""
+    """The program of depth 5 does not compile."""
 
     def compile_fit(program, *rest):
         if program.run.model.depth == 16:

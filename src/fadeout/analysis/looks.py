@@ -4,6 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fadeout.registry import FadeoutError, lookup
+
+FORMATS = ("png", "svg", "pdf")
+USUAL = FORMATS[:2]
+"""Those written where nobody asks: a PDF takes longer than both, since fonts are put into it."""
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises:
+    FadeoutError: none, or one that no picture has.
+    """
+    if not formats:
+        raise FadeoutError(f"formats must be some of {', '.join(FORMATS)}")
+    for name in formats:
+        lookup(dict.fromkeys(FORMATS), name, "format")
+
+
 # Okabe & Ito's palette, which colour-blind readers tell apart; markers tell it apart in grey.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"

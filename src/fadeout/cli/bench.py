@@ -35,9 +35,9 @@ from fadeout.training.programs import (
     batch_of,
     compile_batch,
     compile_fit,
+    draw,
     fit_arguments,
     fit_values,
-    prepare_values,
     train_batch,
 )
 
@@ -74,8 +74,7 @@ def own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
     """The same training program, written for one network, under jax.vmap instead of lanes."""
     members = [describe_run(width, depth, seed, **changes) for seed in range(runs)]
     batch = batch_of(members[0])
-    prepare, _ = compile_batch(batch, runs, jax.local_devices()[0])
-    examples, model = prepare(prepare_values(batch.preparation.run, members, batch.depth))
+    examples, model = draw(batch, members, jax.local_devices()[0])
     values = fit_values(batch.program.run, members, batch.depth, batch.activation)
     shared = {name: values.pop(name) for name in ("index", "depth") if name in values}
     single = jax.tree.map(lambda a: np.asarray(a)[..., None], (values, examples, model))

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from fadeout.analysis.looks import USUAL, check_formats
 from fadeout.config import Run
-from fadeout.registry import FadeoutError, lookup
+from fadeout.registry import FadeoutError
 from fadeout.sweeps.grids import expand
-
-FORMATS = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Config(Run):
     axes: dict[str, Any] = field(default_factory=dict)
     zipped: tuple[str, ...] = ()
     figure: dict[str, Any] = field(default_factory=dict)
-    formats: tuple[str, ...] = FORMATS[:2]
+    formats: tuple[str, ...] = USUAL
 
     def __post_init__(self):
         super().__post_init__()
@@ -47,10 +46,7 @@ class Config(Run):
                 f"name must be a folder below outputs, of printable characters and not hidden, not "
                 f"{self.name!r}"
             )
-        if not self.formats:
-            raise FadeoutError(f"formats must be some of {', '.join(FORMATS)}")
-        for suffix in self.formats:
-            lookup(dict.fromkeys(FORMATS), suffix, "format")
+        check_formats(self.formats)
         for key in ("outputs", "cache"):
             if str(getattr(self, key)).startswith("~"):
                 object.__setattr__(self, key, str(Path(getattr(self, key)).expanduser()))

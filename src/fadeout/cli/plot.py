@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from fadeout import load, plots
+from fadeout.analysis.looks import USUAL
 from fadeout.cli.app import command
 from fadeout.sweeps.results import together
 
@@ -33,7 +34,7 @@ def run() -> int:
     parser.add_argument("--layer", type=int, help="of a probe that is not drawn over layers")
     parser.add_argument("--map", nargs=2, metavar=("X", "Y"), help="two swept numbers; a heat map")
     parser.add_argument("--style", default="talk", help="talk or paper")
-    parser.add_argument("--formats", default="png,svg", help="of png, svg and pdf")
+    parser.add_argument("--formats", default=",".join(USUAL), help="of png, svg and pdf")
     parser.add_argument("--to", type=Path, help="folder of the pictures; else the first one's")
     chosen = vars(parser.parse_args())
     folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")

@@ -146,37 +146,35 @@ def outer_in_blocks(x, g):
 
 def take(stack, place: jax.Array | int):
     """One entry of every array of a tree. The place must be there: it is not checked, since the
-    check would cost as much as what is taken."""
-    return jax.tree.map(
-        lambda a: lax.dynamic_index_in_dim(a, place, keepdims=False, allow_negative_indices=False),
-        stack,
-    )
+    check would cost as much as what is taken. Of an empty stack, which is traced where a loop takes
+    no turn, it is 0."""
+
+    def one(a):
+        if a.shape[0] == 0:
+            return jnp.zeros(a.shape[1:], a.dtype)
+        return lax.dynamic_index_in_dim(a, place, keepdims=False, allow_negative_indices=False)
+
+    return jax.tree.map(one, stack)
 
 
 def put(stack, place: jax.Array | int, new):
-    """The stack with another entry in this place, which must be there."""
-    return jax.tree.map(
-        lambda a, b: lax.dynamic_update_index_in_dim(a, b, place, 0, allow_negative_indices=False),
-        stack,
-        new,
-    )
+    """The stack with another entry in this place, which must be there; an empty one stays."""
 
+    def one(a, b):
+        if a.shape[0] == 0:
+            return a
+        return lax.dynamic_update_index_in_dim(a, b, place, 0, allow_negative_indices=False)
 
-def repeat(count: jax.Array | int, body: Callable, carry):
-    """`lax.fori_loop` from 0; a body that has no layer to look at is not looked at itself."""
-    if isinstance(count, int) and count == 0:
-        return carry
-    return lax.fori_loop(0, count, body, carry)
+    return jax.tree.map(one, stack, new)
 
 
 def scan(function: Callable, carry, xs, count: jax.Array | int, reverse: bool = False):
     """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
     traced, and then the loop has no gradient."""
-    leaves = jax.tree.leaves(xs)
-    length = leaves[0].shape[0]
-    if length == 0 or (isinstance(count, int) and count == length):
+    length = jax.tree.leaves(xs)[0].shape[0]
+    if isinstance(count, int) and count == length:
         return lax.scan(function, carry, xs, reverse=reverse)
-    _, one = jax.eval_shape(function, carry, jax.tree.map(lambda a: a[0], xs))
+    _, one = jax.eval_shape(lambda carry, xs: function(carry, take(xs, 0)), carry, xs)
     nothing = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), one)
 
     def body(number, state):
@@ -185,7 +183,7 @@ def scan(function: Callable, carry, xs, count: jax.Array | int, reverse: bool = 
         carry, new = function(carry, take(xs, place))
         return carry, put(found, place, new)
 
-    return repeat(count, body, (carry, nothing))
+    return lax.fori_loop(0, count, body, (carry, nothing))
 
 
 def mean(x: jax.Array, axes: int = 1) -> jax.Array:

@@ -13,7 +13,7 @@ from jax import lax
 
 from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.initializers import initialize
-from fadeout.networks.lanes import contract, fold, outer, put, repeat, scan, take
+from fadeout.networks.lanes import contract, fold, outer, put, scan, take
 
 
 class Neuron(nnx.Module):
@@ -189,7 +189,7 @@ class MLP(nnx.Module):
 
         h, slope = activation(self.first.preactivation(x))
         start = h, put(signals.activation, 0, h), put(signals.slope, 0, slope)
-        h, activations, slopes = repeat(count, layer, start)
+        h, activations, slopes = lax.fori_loop(0, count, layer, start)
         return self.readout.preactivation(h), Signals(activations, slopes, signals.delta)
 
     def backward(
@@ -221,7 +221,7 @@ class MLP(nnx.Module):
 
         readout = self.readout.gradient(take(signals.activation, count), delta)
         start = self.readout.down(delta), signals.delta, before.hidden
-        above, deltas, hidden = repeat(count, layer, start)
+        above, deltas, hidden = lax.fori_loop(0, count, layer, start)
         delta = signals.slope[0] * above
         signals = signals._replace(delta=put(deltas, 0, delta))
         return signals, MLP(self.first.gradient(x, delta), hidden, readout)

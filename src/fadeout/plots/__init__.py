@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from fadeout.analysis.comparison import Comparison
+from fadeout.analysis.looks import USUAL
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.config import Run
 from fadeout.files import write_whole
@@ -34,7 +35,7 @@ def save_all(
     folder: str | Path,
     asked: Comparison | None = None,
     look: str = "talk",
-    formats: Sequence[str] = style.USUAL,
+    formats: Sequence[str] = USUAL,
 ) -> list[Path]:
     """Draws every figure that the recorded probes allow.
 
@@ -59,7 +60,7 @@ def try_all(
     folder: str | Path,
     asked: Comparison | None = None,
     look: str = "talk",
-    formats: Sequence[str] = style.USUAL,
+    formats: Sequence[str] = USUAL,
 ) -> tuple[list[Path], dict[str, str]]:
     """As `save_all`, but that a picture which cannot be drawn takes no other with it.
 
@@ -90,7 +91,7 @@ def save_comparison(
     asked: Comparison,
     folder: str | Path,
     look: str = "talk",
-    formats: Sequence[str] = style.USUAL,
+    formats: Sequence[str] = USUAL,
 ) -> list[Path]:
     """Draws one comparison, in files named by what it shows.
 
@@ -115,9 +116,7 @@ def compare(results: xr.Dataset, look: str = "talk", **asked: Any) -> Figure:
       FadeoutError: a quantity or an axis that the results lack, or an unknown word.
     """
     with style.styled(look):
-        figure = comparison.compare(results, Comparison.from_dict(asked))
-        figure.canvas.draw()  # laid out and drawn in our style, not in the notebook's
-        return figure
+        return comparison.compare(results, Comparison.from_dict(asked))
 
 
 def save_claim(

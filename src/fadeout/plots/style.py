@@ -12,6 +12,7 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fadeout.analysis.looks import USUAL, check_formats
 from fadeout.files import write_whole
 from fadeout.registry import lookup
 
@@ -40,16 +41,13 @@ RC: dict[str, Any] = {
     "path.simplify": True,
 }
 
-FORMATS: dict[str, dict] = {
+METADATA: dict[str, dict] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 ABOUT = {"png": "Description", "svg": "Description", "pdf": "Subject"}
 """Where each format says what a picture was made of."""
-
-USUAL = ("png", "svg")
-"""Those written where nobody asks: a PDF takes longer than both, since fonts are put into it."""
 
 STYLES = {"talk": 1.0, "paper": 0.6}
 """The size of all that is drawn: to be read from the back of a room, or in a column of a page."""
@@ -62,8 +60,7 @@ formats: ContextVar[Sequence[str]] = ContextVar("formats", default=USUAL)
 def styled(name: str = "talk", files: Sequence[str] = USUAL) -> Iterator[None]:
     """Draws in our style, whatever the user's own is, and saves as such files."""
     size = lookup(STYLES, name, "style")
-    for suffix in files:
-        lookup(FORMATS, suffix, "format")
+    check_formats(files)
     tokens = scale.set(size), formats.set(files)
     try:
         with mpl.rc_context(), mpl.style.context("default"):
@@ -116,10 +113,9 @@ def save(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
     """
     paths = []
     for suffix in formats.get():
-        metadata = FORMATS[suffix]
         path = folder / f"{name}.{suffix}"
         drawn = io.BytesIO()
-        figure.savefig(drawn, format=suffix, metadata=metadata | {ABOUT[suffix]: about})
+        figure.savefig(drawn, format=suffix, metadata=METADATA[suffix] | {ABOUT[suffix]: about})
         write_whole(path, drawn.getvalue())
         figure.set_layout_engine("none")  # laid out once: a third of the time of a large figure
         paths.append(path)

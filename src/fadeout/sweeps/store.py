@@ -343,8 +343,14 @@ def known_format(form: str) -> bool:
 SHARED = {"steps", "record_every", "probes", "depth"}
 """Labels in which the runs of a file cannot differ: they say how large its variables are."""
 
-INSIDE = {*VARIABLES, *AXES, "id", *Run().labels()}
-"""The variables that a file of ours may have; any other is not read."""
+LABELS = {  # what has no value by default may be text
+    name: "iuf" if isinstance(value, int | float) else "iufO"
+    for name, value in Run().labels().items()
+}
+INSIDE = (
+    dict.fromkeys((*VARIABLES, *AXES), "iuf") | LABELS | {"id": "uO", "status": "iO", "error": "O"}
+)
+"""The variables that a file of ours may have and their kinds of values; no other is read."""
 
 
 def check_dataset(path: Path, file: h5py.File, name: str) -> None:
@@ -366,13 +372,8 @@ def check_kinds(file: h5py.File) -> None:
     """Refuses variables whose values are not of the kind that ours have."""
     if file["id"].ndim != 1:
         raise OSError("id is no row of numbers")
-    kinds = {"id": "uO", "status": "iO", "error": "O"}
-    labels = Run().labels()
-    for name in INSIDE & set(file):
-        usual = kinds.get(name, "iuf")
-        if name in labels:  # what has no value by default may be text
-            usual = "iuf" if isinstance(labels[name], int | float) else "iufO"
-        if file[name].dtype.kind not in usual:
+    for name in INSIDE.keys() & set(file):
+        if file[name].dtype.kind not in INSIDE[name]:
             raise OSError(f"{name} has values of another kind")
 
 

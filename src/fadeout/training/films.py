@@ -11,7 +11,7 @@ from fadeout.networks.activations import get_activation
 from fadeout.networks.model import MLP
 from fadeout.registry import FadeoutError
 from fadeout.schema import traced
-from fadeout.training.programs import batch_of, compile_batch, fit_values, precision, prepare_values
+from fadeout.training.programs import batch_of, draw, fit_drawn, precision
 from fadeout.training.resolve import resolve
 
 
@@ -44,14 +44,12 @@ def film(run: Run, frames: int) -> list[MLP]:
     training = dataclasses.replace(run.training, steps=part, record_every=part)
     run = dataclasses.replace(run, training=training, probes=())
     batch = batch_of(run)
-    full = [run] * batch.program.lanes
+    full, device = [run] * batch.program.lanes, jax.local_devices()[0]
     with precision(run):
-        prepare, fit = compile_batch(batch, len(full), jax.local_devices()[0])
-        examples, model = prepare(prepare_values(batch.preparation.run, full, batch.depth))
-        values = fit_values(batch.program.run, full, batch.depth, batch.activation)
+        examples, model = draw(batch, full, device)
         models = [model]
         for _ in range(frames):
-            models.append(fit(values, examples, models[-1]).model)
+            models.append(fit_drawn(batch, full, device, examples, models[-1]).model)
     models = [model.cut(run.model.depth) for model in models]
     return [jax.tree.map(lambda x: np.asarray(x)[..., 0], model) for model in models]
 

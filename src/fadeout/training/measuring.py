@@ -34,7 +34,7 @@ class Sight(NamedTuple):
         """A part of the network, but for its update and what the signals show."""
         model, _, last_update, length = self.trained
         own, gradient = getattr(model, name), getattr(self.gradients, name)
-        path = (self.start, last_update, length) if length else ()
+        path = (self.start, last_update, length) if length is not None else ()
         return Layer(
             kernel=own.kernel[...],
             kernel_gradient=gradient.kernel[...],
@@ -90,15 +90,11 @@ def measure(probes: dict[str, Probe], layers: Layers, update: Callable | None = 
         }
 
     def of_each(function: Callable):
-        if places == 0:  # a depth of 1 that is no number
-            return None
         return scan(lambda _, place: (None, function(place)), None, jnp.arange(places), count)[1]
 
     inner = of_each(lambda place: of_one(hidden_at(place)))
     rows = {
-        name: jnp.concatenate(
-            [low[None], *((inner[name],) if inner else ()), jnp.asarray(high)[None]]
-        )
+        name: jnp.concatenate([low[None], inner[name], jnp.asarray(high)[None]])
         for (name, low), high in zip(
             of_one(first).items(), of_one(readout, False).values(), strict=True
         )

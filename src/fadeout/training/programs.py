@@ -296,15 +296,29 @@ def train_block(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.
     """Trains at most `lane_count` runs, the program filled up with copies of the last."""
     full = [*runs, *[runs[-1]] * (lane_count - len(runs))]
     with precision(runs[0]):
-        prepare, fit = compile_batch(batch, lane_count, device)
-        place = functools.partial(jax.device_put, device=device)
-        with alone(device, batch.preparation.run.init.name in ORTHOGONAL):
-            seeds = place(prepare_values(batch.preparation.run, full, batch.depth))
-            examples, model = jax.block_until_ready(prepare(seeds))
-        with alone(device, any(get_probe(name).lapack for name in runs[0].probes)):
-            values = place(fit_values(batch.program.run, full, batch.depth, batch.activation))
-            trace = jax.block_until_ready(fit(values, examples, model))
-        return jax.tree.map(lambda a: np.asarray(a)[..., : len(runs)], trace.cut(batch.depth))
+        examples, model = draw(batch, full, device)
+        trace = fit_drawn(batch, full, device, examples, model).cut(batch.depth)
+        return jax.tree.map(lambda a: np.asarray(a)[..., : len(runs)], trace)
+
+
+def draw(batch: Batch, runs: Sequence[Run], device: jax.Device) -> tuple[Examples, MLP]:
+    """The examples and networks of as many runs as the program has lanes, in their precision."""
+    program = compile_preparation(batch.preparation, len(runs), device)
+    like = batch.preparation.run
+    values = jax.device_put(prepare_values(like, runs, batch.depth), device)
+    with alone(device, like.init.name in ORTHOGONAL):
+        return jax.block_until_ready(program(values))
+
+
+def fit_drawn(
+    batch: Batch, runs: Sequence[Run], device: jax.Device, examples: Examples, model: MLP
+) -> Trace:
+    """Trains networks that were drawn, one a lane; empty places are not cut off."""
+    program = compile_fit(batch.program, len(runs), device)
+    like = batch.program.run
+    values = jax.device_put(fit_values(like, runs, batch.depth, batch.activation), device)
+    with alone(device, any(get_probe(name).lapack for name in like.probes)):
+        return jax.block_until_ready(program(values, examples, model))
 
 
 LAPACK = threading.Lock()

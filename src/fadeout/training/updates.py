@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from fadeout.networks.lanes import per_lane, repeat, take
+from fadeout.networks.lanes import per_lane, take
 from fadeout.networks.model import MLP, Neuron, masked
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
@@ -39,8 +40,10 @@ def start(model: MLP, optimizer: Any, paths: bool) -> Trained:
     Args:
       paths: whether they are kept.
     """
-    still = jax.tree.map(jnp.zeros_like, model) if paths else None
-    return Trained(model, optimizer, still, still and sizes(still))
+    if not paths:
+        return Trained(model, optimizer, None, None)
+    still = jax.tree.map(jnp.zeros_like, model)
+    return Trained(model, optimizer, still, sizes(still))
 
 
 def update_layers(
@@ -68,13 +71,10 @@ def update_layers(
         again = set_layer(stack, later, step(gradients.hidden.at(later), layer_at(stack, later)))
         return new._replace(optimizer=again.optimizer)
 
-    first, hidden, readout = (
-        modules(MLP, lambda network, name=name: getattr(network, name), before)
-        for name in ("first", "hidden", "readout")
-    )
-    first = step(gradients.first, first)
-    hidden = repeat(count, layer, hidden)
-    readout = step(gradients.readout, readout, hyperparameters["readout_factor"])
+    first = step(gradients.first, part(before, "first"))
+    hidden = lax.fori_loop(0, count, layer, part(before, "hidden"))
+    factor = hyperparameters["readout_factor"]
+    readout = step(gradients.readout, part(before, "readout"), factor)
     return modules(MLP, lambda _, *parts: MLP(*parts), before, first, hidden, readout)
 
 
@@ -100,8 +100,7 @@ def kernel_updates(
 
     def update(name: str, place) -> jax.Array:
         if elementwise:
-            own = modules(MLP, lambda network: getattr(network, name), before)
-            gradient = getattr(gradients, name)
+            own, gradient = part(before, name), getattr(gradients, name)
             if place is not None:
                 own, gradient = layer_at(own, place), gradient.at(place)
             layer, _ = change(hyperparameters, gradient, own.optimizer, own.model)
@@ -127,6 +126,10 @@ def modules(kind: type, function: Callable, tree, *others):
     return jax.tree.map(inner, tree, *others, is_leaf=lambda node: isinstance(node, kind))
 
 
+def part(network: Trained, name: str) -> Trained:
+    return modules(MLP, lambda own: getattr(own, name), network)
+
+
 def layer_at(stack: Trained, place) -> Trained:
     return modules(Neuron, lambda neurons: neurons.at(place), stack)
 
@@ -136,11 +139,11 @@ def set_layer(stack: Trained, place, layer: Trained) -> Trained:
     return modules(Neuron, lambda neurons, _, new: neurons.set(place, new), stack, stack, layer)
 
 
-def walked(before: Trained, updates, norms: Callable) -> tuple:
-    """The last update and the lengths of the paths after one more step."""
+def walked(before: Trained, updates, measure: Callable) -> tuple:
+    """The last update and the lengths of the paths after one more step, which `measure` gives."""
     if before.length is None:
         return None, None
-    return updates, jax.tree.map(jnp.add, before.length, norms(updates))
+    return updates, jax.tree.map(jnp.add, before.length, measure(updates))
 
 
 def norms(neuron: Neuron) -> Neuron:

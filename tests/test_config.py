@@ -1,6 +1,5 @@
 """The schema: types, ranges, identity, and what is traced."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -8,7 +7,9 @@ import pytest
 
 from fadeout.cli.config import Config
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
-from fadeout.registry import FadeoutError
+from fadeout.networks import initializers, optimizers, probes, tasks  # noqa: F401
+from fadeout.registry import TABLES, FadeoutError, parameters
+from fadeout.schema import kinds, sections_of
 from fadeout.training.resolve import identity, resolve
 
 
@@ -37,8 +38,10 @@ def test_identity_follows_what_determines_the_numbers():
 
 
 def test_every_label_is_one_unique_word():
-    words = [f.name for s in ("activation", "init", "task", "model", "optimizer", "training")
-             for f in dataclasses.fields(getattr(Run(), s)) if f.name != "name"]  # fmt: skip
+    words = [key for s in sections_of(Run) for key in kinds(kinds(Run)[s][0]) if key != "name"]
+    for kind, table in TABLES.items():
+        if kind != "probe":
+            words += {key for entry in table.values() for key in parameters(entry)}
     assert len(words) == len(set(words))
     assert not set(words) & {"loss", "accuracy", "status", "step", "layer", "run", "id", "config"}
 

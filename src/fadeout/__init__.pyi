@@ -1,3 +1,4 @@
+from .analysis.examine import examine as examine
 from .analysis.verdicts import verdicts as verdicts
 from .cli.notebook import expand as expand
 from .config import Activation as Activation
@@ -7,9 +8,15 @@ from .config import Optimizer as Optimizer
 from .config import Run as Run
 from .config import Task as Task
 from .config import Training as Training
+from .networks.activations import activation as activation
+from .networks.initializers import initializer as initializer
 from .networks.model import MLP as MLP
 from .networks.model import Neuron as Neuron
+from .networks.optimizers import optimizer as optimizer
+from .networks.probes import probe as probe
+from .networks.tasks import task as task
 from .plots import compare as compare
+from .registry import Between as Between
 from .registry import FadeoutError as FadeoutError
 from .sweeps.results import to_frame as to_frame
 from .sweeps.store import load as load

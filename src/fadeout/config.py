@@ -2,54 +2,46 @@
 
 A float (and the seed) is *traced*: a new value never compiles a program. A string, integer or
 boolean is *static*: it decides a shape or a program. A field's declared type says which it is,
-not how somebody typed its value: 1 and 1.0 are the same learning rate. Fields that may be None
-belong to some options of their group only. Nothing heavy is imported here, so that Hydra's help and
-tab completion stay quick.
+not how somebody typed its value: 1 and 1.0 are the same learning rate. What only some activations,
+initialisers, tasks or optimisers take, their signatures declare. Nothing heavy is imported here, so
+that Hydra's help and tab completion stay quick.
 """
 
 import dataclasses
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Self
 
 from fadeout.registry import FadeoutError, lookup
-from fadeout.schema import Section, bounded, canonical, erase, kinds, sections_of
+from fadeout.schema import Entry, Section, bounded, canonical, erase, kinds, sections_of
 
 
-@dataclass(frozen=True)
-class Activation(Section):
-    """The activation function, by its name in `fadeout.activations`, and its parameters."""
+@dataclass(frozen=True, init=False)
+class Activation(Entry):
+    """The activation function, by its name in `fadeout.networks.activations`."""
 
     name: str = "tanh"
     surrogate: str = "none"
-    slope: float | None = None
-    alpha: float | None = None
-    beta: float | None = None
 
 
-@dataclass(frozen=True)
-class Init(Section):
-    """The initialiser, by its name in `fadeout.initializers`; every kernel is scaled by `gain`."""
+@dataclass(frozen=True, init=False)
+class Init(Entry):
+    """The initialiser, by its name in `fadeout.networks.initializers`; every kernel is scaled by
+    `gain`."""
 
     name: str = "glorot_normal"
     gain: float = 1.0
     bias_variance: float = bounded(0.0, minimum=0)
-    value: float | None = None
-    stddev: float | None = bounded(None, minimum=0)
-    limit: float | None = bounded(None, minimum=0)
-    weight_variance: float | None = bounded(None, minimum=0)
 
 
-@dataclass(frozen=True)
-class Task(Section):
-    """The task, by its name in `fadeout.tasks`."""
+@dataclass(frozen=True, init=False)
+class Task(Entry):
+    """The task, by its name in `fadeout.networks.tasks`."""
 
     name: str = "xor"
     inputs: str = bounded("binary", choices=("binary", "bipolar", "centred"))
-    bits: int | None = bounded(None, minimum=1, maximum=12)
-    examples: int | None = bounded(None, minimum=1, maximum=65536)
-    features: int | None = bounded(None, minimum=1, maximum=4096)
-    noise: float | None = bounded(None, minimum=0)
 
 
 @dataclass(frozen=True)
@@ -60,9 +52,10 @@ class Model(Section):
     width: int = bounded(8, minimum=1, maximum=16_384)
 
 
-@dataclass(frozen=True)
-class Optimizer(Section):
-    """The optimiser, by its name in `fadeout.optimizers`; hyperparameters have optax's names.
+@dataclass(frozen=True, init=False)
+class Optimizer(Entry):
+    """The optimiser, by its name in `fadeout.networks.optimizers`; hyperparameters have optax's
+    names.
 
     The readout's steps are multiplied by `readout_factor`.
     """
@@ -72,12 +65,6 @@ class Optimizer(Section):
     readout_factor: float = bounded(1.0, minimum=0)
     schedule: str = bounded("constant", choices=("constant", "cosine", "warmup"))
     warmup_steps: int = bounded(0, minimum=0)
-    momentum: float | None = bounded(None, minimum=0, maximum=1)
-    b1: float | None = bounded(None, minimum=0, maximum=0.99999)
-    b2: float | None = bounded(None, minimum=0, maximum=0.99999)
-    decay: float | None = bounded(None, minimum=0, maximum=0.99999)
-    eps: float | None = bounded(None, minimum=0)
-    weight_decay: float | None = bounded(None, minimum=0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -124,7 +111,12 @@ DEFAULT_PROBES = (
 
 @dataclass(frozen=True)
 class Run(Section):
-    """Everything that determines the numbers of one run, and nothing else."""
+    """Everything that determines the numbers of one run, and nothing else.
+
+    Attributes:
+      sources: of every function and file of a user's own that the run uses, its kind, its name and
+        a hash of what it is; `resolve` writes them.
+    """
 
     activation: Activation = field(default_factory=Activation)
     init: Init = field(default_factory=Init)
@@ -134,6 +126,7 @@ class Run(Section):
     training: Training = field(default_factory=Training)
     probes: tuple[str, ...] = DEFAULT_PROBES
     seed: int = bounded(0, minimum=0, maximum=2**32 - 1)
+    sources: tuple[str, ...] = ()
 
     def erased(self) -> Self:
         """The run with its traced values erased: runs that share this share a program.
@@ -144,18 +137,25 @@ class Run(Section):
         sections: dict[str, Any] = {name: erase(getattr(self, name)) for name in sections_of(Run)}
         return dataclasses.replace(self, seed=0, **sections)
 
+    def words(self) -> dict[str, tuple[str, str]]:
+        """The section and key that each label stands for: the one word that a plot would use. An
+        option whose word stands for something else as well is said in full, `activation.gain`.
+
+        >>> Run(Activation("leaky_relu", slope=0.1)).words()["slope"]
+        ('activation', 'slope')
+        """
+        return words_of(tuple(tuple(getattr(self, name).as_dict()) for name in sections_of(Run)))
+
     def labels(self) -> dict[str, Any]:
-        """Every value by the one word a plot would use: `activation`, `depth`, `learning_rate`.
+        """Every value by its label: `activation`, `depth`, `learning_rate`.
 
         >>> labels = Run().labels()
-        >>> labels["activation"], labels["depth"], labels["slope"], labels["seed"]
-        ('tanh', 2, None, 0)
+        >>> labels["activation"], labels["depth"], labels["seed"]
+        ('tanh', 2, 0)
         """
-        labels = {}
-        for section in sections_of(Run):
-            for key, value in vars(getattr(self, section)).items():
-                labels[section if key == "name" else key] = value
-        return labels | {"seed": self.seed}
+        places = self.words().items()
+        found = {word: getattr(getattr(self, section), key) for word, (section, key) in places}
+        return found | {"seed": self.seed}
 
     def with_labels(self, labels: dict[str, Any]) -> Self:
         """The run with other values, each named by its label.
@@ -163,17 +163,14 @@ class Run(Section):
         >>> Run().with_labels({"depth": 3, "activation": "relu"}).model
         Model(depth=3, width=8)
         """
-        sections: dict[str, Any] = {}
-        for section in sections_of(Run):
-            words = {f: section if f == "name" else f for f in vars(getattr(self, section))}
-            own = {key: labels[word] for key, word in words.items() if word in labels}
-            if own:
-                sections[section] = dataclasses.replace(getattr(self, section), **own)
+        changed: dict[str, dict[str, Any]] = {}
+        for word, (section, key) in self.words().items():
+            if word in labels:
+                changed.setdefault(section, {})[key] = labels[word]
+        sections: dict[str, Any] = {
+            name: dataclasses.replace(getattr(self, name), **own) for name, own in changed.items()
+        }
         return dataclasses.replace(self, **sections, seed=labels.get("seed", self.seed))
-
-    def as_dict(self) -> dict[str, Any]:
-        """The run as plain nested data, for JSON."""
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -190,7 +187,8 @@ class Run(Section):
                 if not isinstance(value, dict):
                     raise FadeoutError(f"{key} must be a group of keys, not {value!r}")
                 for inner in value:
-                    lookup(kinds(kind), inner, f"key of {key}")
+                    if not issubclass(kind, Entry) or inner == "options":
+                        lookup(kinds(kind), inner, f"key of {key}")
                 value = kind(**value)
             values[key] = value
         return cls(**values)
@@ -198,10 +196,33 @@ class Run(Section):
     def digest(self) -> str:
         """A hash of the config as it is written. Of a run whose defaults are written out it is the
         identity (`fadeout.identity`), by which results are found."""
-        parts = [f'"{name}": {canonical(getattr(self, name))}' for name in sorted(kinds(Run))]
+        names = (name for name in sorted(kinds(Run)) if name != "sources" or self.sources)
+        parts = [f'"{name}": {canonical(getattr(self, name))}' for name in names]
         text = f"[{NUMERICS}, {{{', '.join(parts)}}}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-NUMERICS = 6
-"""Raised whenever a change of the package changes the numbers of a run with the same config."""
+@lru_cache(maxsize=4096)
+def words_of(keys: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, str]]:
+    """`Run.words` of the keys of all sections."""
+    places = [(s, key) for s, own in zip(sections_of(Run), keys, strict=True) for key in own]
+    count = Counter(key for _, key in places)
+    taken = {*sections_of(Run), *kinds(Run), *TAKEN, *DEFAULT_PROBES}
+
+    def word(section: str, key: str) -> str:
+        if key == "name":
+            return section
+        shared = count[key] > 1 or key in taken
+        fixed = key in kinds(kinds(Run)[section][0])
+        return f"{section}.{key}" if shared and not fixed else key
+
+    return {word(*place): place for place in places}
+
+
+TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "error", "sweep",
+         "solved_step", "diverged_step", "diverged_layer")  # fmt: skip
+"""What results have besides labels and probes."""
+
+NUMERICS = 7
+"""Raised whenever a change of the package changes the numbers of a run with the same config, or a
+default."""

@@ -1,10 +1,19 @@
-"""Choices by name: every table of the laboratory is read through `lookup`."""
+"""Choices by name: every table of the laboratory is read through `lookup`, and what enters a table
+of functions, the package's own or a user's, comes through `Entries.add`.
 
+The signature is the schema: the keyword-only parameters of an entry, with their types and defaults,
+are its config keys.
+"""
+
+import contextlib
 import difflib
 import inspect
+import typing
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -30,41 +39,215 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     """
     if name in table:
         return table[name]
-    nearest = difflib.get_close_matches(str(name), table, n=1)
-    hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-    raise FadeoutError(f"unknown {kind} {name!r}{hint}; choose from: {', '.join(table)}")
+    raise FadeoutError(
+        f"unknown {kind} {name!r}{meant(name, table)}; choose from: {', '.join(table)}"
+    )
 
 
-def parameters(function: Callable) -> dict[str, object]:
-    """The keyword-only parameters of an entry and their defaults: what a config may set on it.
+def meant(name: str, names) -> str:
+    """The nearest of some names, as a question."""
+    nearest = difflib.get_close_matches(str(name), names, n=1)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""
 
-    >>> parameters(lambda z, *, slope=0.01: z)
-    {'slope': 0.01}
+
+class Between(NamedTuple):
+    """The range of a parameter, in its annotation: `noise: Annotated[float, Between(0)] = 0.1`."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+NotNegative = Annotated[float, Between(0)]
+Share = Annotated[float, Between(0, 0.99999)]
+
+
+class Parameter(NamedTuple):
+    """A keyword-only parameter of an entry, which is one of its config keys.
+
+    Attributes:
+      kind: float, which is traced; or int, str or bool, which decide a program.
+      default: None where it is left open.
     """
-    signature = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
+
+    kind: type
+    default: Any
+    between: Between = Between()
 
 
-def complete(
-    function: Callable, given: Mapping[str, object], kind: str, name: str
-) -> dict[str, object]:
-    """What the entry `name` is called with: what is given, and defaults for the rest.
-
-    Args:
-      given: the parameters that some entries of this kind take, None where unset.
+@lru_cache(maxsize=4096)
+def parameters(function: Callable) -> dict[str, Parameter]:
+    """The keyword-only parameters of an entry: what a config may set on it.
 
     Raises:
-      FadeoutError: a parameter that this entry does not take.
+      FadeoutError: one without a default, or of a type that no config has.
 
-    >>> complete(lambda z, *, slope=0.01: z, {"slope": None, "alpha": None}, "activation", "leaky")
-    {'slope': 0.01, 'alpha': None}
+    >>> parameters(lambda z, *, slope=0.01: z)["slope"].default
+    0.01
     """
-    takes = parameters(function)
-    for key, value in given.items():
-        if value is not None and key not in takes:
-            has = f"it takes {' and '.join(takes)}" if takes else "it takes no parameter"
-            raise FadeoutError(f"{kind} {name} has no {key}: {has}; leave {kind}.{key} out")
-    return {key: takes.get(key) if value is None else value for key, value in given.items()}
+    signature = inspect.signature(function).parameters.values()
+    try:
+        inner = getattr(function, "func", function)  # of what `bound` has filled in part
+        hints = typing.get_type_hints(inner, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise FadeoutError(
+            f"the annotations of {named(function)} cannot be read: {error}"
+        ) from None
+    return {
+        p.name: parameter(p.name, p.default, hints.get(p.name), named(function))
+        for p in signature
+        if p.kind is p.KEYWORD_ONLY
+    }
+
+
+def parameter(name: str, default: Any, hint: Any, of: str) -> Parameter:
+    if default is inspect.Parameter.empty:
+        raise FadeoutError(f"{of}: its parameter {name} needs a default")
+    between = Between()
+    if typing.get_origin(hint) is Annotated:
+        hint, *notes = typing.get_args(hint)
+        between = next((note for note in notes if isinstance(note, Between)), between)
+    kind = type(default) if hint is None else hint
+    if isinstance(kind, UnionType) and default is None:
+        kind = next(option for option in kind.__args__ if option is not NoneType)
+    if kind not in (float, int, str, bool):
+        word = getattr(kind, "__name__", str(kind))
+        raise FadeoutError(
+            f"{of}: its parameter {name} is of type {word}, and a config has only float, int, str "
+            "and bool"
+        )
+    if default is not None:
+        good = (int, float) if kind is float else kind
+        if not isinstance(default, good) or (isinstance(default, bool) and kind is not bool):
+            raise FadeoutError(f"{of}: the default of {name}, {default!r}, is no {kind.__name__}")
+        default = kind(default)
+    return Parameter(kind, default, between)
+
+
+@contextlib.contextmanager
+def tried(what: str) -> Iterator[None]:
+    """Answers whatever goes wrong when a user's function is tried, in a line."""
+    try:
+        yield
+    except FadeoutError:
+        raise
+    except Exception as error:  # whatever a user's code may do
+        why = " ".join(str(error).split())[:200]
+        kind = type(error).__name__
+        raise FadeoutError(f"{what} cannot be traced by JAX ({kind}: {why})") from error
+
+
+def named(function: Callable) -> str:
+    return getattr(function, "__name__", repr(function))
+
+
+NAMES: dict[Callable, str] = {}
+"""What every entry is called: a function may be given wherever its name is asked for."""
+
+
+def name_of(function: Callable, kind: str) -> str:
+    """The name of an entry that is given as the function itself.
+
+    Raises:
+      FadeoutError: it is in no table.
+    """
+    try:
+        return NAMES[function]
+    except (KeyError, TypeError):
+        raise FadeoutError(
+            f"{named(function)} is not known as {kind}: put @fadeout.{kind} above its definition"
+        ) from None
+
+
+class Entries(dict[str, Any]):
+    """A table of functions by name.
+
+    Args:
+      kind: what they are, and the group of the config that chooses among them.
+      positional: what they take by position, in words; how many of these may be left out.
+      reserved: keys that the group has for all of them.
+      check: refuses a user's function that cannot be what it says, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        positional: tuple[str, ...],
+        reserved: tuple[str, ...] = (),
+        check: Callable[[Callable], None] | None = None,
+        spare: int = 0,
+    ):
+        super().__init__()
+        self.kind, self.positional, self.reserved = kind, positional, reserved
+        self.check, self.spare = check, spare
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+    def add(self, function: Callable, entry: Any = None, name: str | None = None) -> Callable:
+        """Takes a function in under its name.
+
+        Args:
+          entry: what the table holds of it, if not the function itself.
+
+        Raises:
+          FadeoutError: its name is taken, its signature says not what it takes, or `check` refuses.
+        """
+        name = name or named(function).rstrip("_")
+        if not name.isidentifier():
+            raise FadeoutError(f"{self.kind} {name} needs a name: define it with def")
+        before = self.get(name)
+        if before is not None and origin(getattr(before, "function", before)) != origin(function):
+            an = "an" if self.kind[0] in "aeio" else "a"
+            raise FadeoutError(f"there is already {an} {self.kind} {name}: choose another name")
+        self.check_signature(function, name)
+        if not is_own(function) and self.check is not None:
+            self.check(function)
+        self[name] = function if entry is None else entry
+        NAMES[function] = name
+        return function
+
+    def check_signature(self, function: Callable, name: str) -> None:
+        taken = [
+            p
+            for p in inspect.signature(function).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        most = len(self.positional)
+        if not most - self.spare <= len(taken) <= most:
+            raise FadeoutError(
+                f"{self.kind} {name} must take ({', '.join(self.positional)}) by position, and its "
+                f"parameters after a *: not ({', '.join(p.name for p in taken)})"
+            )
+        for key in parameters(function):
+            if key in ("name", "options", *self.reserved):
+                raise FadeoutError(
+                    f"{self.kind} {name}: {self.kind}.{key} is there already; give its parameter "
+                    "another name"
+                )
+
+    def own(self) -> dict[str, Any]:
+        """The entries that are a user's."""
+        return {n: e for n, e in self.items() if not is_own(getattr(e, "function", e))}
+
+
+TABLES: dict[str, Entries] = {}
+"""All tables of functions, by the group of the config that chooses among them, and the probes."""
+
+
+def table(kind: str, *positional: str, **about: Any) -> Entries:
+    """A new table of functions."""
+    TABLES[kind] = Entries(kind, positional, **about)
+    return TABLES[kind]
+
+
+def origin(function: Callable) -> tuple[bool, str]:
+    """Where a function comes from: one that is defined again, as in a notebook, replaces itself."""
+    return is_own(function), getattr(function, "__module__", "") or ""
+
+
+def is_own(function: Callable) -> bool:
+    """Whether it is the package's."""
+    return (getattr(function, "__module__", None) or "").split(".")[0] == "fadeout"
 
 
 def refuse(reasons: Counter[str], what: str) -> None:

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import Any
 
-from fadeout.registry import FadeoutError, lookup
+from fadeout.registry import FadeoutError, lookup, meant, name_of, parameters
 
 
 def bounded(default, minimum=None, maximum=None, choices=None):
@@ -32,7 +32,8 @@ def declared(section: type) -> dict[str, tuple[type, bool]]:
             return next(option for option in hint.__args__ if option is not NoneType), True
         return typing.get_origin(hint) or hint, False
 
-    return {name: kind(hint) for name, hint in typing.get_type_hints(section).items()}
+    hints = typing.get_type_hints(section)
+    return {name: kind(hint) for name, hint in hints.items() if name != "options"}
 
 
 kinds: Callable[[type], dict[str, tuple[type, bool]]] = cache(declared)
@@ -43,17 +44,107 @@ class Section:
     """A frozen dataclass that checks and converts its own values."""
 
     def __post_init__(self):
-        for f in dataclasses.fields(self):
-            kind, optional = kinds(type(self))[f.name]
-            value = getattr(self, f.name)
+        metadata = {f.name: f.metadata for f in dataclasses.fields(self)}
+        for name, (kind, optional) in kinds(type(self)).items():
+            value = getattr(self, name)
             if value is None and optional:
                 continue
-            where = f"{type(self).__name__.lower()}.{f.name}".removeprefix("run.").removeprefix(
+            where = f"{type(self).__name__.lower()}.{name}".removeprefix("run.").removeprefix(
                 "config."
             )
             value = convert(value, kind, where)
-            check_range(value, where, **f.metadata)
-            object.__setattr__(self, f.name, value)
+            check_range(value, where, **metadata[name])
+            object.__setattr__(self, name, value)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its values by key, as plain data."""
+        return {name: plain(getattr(self, name)) for name in kinds(type(self))}
+
+
+@dataclass(frozen=True, init=False)
+class Entry(Section):
+    """A section that names an entry of a table; the options of that entry, which its signature
+    declares, are keys of the section as well, and attributes where they are set.
+
+    What they may be is known when the entry is looked up (`complete`); until then, a number, a word
+    or a truth value. None is left out.
+
+    Attributes:
+      name: of the entry; or the function itself.
+      options: sorted pairs of key and value.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __init__(self, *values: Any, options: Any = (), **given: Any):
+        known = [f for f in dataclasses.fields(self) if f.name != "options"]
+        if len(values) > len(known):
+            raise TypeError(f"{type(self).__name__} takes at most {len(known)} positional values")
+        given |= {f.name: value for f, value in zip(known, values, strict=False)}
+        for f in known:
+            object.__setattr__(self, f.name, given.pop(f.name, f.default))
+        kind = type(self).__name__.lower()
+        if callable(self.name):
+            object.__setattr__(self, "name", name_of(self.name, kind))
+        merged = {
+            key: option(value, f"{kind}.{key}")
+            for key, value in (dict(options) | given).items()
+            if value is not None
+        }
+        object.__setattr__(self, "options", tuple(sorted(merged.items())))
+        self.__post_init__()
+
+    def __getattr__(self, key: str) -> Any:
+        found = dict(self.__dict__.get("options", ()))
+        if key in found:
+            return found[key]
+        raise AttributeError(f"{type(self).__name__} {self.__dict__.get('name')} has no {key} set")
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | dict(self.options)
+
+
+def option(value: Any, where: str) -> Any:
+    """A value of an option whose type is not known yet."""
+    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return convert(value, float, where)
+    raise FadeoutError(f"{where} must be a number, a word or true or false, not {value!r}")
+
+
+def complete(section: Entry, function: Callable, group: str) -> Entry:
+    """The section with all options of its entry: what is set, in the declared type, and defaults
+    for the rest.
+
+    Raises:
+      FadeoutError: an option that this entry does not take, or a value that it cannot be.
+
+    >>> complete(Entry("leaky"), lambda z, *, slope=0.01: z, "activation").slope
+    0.01
+    """
+    takes, given = parameters(function), dict(section.options)
+    for key in given:
+        if key not in takes:
+            has = f"it takes {' and '.join(takes)}" if takes else "it takes no parameter"
+            near = meant(key, [*takes, *kinds(type(section))])
+            raise FadeoutError(
+                f"{group} {section.name} has no {key}{near}: {has}; leave {group}.{key} out"
+            )
+    filled = {}
+    for key, (kind, default, between) in takes.items():
+        value = given.get(key, default)
+        if value is not None:
+            value = convert(value, kind, f"{group}.{key}")
+            check_range(value, f"{group}.{key}", *between)
+            filled[key] = value
+    options = tuple(sorted(filled.items()))
+    if [(k, type(v), v) for k, v in options] == [(k, type(v), v) for k, v in section.options]:
+        return section
+    return dataclasses.replace(section, options=options)
 
 
 LARGEST_NUMBER = 3e38
@@ -94,11 +185,32 @@ def check_range(value, where, minimum=None, maximum=None, choices=None):
         raise FadeoutError(f"{where} must be at most {maximum}, not {value}")
 
 
+def plain(value: Any) -> Any:
+    """A value of a section as JSON would have it."""
+    if isinstance(value, Section):
+        return value.as_dict()
+    return list(value) if isinstance(value, tuple) else value
+
+
 @lru_cache(maxsize=65536)
 def canonical(value: Any) -> str:
-    """A section or a value as JSON with sorted keys; the runs of a sweep share nearly all."""
-    plain = dataclasses.asdict(value) if isinstance(value, Section) else value
-    return json.dumps(plain, sort_keys=True)
+    """A section or a value as JSON with sorted keys; the runs of a sweep share nearly all.
+
+    Of a section, what is at its default is left out: a key that comes new leaves all others as they
+    were. Who changes a default raises `config.NUMERICS`.
+    """
+    if isinstance(value, Section):
+        usual = defaults(type(value))  # type: ignore[arg-type]
+        data = {k: v for k, v in value.as_dict().items() if k not in usual or v != usual[k]}
+        return json.dumps(data, sort_keys=True)
+    return json.dumps(plain(value))
+
+
+@cache
+def defaults(section: type) -> dict[str, Any]:
+    """Every key's default; the name has none."""
+    fields = dataclasses.fields(section)
+    return {f.name: plain(f.default) for f in fields if f.name not in ("name", "options")}
 
 
 def sections_of(schema: type) -> tuple[str, ...]:
@@ -114,17 +226,15 @@ def erase(section: Section) -> Section:
 
 def traced(section: Section) -> dict[str, float]:
     """The floats of a section by name, without those that are None."""
-    return {
+    found = {
         name: getattr(section, name)
         for name, (kind, _) in kinds(type(section)).items()
         if kind is float and getattr(section, name) is not None
     }
+    own = section.options if isinstance(section, Entry) else ()
+    return found | {key: value for key, value in own if isinstance(value, float)}
 
 
-def options(section: Section) -> dict[str, Any]:
-    """The fields of a section that only some of its options take, None where unset."""
-    return {
-        name: getattr(section, name)
-        for name, (_, optional) in kinds(type(section)).items()
-        if optional
-    }
+def static_options(section: Entry) -> tuple[tuple[str, Any], ...]:
+    """The options that decide a program."""
+    return tuple((key, value) for key, value in section.options if not isinstance(value, float))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fadeout.cli.config import Config
-from fadeout.config import NUMERICS, Init, Optimizer, Run
+from fadeout.config import NUMERICS, Activation, Init, Optimizer, Run
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.grids import Chain
 from fadeout.training.programs import batch_of
@@ -70,12 +70,36 @@ def test_no_axes_is_one_run():
     assert Config(seed=4).runs() == [Run(seed=4)]
 
 
-def test_the_identity_is_the_hash_of_the_whole_config():
+def test_the_identity_is_the_hash_of_all_that_is_not_at_its_default():
     import hashlib
 
-    run = resolve(Run(seed=7))
-    text = json.dumps([NUMERICS, run.as_dict()], sort_keys=True)
+    run = resolve(Run(Activation("leaky_relu"), init=Init("glorot_normal", gain=1.0), seed=7))
+    said = {
+        "activation": {"name": "leaky_relu", "slope": 0.01},
+        "init": {"name": "glorot_normal"},
+        "model": {},
+        "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+        "probes": list(run.probes),
+        "seed": 7,
+        "task": {"name": "xor"},
+        "training": {},
+    }
+    text = json.dumps([NUMERICS, said], sort_keys=True)
     assert run.digest() == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_an_axis_may_decide_programs():
+    axes = {"depth": [2, 4, 8], "width": [16, 8, 4], "steps": "range:10:30:10"}
+    runs = Config(axes=axes, zipped=("depth", "width")).runs()
+    assert [(r.model.depth, r.model.width, r.training.steps) for r in runs] == [
+        (2, 16, 10), (4, 8, 10), (8, 4, 10), (2, 16, 20), (4, 8, 20), (8, 4, 20)
+    ]  # fmt: skip
+    runs = Config(axes={"schedule": ["constant", "cosine"]}).runs()
+    assert [run.optimizer.schedule for run in runs] == ["constant", "cosine"]
+    with pytest.raises(FadeoutError, match="unknown axis 'slope'"):
+        Config(axes={"slope": [0.1]}).runs()
+    run = Config(activation=Activation("leaky_relu"), axes={"slope": [0.1]}).runs()[0]
+    assert run.activation == Activation("leaky_relu", slope=0.1)
 
 
 def test_a_negative_zero_is_zero():
@@ -88,12 +112,14 @@ def test_a_negative_zero_is_zero():
 @pytest.mark.parametrize(
     ("axes", "zipped", "words"),
     [
-        ({"model.depth": [1, 2]}, (), "model.depth decides a program.*-m model.depth=..."),
+        ({"model.depth": [1, 2.5]}, (), "model.depth must be a whole number"),
         ({"lerning_rate": [1]}, (), "unknown axis 'lerning_rate'"),
         ({"gain": "linspac:0:1:5"}, (), "axis gain='linspac:0:1:5' cannot be read"),
         ({"gain": "linspace:0:1"}, (), "cannot be read"),
         ({"gain": "linspace:0:1:2.5"}, (), "cannot be read"),
         ({"gain": "linspace:0:1:1e12"}, (), "cannot be read"),
+        ({"gain": "range:0:1:0"}, (), "cannot be read"),
+        ({"gain": "range:0:1:1e-12"}, (), "cannot be read"),
         ({"gain": 3}, (), "cannot be read"),
         ({"gain": [[1]]}, (), "cannot be read"),
         ({"gain": []}, (), "the axis gain is empty"),

@@ -15,11 +15,9 @@ from fadeout.analysis import groups
 from fadeout.analysis.intervals import share
 from fadeout.analysis.predictions import PREDICTIONS, RELATIVE
 from fadeout.analysis.verdicts import VERDICTS, verdicts
-from fadeout.config import Run
-from fadeout.networks.probes import PROBES
 from fadeout.registry import FadeoutError, lookup
 from fadeout.schema import convert
-from fadeout.sweeps.results import VARIABLES, dims, final
+from fadeout.sweeps.results import dims, final, is_probe, settings
 
 DIMS = ("layer", "step")
 MOST_HUES, MOST_CELLS = 7, 8
@@ -93,10 +91,10 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     """
     varying = [name for name in coordinates(results) if groups.varies(results, name)]
     known = dict.fromkeys([*DIMS, *coordinates(results)])
-    recorded = [name for name in PROBES if name in results]
+    measured = [str(n) for n in results.data_vars if n not in ("status", "error")]
+    recorded = [name for name in measured if is_probe(name)]
     quantity = asked.quantity or ("delta_norm" if "delta_norm" in results else "loss")
     filled = dataclasses.replace(asked, quantity=quantity)
-    measured = [name for name in VARIABLES if name in results and name not in ("status", "error")]
     for name in filled.quantities():
         lookup(dict.fromkeys([*measured, "solved", "born_dead", *VERDICTS]), name, "quantity")
         needed = {"born_dead": ["dead_units"]}.get(name, [])
@@ -126,11 +124,11 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
             raise FadeoutError(f"map takes two swept numbers, not {filled.map[0]} twice")
         return filled
     if filled.x is None:
-        layered = all(name in PROBES for name in filled.quantities())
+        layered = all(name in recorded for name in filled.quantities())
         numeric = [n for n in varying if n != "seed" and results[n].dtype.kind in "fiu"]
         fallback = "step" if "loss" in filled.quantities() else "depth"
         filled = dataclasses.replace(filled, x="layer" if layered else (*numeric, fallback)[0])
-    over_dim = [name for name in filled.quantities() if filled.x in dims(name)]
+    over_dim = [name for name in filled.quantities() if filled.x in dims_of(results, name)]
     if filled.x in DIMS and len(over_dim) < len(filled.quantities()):
         odd = next(name for name in filled.quantities() if name not in over_dim)
         raise FadeoutError(f"{odd} has no {filled.x}: choose another --x")
@@ -149,6 +147,11 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     return filled
 
 
+def dims_of(results: xr.Dataset, quantity: str) -> tuple[str, ...]:
+    """Those of a recorded quantity; what is judged of a run has one value."""
+    return dims(quantity) if quantity in results else ("run",)
+
+
 def check(asked: Comparison, results: xr.Dataset) -> None:
     """Refuses a comparison that such results cannot answer.
 
@@ -160,7 +163,7 @@ def check(asked: Comparison, results: xr.Dataset) -> None:
 
 def coordinates(results: xr.Dataset) -> list[str]:
     """The config values of a dataset, and of several sweeps the sweep."""
-    return [name for name in (*Run().labels(), "sweep") if name in results.coords]
+    return [*settings(results), *["sweep"] * ("sweep" in results.coords)]
 
 
 def is_share(quantity: str) -> bool:

@@ -8,9 +8,8 @@ import numpy as np
 import xarray as xr
 
 from fadeout.analysis.intervals import Interval, share
-from fadeout.config import Run
 from fadeout.networks.activations import ACTIVATIONS, ordered
-from fadeout.sweeps.results import final
+from fadeout.sweeps.results import final, settings
 
 HUES = (
     "activation", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate", "gain",
@@ -43,7 +42,7 @@ def hue_of(results: xr.Dataset) -> str:
 
 def pooled(results: xr.Dataset) -> list[str]:
     """Config values that vary within the groups: their spread is what the bands show."""
-    names = [name for name in Run().labels() if name not in (hue_of(results), "depth")]
+    names = [name for name in settings(results) if name not in (hue_of(results), "depth")]
     return [name for name in names if varies(results, name)]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from fadeout import theory
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.registry import parameters
+from fadeout.sweeps.results import options_of
 
 Labels = Mapping[str, Any]
 """The config values that all runs of a line share; others are absent."""
@@ -33,7 +34,7 @@ def weight_variance(labels: Labels) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def activation(function: Callable, parameters: tuple[tuple[str, float], ...]) -> Callable:
+def activation(function: Callable, parameters: tuple[tuple[str, Any], ...]) -> Callable:
     """One object for each choice of parameters, so that what is known of it is found again."""
     return partial(function, **dict(parameters)) if parameters else function
 
@@ -44,10 +45,12 @@ def activation_of(labels: Labels) -> Callable | None:
     function = ACTIVATIONS.get(str(labels.get("activation")))
     if function is None or labels.get("surrogate", "none") != "none":
         return None
-    takes = parameters(function)
-    if not all(np.isfinite(labels.get(key, np.nan)) for key in takes):
-        return None
-    return activation(function, tuple((key, float(labels[key])) for key in takes))
+    chosen = options_of("activation", function, labels)
+    return (
+        activation(function, tuple(chosen.items()))
+        if {*parameters(function)} == {*chosen}
+        else None
+    )
 
 
 def features(labels: Labels) -> int | None:

@@ -7,7 +7,7 @@ from fadeout import theory
 from fadeout.analysis.intervals import Interval, share
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES, get_activation
 from fadeout.registry import FadeoutError, parameters
-from fadeout.sweeps.results import final
+from fadeout.sweeps.results import final, options_of
 
 # --- one word for every run
 
@@ -68,12 +68,15 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
 def saturated_from(results: xr.Dataset) -> np.ndarray:
     """The share of saturated units above which a run counts as saturated, [run]: half of the way
     from its activation's own share, on a standard normal input, to all."""
-    names = ("activation", "surrogate", *activation_parameters())
+    names = ("activation", "surrogate", *labels_of(results))
     present = [name for name in names if name in results.coords]
     if "activation" not in present:
         return np.full(results.sizes["run"], 0.5)
     columns = [
-        [None if value != value else value for value in results[name].values.tolist()]
+        [
+            None if value != value or value == "" else value
+            for value in results[name].values.tolist()
+        ]
         for name in present
     ]  # NaN, which no two runs would share, is no value
     rows = list(zip(*columns, strict=True))
@@ -81,8 +84,10 @@ def saturated_from(results: xr.Dataset) -> np.ndarray:
     return np.array([(expected[row] + 1) / 2 for row in rows])
 
 
-def activation_parameters() -> list[str]:
-    return list(dict.fromkeys(key for f in ACTIVATIONS.values() for key in parameters(f)))
+def labels_of(results: xr.Dataset) -> list[str]:
+    """The labels of parameters of those activations that are known here."""
+    known = {key for function in ACTIVATIONS.values() for key in parameters(function)}
+    return [n for n in map(str, results.coords) if n.removeprefix("activation.") in known]
 
 
 def expected_share(labels: dict) -> float:
@@ -92,8 +97,9 @@ def expected_share(labels: dict) -> float:
     surrogate = labels.get("surrogate", "none")
     if function is None or surrogate not in SURROGATES:
         return 0.0
-    given = {key: float(labels[key]) for key in parameters(function) if labels.get(key) is not None}
-    chosen = get_activation(labels["activation"], surrogate, **given)
+    chosen = get_activation(
+        labels["activation"], surrogate, **options_of("activation", function, labels)
+    )
     return theory.saturated_share(chosen)
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from fadeout.cli.compose import compose_jobs, read
 from fadeout.cli.config import Config
 from fadeout.cli.jobs import Jobs
+from fadeout.extensions import load
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.executors import EXECUTORS, executor
 from fadeout.sweeps.grids import Chain
@@ -159,6 +160,7 @@ def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planne
     if not isinstance(launch.jobs, int) or launch.jobs < 1:
         raise FadeoutError(f"hydra.launcher.jobs must be at least 1, not {launch.jobs}")
     check_cache(configs[0].cache)
+    load(extensions_of(configs))
     folders: dict[Path, list[int]] = {}
     for number, config in enumerate(configs):
         folders.setdefault(config.folder(), []).append(number)
@@ -208,7 +210,8 @@ def train_all(
             console.progress() as watch,
             executor(launch.executor, launch.options, scratch) as workers,
         ):
-            summary = train_folder(sweep.looked, folder, watch, launch, workers, cache)
+            extensions = load(extensions_of(configs))
+            summary = train_folder(sweep.looked, folder, watch, launch, workers, cache, extensions)
         console.account(summary, compose_seconds, perf_counter() - began)
         ends = finish(sweep.looked, folder, sweep.asked, configs[0].formats)
         failed |= bool(summary.errors)
@@ -217,6 +220,10 @@ def train_all(
     if failed:
         raise SystemExit(1)
     return losses.tolist()
+
+
+def extensions_of(configs: Sequence[Config]) -> list[str]:
+    return list(dict.fromkeys(name for config in configs for name in config.extensions))
 
 
 def check_cache(cache: str | None) -> None:
@@ -229,15 +236,16 @@ def check_cache(cache: str | None) -> None:
         raise FadeoutError(f"cache={cache} is a file, not a folder; null keeps no programs")
 
 
-def train_folder(looked, folder, watch, launch: Launch, workers, cache):
+def train_folder(looked, folder, watch, launch: Launch, workers, cache, extensions):
     from fadeout.sweeps.distribute import distribute
     from fadeout.sweeps.sweep import sweep
 
     if workers is None:
         return sweep(looked, folder, watch, launch.fail_fast)
     return distribute(
-        looked, folder, workers, launch.jobs, watch, cache, fail_fast=launch.fail_fast
-    )
+        looked, folder, workers, launch.jobs, watch, cache, fail_fast=launch.fail_fast,
+        extensions=extensions,
+    )  # fmt: skip
 
 
 def picture(config: Config, looked):

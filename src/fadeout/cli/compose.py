@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -35,8 +36,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fadeout.cli.config import Config
-from fadeout.registry import LARGEST, FadeoutError, lookup, refuse
-from fadeout.schema import kinds, sections_of
+from fadeout.extensions import load
+from fadeout.registry import LARGEST, TABLES, FadeoutError, lookup, parameters, refuse
+from fadeout.schema import Entry, kinds, sections_of
 
 
 def read(config: DictConfig) -> Config:
@@ -54,6 +56,8 @@ def read(config: DictConfig) -> Config:
 def complete(data: dict[str, Any]) -> dict[str, Any]:
     """Refuses a config that lacks a part, as `activation=null` leaves it."""
     for key in kinds(Config):
+        if key == "sources":  # which `resolve` writes
+            continue
         if key not in data or (data[key] is None and key != "cache"):
             raise FadeoutError(f"{key} is missing from the config: choose one, {key}=...")
     return data
@@ -91,6 +95,7 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     Raises:
       FadeoutError
     """
+    announce(arguments, conf)
     usual = {"-m", "--multirun", "--cfg", "-c", "--resolve"}
     flags = {text for text in arguments if text.startswith("-")}
     elsewhere = flags - usual or any("searchpath" in text for text in arguments)
@@ -119,6 +124,41 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     return done
 
 
+def announce(arguments: Sequence[str], conf: Path) -> None:
+    """Imports the extensions that a command line names, or a study on it, and puts what they bring
+    on Hydra's menu, so that `activation=mine` needs no YAML.
+
+    Raises:
+      FadeoutError: one that does not exist or cannot be imported.
+    """
+    names: list[str] = []
+    folders = [conf, *map(Path, following(arguments, ("--config-dir", "-cd")))]
+    for text in arguments:
+        key, _, value = text.lstrip("+").partition("=")
+        if key == "extensions":
+            with contextlib.suppress(HydraException):  # Hydra says what is wrong with it
+                found = OverridesParser.create().parse_override(f"{key}={value}").value()
+                names += map(str, found if isinstance(found, list) else [found])
+        elif key == "experiment":
+            for path in (folder / "experiment" / f"{value}.yaml" for folder in folders):
+                if path.is_file():
+                    names += map(str, OmegaConf.load(path).get("extensions") or [])
+    load(names)
+    for group in filter(is_open, TABLES):
+        for name, entry in TABLES[group].own().items():
+            usual = {k: p.default for k, p in parameters(entry).items() if p.default is not None}
+            ConfigStore.instance().store(
+                group=group, name=name, node={"name": name} | usual, provider="an extension"
+            )
+
+
+def following(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """The values of an option of Hydra's, given as the next word or after an equals sign."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    found = [word for flag, word in pairs if flag in flags]
+    return found + [a.partition("=")[2] for a in arguments if a.partition("=")[0] in flags]
+
+
 def check_override(override: Override, swept: bool, of_hydra: bool) -> None:
     """Refuses what would be dropped without a word, or answered by a traceback.
 
@@ -144,7 +184,8 @@ def check_word(override: Override, conf: Path) -> None:
     group, value = override.key_or_group, override.value()
     if (conf / group).is_dir() and not override.is_delete():
         options = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml"))
-        names = dict.fromkeys(sorted(str(path.with_suffix("")) for path in options))
+        own = TABLES[group].own() if group in TABLES else {}
+        names = dict.fromkeys([*sorted(str(path.with_suffix("")) for path in options), *own])
         if isinstance(value, Glob) and not value.filter(list(names)):
             raise FadeoutError(f"no {group} is like {override.input_line}: {', '.join(names)}")
         for name in value.list if isinstance(value, ChoiceSweep) else [value]:
@@ -157,7 +198,7 @@ def check_word(override: Override, conf: Path) -> None:
     elif is_change(override) and not override.is_hydra_override():
         section, *rest = group.split(".")
         kind, _ = lookup(kinds(Config), section, "key")
-        if rest and section in sections_of(Config):
+        if rest and section in sections_of(Config) and not is_open(section):
             lookup(kinds(kind), rest[0], f"key of {section}")
 
 
@@ -168,15 +209,16 @@ def opened(override: Override, text: str) -> str:
     if section in ("name", "outputs") and not rest and isinstance(value, int | float):
         key, _, word = text.partition("=")
         return f"{key}='{word}'"
-    known = len(rest) == 1 and section in sections_of(Config) and rest[0] in option_keys(section)
+    known = len(rest) == 1 and is_open(section)
     if section in ("axes", "figure"):
         known = bool(rest) or isinstance(value, dict)
     return f"++{text}" if known and override.type is OverrideType.CHANGE else text
 
 
-def option_keys(section: str) -> list[str]:
-    """The keys that only some options of a group have."""
-    return [key for key, (_, optional) in kinds(kinds(Config)[section][0]).items() if optional]
+def is_open(section: str) -> bool:
+    """Whether a section takes keys that not every entry's YAML has; whether the chosen entry has
+    them is seen when the run is resolved."""
+    return section in sections_of(Config) and issubclass(kinds(Config)[section][0], Entry)
 
 
 def expand_sweep(loader: Any, params: Mapping[str, Any], arguments: Sequence[str]) -> list[list]:
@@ -374,8 +416,7 @@ def put(data: dict[str, Any], path: list[str], value: Any) -> bool:
         data = data.get(section, {})
         if not isinstance(data, dict):
             return False
-    new = len(sections) == 1 and sections[0] in sections_of(Config)
-    known = key in data or (new and key in option_keys(sections[0]))
+    known = key in data or (len(sections) == 1 and is_open(sections[0]))
     if not known or isinstance(data.get(key), dict):
         return False
     data[key] = value

@@ -19,6 +19,7 @@ class Config(Run):
     With `forecast`, nothing is trained: what it would take is told. `axes` spans a grid of runs
     (`grids.expand`); those that `zipped` names advance together. `figure` is drawn besides those
     that every sweep gets (`analysis.comparison.Comparison`), and all pictures in these `formats`.
+    `extensions` are files and modules of a user's own, imported before anything is looked up.
     """
 
     name: str = "unnamed"
@@ -29,6 +30,7 @@ class Config(Run):
     zipped: tuple[str, ...] = ()
     figure: dict[str, Any] = field(default_factory=dict)
     formats: tuple[str, ...] = USUAL
+    extensions: tuple[str, ...] = ()
 
     def __post_init__(self):
         super().__post_init__()

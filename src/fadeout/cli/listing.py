@@ -2,18 +2,19 @@
 
 fadeout list                 what there is to list
 fadeout list activations
+fadeout list activations my_lab.py      yours among them
 fadeout list studies
 """
 
 import argparse
-import inspect
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from fadeout.cli.app import command
 from fadeout.cli.places import CONF
-from fadeout.registry import lookup, parameters
+from fadeout.extensions import load
+from fadeout.registry import TABLES, lookup, parameters
 
 
 def first_line(text: str | None) -> str:
@@ -27,44 +28,17 @@ def signature(name: str, function: Callable) -> str:
     >>> signature("leaky", lambda z, *, slope=0.01: z)
     'leaky (slope=0.01)'
     """
-    keys = ", ".join(f"{key}={value}" for key, value in parameters(function).items())
+    keys = ", ".join(f"{key}={p.default}" for key, p in parameters(function).items())
     return f"{name} ({keys})" if keys else name
 
 
-def functions(table: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, function in table.items():
-        own = inspect.isfunction(function) and function.__module__.startswith("fadeout")
-        yield signature(name, function), first_line(function.__doc__) if own else ""
+def entries(kind: str) -> Iterator[tuple[str, str]]:
+    """The entries of a table, a user's own among them."""
+    from fadeout.networks import activations, initializers, optimizers, probes, tasks  # noqa: F401
 
-
-def activations() -> Iterator[tuple[str, str]]:
-    from fadeout.networks.activations import ACTIVATIONS
-
-    return functions(ACTIVATIONS)
-
-
-def initializers() -> Iterator[tuple[str, str]]:
-    from fadeout.networks.initializers import INITIALIZERS
-
-    return functions(INITIALIZERS)
-
-
-def tasks() -> Iterator[tuple[str, str]]:
-    from fadeout.networks.tasks import TASKS
-
-    return functions(TASKS)
-
-
-def optimizers() -> Iterator[tuple[str, str]]:
-    from fadeout.networks.optimizers import OPTIMIZERS
-
-    return functions(OPTIMIZERS)
-
-
-def probes() -> Iterator[tuple[str, str]]:
-    from fadeout.networks.probes import PROBES
-
-    return ((name, first_line(probe.function.__doc__)) for name, probe in PROBES.items())
+    for name, entry in TABLES[kind].items():
+        function = getattr(entry, "function", entry)
+        yield signature(name, function), first_line(function.__doc__)
 
 
 def verdicts() -> Iterator[tuple[str, str]]:
@@ -92,11 +66,15 @@ def head(path: Path) -> str:
 
 
 LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
-    function.__name__: function
-    for function in (
-        activations, initializers, tasks, optimizers, probes, verdicts, claims, studies,
-    )
-}  # fmt: skip
+    "activations": functools.partial(entries, "activation"),
+    "initializers": functools.partial(entries, "init"),
+    "tasks": functools.partial(entries, "task"),
+    "optimizers": functools.partial(entries, "optimizer"),
+    "probes": functools.partial(entries, "probe"),
+    "verdicts": verdicts,
+    "claims": claims,
+    "studies": studies,
+}
 
 
 def run() -> int:
@@ -104,7 +82,10 @@ def run() -> int:
         "fadeout list", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="?", help=", ".join(LISTS))
-    what = parser.parse_args().what
+    parser.add_argument("extensions", nargs="*", help="files or modules of your own")
+    arguments = parser.parse_args()
+    what = arguments.what
+    load(arguments.extensions)
     if what is None:
         print("\n".join(LISTS))
         return 0

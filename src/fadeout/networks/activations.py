@@ -1,158 +1,207 @@
 """Activation functions phi, and the slopes phi' by which they pass a gradient on.
 
-An activation is elementwise; its parameters are keyword-only and may be traced. To add one,
-write a function, put it in `ACTIVATIONS`, and give it a YAML in conf/activation.
+An activation is elementwise; its parameters are keyword-only, and floats among them traced. It
+comes in by `activation`, in this file or in one of a user's own.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fadeout.registry import lookup
+from fadeout.registry import FadeoutError, lookup, named, table, tried
 from fadeout.registry import parameters as takes
 
 Activation = Callable[[jax.Array], jax.Array]
 Graded = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 """What gives phi(z) and phi'(z)."""
 
+
+def elementwise(function: Callable) -> None:
+    """Refuses what is no activation: tried once, on a few small numbers.
+
+    Raises:
+      FadeoutError: JAX cannot trace or differentiate it, it has effects, it is not elementwise, or
+        it gives another shape or dtype.
+    """
+    what = f"activation {named(function)}"
+    floats = {k: jnp.float32(p.default) for k, p in takes(function).items() if p.kind is float}
+    z = jnp.linspace(-2, 2, 6, dtype=jnp.float32).reshape(2, 3)
+
+    def both(z, floats):
+        return jax.jvp(partial(function, **floats), (z,), (jnp.ones_like(z),))
+
+    with tried(what):
+        traced = jax.make_jaxpr(both)(z, floats)
+        value = jnp.asarray(both(z, floats)[0])
+    if traced.effects:
+        effects = ", ".join(map(str, traced.effects))
+        raise FadeoutError(f"{what} has effects ({effects}): leave them out")
+    if value.shape != z.shape or value.dtype != z.dtype:
+        raise FadeoutError(
+            f"{what} must give the shape and dtype that it is given, {z.shape} {z.dtype}, not "
+            f"{value.shape} {value.dtype}"
+        )
+    with tried(what):
+        alone = jax.vmap(lambda z: both(z, floats)[0])(z.reshape(-1, 1, 1)).reshape(z.shape)
+        spread = jax.jacfwd(lambda z: function(z, **floats).ravel())(z).reshape(z.size, z.size)
+    mixed = jnp.any((spread != 0) & ~jnp.eye(z.size, dtype=bool))
+    if mixed or not jnp.allclose(value, alone, 1e-5, 1e-6, equal_nan=True):
+        raise FadeoutError(f"{what} is not elementwise: a value of z decides about others")
+
+
+ACTIVATIONS = table("activation", "z", reserved=("surrogate",), check=elementwise)
+
+
+def activation(function: Callable) -> Callable:
+    """Takes in an activation function: elementwise, of an array of any shape, its parameters
+    keyword-only with defaults; floats among them are traced.
+
+    Raises:
+      FadeoutError: its name is taken, or it is none.
+
+    >>> from fadeout.registry import TABLES
+    >>> @activation
+    ... def arctan(z, *, stretch: float = 1.0):
+    ...     return jnp.arctan(stretch * z) / stretch
+    >>> print(get_activation("arctan", stretch=2.0)(jnp.array([0.0])))
+    [0.]
+    >>> del TABLES["activation"]["arctan"]
+    """
+    return ACTIVATIONS.add(function)
+
+
 FLAT = 0.05
 """A unit counts as saturated where |phi'| is at most this share of its largest value."""
 
 
-def identity(z):
-    """z: a linear network."""
-    return z
-
-
+@activation
 def step(z):
     """1 where z > 0, else 0. Its derivative is 0 wherever it has one, so no gradient passes."""
     return (z > 0).astype(jnp.result_type(z, float))
 
 
+@activation
 def sigmoid(z):
     """1 / (1 + exp(-z)), with its steepest slope, 1/4, at 0."""
     return jax.nn.sigmoid(z)
 
 
+@activation
 def tanh(z):
     """The sigmoid centred and stretched: 2 sigmoid(2z) - 1."""
     return jnp.tanh(z)
 
 
+@activation
 def relu(z):
     """max(z, 0), with slope 0 at 0."""
     return jax.nn.relu(z)
 
 
+@activation
+def identity(z):
+    """z: a linear network."""
+    return z
+
+
+@activation
 def leaky_relu(z, *, slope=0.01):
     """z where z >= 0, else slope * z (Maas 2013)."""
     return jax.nn.leaky_relu(z, slope)
 
 
+@activation
 def elu(z, *, alpha=1.0):
     """z where z > 0, else alpha (exp(z) - 1) (Clevert 2016)."""
     return jax.nn.elu(z, alpha)
 
 
+@activation
 def selu(z):
     """1.0507 elu(z) with alpha = 1.6733: (mean 0, variance 1) is a fixed point (Klambauer 2017)."""
     return jax.nn.selu(z)
 
 
+@activation
 def gelu(z):
     """z Phi(z), with Phi the normal distribution function (Hendrycks & Gimpel 2016)."""
     return jax.nn.gelu(z, approximate=False)
 
 
+@activation
 def gelu_tanh(z):
     """z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))): the approximation of gelu."""
     return jax.nn.gelu(z, approximate=True)
 
 
+@activation
 def silu(z, *, beta=1.0):
     """z sigmoid(beta z), also called swish (Ramachandran 2017)."""
     return z * jax.nn.sigmoid(beta * z)
 
 
+@activation
 def mish(z):
     """z tanh(softplus(z)) (Misra 2019)."""
     return jax.nn.mish(z)
 
 
+@activation
 def softplus(z):
     """log(1 + exp(z)): the smooth relu, whose slope is the sigmoid."""
     return jax.nn.softplus(z)
 
 
+@activation
 def softsign(z):
     """z / (1 + |z|): saturates like 1/z^2, slower than tanh (Glorot & Bengio 2010)."""
     return jax.nn.soft_sign(z)
 
 
+@activation
 def hard_tanh(z):
     """z cut to [-1, 1]."""
     return jax.nn.hard_tanh(z)
 
 
+@activation
 def hard_sigmoid(z):
     """(z + 3) / 6 cut to [0, 1]."""
     return jax.nn.hard_sigmoid(z)
 
 
+@activation
 def lecun_tanh(z):
     """1.7159 tanh(2z/3), so that phi(1) = 1 and phi(-1) = -1 (LeCun 1998)."""
     return 1.7159 * jnp.tanh(z * (2 / 3))
 
 
+@activation
 def erf(z):
     """The error function: saturating, odd, and solvable in closed form (Williams 1997)."""
     return lax.erf(z)
 
 
+@activation
 def sin(z):
     """sin(z): neither monotone nor saturating (Sitzmann 2020)."""
     return jnp.sin(z)
 
 
+@activation
 def relu6(z):
     """z cut to [0, 6]."""
     return jax.nn.relu6(z)
 
 
+@activation
 def squared_relu(z):
     """max(z, 0)^2: its slope has no bound (So 2021)."""
     return jnp.square(jax.nn.relu(z))
-
-
-ACTIVATIONS: dict[str, Callable] = {
-    function.__name__: function
-    for function in (
-        step,
-        sigmoid,
-        tanh,
-        relu,
-        identity,
-        leaky_relu,
-        elu,
-        selu,
-        gelu,
-        gelu_tanh,
-        silu,
-        mish,
-        softplus,
-        softsign,
-        hard_tanh,
-        hard_sigmoid,
-        lecun_tanh,
-        erf,
-        sin,
-        relu6,
-        squared_relu,
-    )
-}
 
 
 def ordered(words: list[str]) -> list[str]:
@@ -174,14 +223,14 @@ SURROGATES: dict[str, Callable | None] = {
 """Functions whose slope stands in for that of an activation in the backward pass."""
 
 
-def get_activation(name: str, surrogate: str = "none", **parameters: float) -> Activation:
+def get_activation(name: str | Callable, surrogate: str = "none", **parameters: Any) -> Activation:
     """The activation of this name, its parameters filled in.
 
     Args:
-      name: in `ACTIVATIONS`.
+      name: in `ACTIVATIONS`; or a function.
       surrogate: the function whose slope the backward pass uses instead of phi' (straight-through
         estimation, Bengio 2013): `identity` has slope 1, `clipped` 1 on [-1, 1], `sigmoid` its own.
-      parameters: slope, alpha or beta, for those that have one; numbers or traced arrays.
+      parameters: of those that have some; floats may be traced.
 
     Returns:
       A function of an array of any shape.
@@ -192,7 +241,16 @@ def get_activation(name: str, surrogate: str = "none", **parameters: float) -> A
     >>> print(get_activation("leaky_relu", slope=0.1)(jnp.array([-2.0, 2.0])))
     [-0.2  2. ]
     """
-    return one_of((lookup(ACTIVATIONS, name, "activation"),), surrogate, 0, parameters)
+    function = name if callable(name) else lookup(ACTIVATIONS, name, "activation")
+    static = [key for key, p in takes(function).items() if p.kind is not float]
+    chosen = tuple(sorted((key, parameters[key]) for key in static if key in parameters))
+    return one_of((bound(function, chosen),), surrogate, 0, parameters)
+
+
+@lru_cache(maxsize=1024)
+def bound(function: Callable, static: tuple[tuple[str, object], ...]) -> Callable:
+    """The function with the options that decide a program: one object for one choice."""
+    return partial(function, **dict(static)) if static else function
 
 
 def one_of(
@@ -241,7 +299,11 @@ def value_and_slope(choices, z, index, parameters) -> tuple[jax.Array, jax.Array
     """
 
     def branch(function, stand_in):
-        own = {key: parameters[key] for key in takes(function) if key in parameters}
+        own = {
+            k: parameters[k]
+            for k, p in takes(function).items()
+            if p.kind is float and k in parameters
+        }
 
         def both(z):
             value, slope = jax.jvp(partial(function, **own), (z,), (jnp.ones_like(z),))

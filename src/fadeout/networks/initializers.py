@@ -6,76 +6,146 @@ gives the same network in either precision.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax.nn import initializers as library
 
-from fadeout.registry import lookup
+from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, table, tried
+
+DRAWN = jnp.float32
+"""The precision of all draws."""
 
 
+def draws_kernels(function: Callable) -> None:
+    """Refuses what is no initialiser.
+
+    Raises:
+      FadeoutError: JAX cannot trace it, or it gives another shape or dtype than asked for.
+    """
+    what = f"init {named(function)}"
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    for shape in ((3, 5), (5, 1)):
+        with tried(what):
+            drawn = jax.eval_shape(lambda key, shape=shape: function(key, shape, DRAWN), key)
+        if getattr(drawn, "shape", None) != shape or drawn.dtype != DRAWN:
+            raise FadeoutError(
+                f"{what} must give a kernel [in, out] of the shape and dtype that it is given"
+            )
+
+
+INITIALIZERS = table(
+    "init", "key", "shape", "dtype", reserved=("gain", "bias_variance"), check=draws_kernels
+)
+
+
+def initializer(function: Callable) -> Callable:
+    """Takes in an initialiser: of a key, the shape [in, out] and a dtype, its parameters
+    keyword-only with defaults.
+
+    Raises:
+      FadeoutError: its name is taken, or it is none.
+    """
+    return INITIALIZERS.add(function)
+
+
+@initializer
 def zeros(key, shape, dtype):
     """All 0: every unit of a layer stays the twin of every other."""
     return jnp.zeros(shape, dtype)
 
 
-def constant(key, shape, dtype, *, value=0.1):
+@initializer
+def constant(key, shape, dtype, *, value: float = 0.1):
     """All `value`."""
     return jnp.full(shape, value, dtype)
 
 
-def normal(key, shape, dtype, *, stddev=0.01):
+@initializer
+def normal(key, shape, dtype, *, stddev: NotNegative = 0.01):
     """N(0, stddev^2), whatever the fan-in."""
     return stddev * jax.random.normal(key, shape, dtype)
 
 
-def uniform(key, shape, dtype, *, limit=0.05):
+@initializer
+def uniform(key, shape, dtype, *, limit: NotNegative = 0.05):
     """U(-limit, limit), whatever the fan-in."""
     return limit * jax.random.uniform(key, shape, dtype, -1, 1)
 
 
-def mean_field(key, shape, dtype, *, weight_variance=1.0):
+@initializer
+def lecun_normal(key, shape, dtype):
+    """N(0, 1 / fan_in), cut at two deviations (LeCun 1998)."""
+    return library.lecun_normal()(key, shape, dtype)
+
+
+@initializer
+def lecun_uniform(key, shape, dtype):
+    """Uniform, of variance 1 / fan_in."""
+    return library.lecun_uniform()(key, shape, dtype)
+
+
+@initializer
+def glorot_normal(key, shape, dtype):
+    """N(0, 2 / (fan_in + fan_out)), cut at two deviations (Glorot & Bengio 2010)."""
+    return library.glorot_normal()(key, shape, dtype)
+
+
+@initializer
+def glorot_uniform(key, shape, dtype):
+    """Uniform, of variance 2 / (fan_in + fan_out)."""
+    return library.glorot_uniform()(key, shape, dtype)
+
+
+@initializer
+def he_normal(key, shape, dtype):
+    """N(0, 2 / fan_in), cut at two deviations (He 2015)."""
+    return library.he_normal()(key, shape, dtype)
+
+
+@initializer
+def he_uniform(key, shape, dtype):
+    """Uniform, of variance 2 / fan_in."""
+    return library.he_uniform()(key, shape, dtype)
+
+
+@initializer
+def orthogonal(key, shape, dtype):
+    """Orthogonal rows or columns (Saxe 2014)."""
+    return library.orthogonal()(key, shape, dtype)
+
+
+@initializer
+def mean_field(key, shape, dtype, *, weight_variance: NotNegative = 1.0):
     """N(0, weight_variance / fan_in): sigma_w^2 of Poole 2016 and Schoenholz 2017."""
     deviation = jnp.sqrt(jnp.asarray(weight_variance) / shape[0])
     return deviation * jax.random.normal(key, shape, dtype)
 
 
-def critical(key, shape, dtype, *, weight_variance=None):
-    """`mean_field` on the activation's edge of chaos, which `programs.resolve` solves."""
+@initializer
+def critical(key, shape, dtype, *, weight_variance: Annotated[float | None, Between(0)] = None):
+    """`mean_field` on the activation's edge of chaos, which `training.resolve` solves."""
     return mean_field(key, shape, dtype, weight_variance=weight_variance)
 
 
+@initializer
 def lsuv(key, shape, dtype):
     """Orthogonal; then each layer is scaled until its preactivations on the task's examples have
     variance 1 (`MLP.scaled`). Reference: Mishkin & Matas 2016."""
     return library.orthogonal()(key, shape, dtype)
 
 
-INITIALIZERS: dict[str, Callable] = {
-    "zeros": zeros,
-    "constant": constant,
-    "normal": normal,
-    "uniform": uniform,
-    "lecun_normal": library.lecun_normal(),
-    "lecun_uniform": library.lecun_uniform(),
-    "glorot_normal": library.glorot_normal(),
-    "glorot_uniform": library.glorot_uniform(),
-    "he_normal": library.he_normal(),
-    "he_uniform": library.he_uniform(),
-    "orthogonal": library.orthogonal(),
-    "mean_field": mean_field,
-    "critical": critical,
-    "lsuv": lsuv,
-}
-
 ORTHOGONAL = ("orthogonal", "lsuv")
-"""Those that decompose a matrix."""
-
-DRAWN = jnp.float32
-"""The precision of all draws."""
+"""Those that decompose a matrix; a user's may."""
 
 FROM_DATA = ("lsuv",)
 """Those that look at the task's examples, through the run's activation."""
+
+
+def decomposes(name: str) -> bool:
+    """Whether an initialiser may decompose a matrix."""
+    return name in ORTHOGONAL or not is_own(INITIALIZERS[name])
 
 
 def get_initializer(name: str) -> Callable:

@@ -1,54 +1,124 @@
 """Optimisers and learning-rate schedules by name. The only room that knows optax."""
 
 from collections.abc import Callable
+from typing import Annotated
 
+import jax
+import jax.numpy as jnp
 import optax
 
-from fadeout.registry import lookup
+from fadeout.registry import (
+    Between,
+    FadeoutError,
+    NotNegative,
+    Share,
+    is_own,
+    lookup,
+    named,
+    table,
+    tried,
+)
 
 apply_updates = optax.apply_updates
 
 
+def updates(function: Callable) -> None:
+    """Refuses what is no optimiser.
+
+    Raises:
+      FadeoutError: it gives no `optax.GradientTransformation`, or one that JAX cannot trace, or
+        whose updates are not shaped as the parameters.
+    """
+    what = f"optimizer {named(function)}"
+    parameters = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+
+    def once(rate):
+        made = function(rate)
+        return made.update(parameters, made.init(parameters), parameters)[0]
+
+    with tried(what):
+        found = jax.eval_shape(once, jnp.float32(0.1))
+    if jax.tree.map(jnp.shape, found) != jax.tree.map(jnp.shape, parameters):
+        raise FadeoutError(f"{what} must give updates shaped as the parameters")
+
+
+OPTIMIZERS = table(
+    "optimizer", "learning_rate", check=updates,
+    reserved=("readout_factor", "schedule", "warmup_steps"),
+)  # fmt: skip
+
+ELEMENTWISE: set[Callable] = set()
+"""Those whose update of a parameter looks at that parameter and its gradient alone, so that the
+layers may be updated one after another; of a user's, nobody knows."""
+
+
+def optimizer(function: Callable) -> Callable:
+    """Takes in an optimiser: of a learning rate, which is traced, an
+    `optax.GradientTransformation`; its hyperparameters keyword-only with defaults.
+
+    Raises:
+      FadeoutError: its name is taken, or it is none.
+    """
+    OPTIMIZERS.add(function)
+    if is_own(function):
+        ELEMENTWISE.add(function)
+    return function
+
+
+@optimizer
 def sgd(learning_rate):
+    """W - rate * dL/dW."""
     return optax.sgd(learning_rate)
 
 
-def momentum(learning_rate, *, momentum=0.9):
+@optimizer
+def momentum(learning_rate, *, momentum: Annotated[float, Between(0, 1)] = 0.9):
+    """Steps along a decaying sum of gradients (Polyak 1964)."""
     return optax.sgd(learning_rate, momentum)
 
 
-def nesterov(learning_rate, *, momentum=0.9):
+@optimizer
+def nesterov(learning_rate, *, momentum: Annotated[float, Between(0, 1)] = 0.9):
+    """Momentum whose gradient is taken ahead (Nesterov 1983)."""
     return optax.sgd(learning_rate, momentum, nesterov=True)
 
 
-def adam(learning_rate, *, b1=0.9, b2=0.999, eps=1e-8):
+@optimizer
+def adam(learning_rate, *, b1: Share = 0.9, b2: Share = 0.999, eps: NotNegative = 1e-8):
+    """Steps scaled by running moments of the gradient (Kingma & Ba 2015)."""
     return optax.adam(learning_rate, b1, b2, eps)
 
 
-def adamw(learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=1e-4):
+@optimizer
+def adamw(
+    learning_rate,
+    *,
+    b1: Share = 0.9,
+    b2: Share = 0.999,
+    eps: NotNegative = 1e-8,
+    weight_decay: NotNegative = 1e-4,
+):
+    """Adam, with weights that decay by themselves (Loshchilov & Hutter 2019)."""
     return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
 
 
-def rmsprop(learning_rate, *, decay=0.9, eps=1e-8):
+@optimizer
+def rmsprop(learning_rate, *, decay: Share = 0.9, eps: NotNegative = 1e-8):
+    """Steps scaled by the running size of the gradient (Tieleman & Hinton 2012)."""
     return optax.rmsprop(learning_rate, decay, eps)
 
 
-def adagrad(learning_rate, *, eps=1e-7):
+@optimizer
+def adagrad(learning_rate, *, eps: NotNegative = 1e-7):
+    """Steps scaled by the size of all gradients so far (Duchi 2011)."""
     return optax.adagrad(learning_rate, eps=eps)
 
 
-def lion(learning_rate, *, b1=0.9, b2=0.99, weight_decay=1e-3):
+@optimizer
+def lion(learning_rate, *, b1: Share = 0.9, b2: Share = 0.99, weight_decay: NotNegative = 1e-3):
+    """Steps of one size, by the sign of a momentum (Chen 2023)."""
     return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay)
 
-
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    function.__name__: function
-    for function in (sgd, momentum, nesterov, adam, adamw, rmsprop, adagrad, lion)
-}
-
-ELEMENTWISE = frozenset(OPTIMIZERS.values())
-"""Those whose update of a parameter looks at that parameter and its gradient alone, so that the
-layers may be updated one after another."""
 
 SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
     "constant": lambda steps, warmup_steps: optax.constant_schedule(1.0),

@@ -1,7 +1,7 @@
 """What is measured: one small pure function of a layer of one network at one step, per quantity.
 
-To add a probe, write a function of a `Layer`, or of all layers where it needs them at once, put it
-in `PROBES`, and name it in a config.
+A probe is a function of a `Layer`, or of all layers where it needs them at once. It comes in by
+`probe`, in this file or in one of a user's own.
 """
 
 import math
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from fadeout.networks.activations import FLAT
 from fadeout.networks.lanes import contract, fold, mean, scan
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
-from fadeout.registry import lookup
+from fadeout.registry import FadeoutError, is_own, lookup, named, table, tried
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -93,16 +93,94 @@ def every(flags: jax.Array) -> jax.Array:
     return fold(jnp.logical_and, flags, 1)
 
 
+class Probe(NamedTuple):
+    """Attributes:
+    function: of a `Layer`, giving a scalar; or of `Layers`, giving one a layer.
+    title: what it is, for an axis.
+    readout: whether the readout has it too, or only layers with an activation function.
+    whole: whether it is a function of all layers.
+    path: whether it needs the kernels' `Path`, which then is kept at every step.
+    lapack: whether it computes singular values or eigenvalues.
+    """
+
+    function: Callable[..., jax.Array]
+    title: str
+    readout: bool
+    whole: bool = False
+    path: bool = False
+    lapack: bool = False
+
+
+PROBES = table("probe", "layer", check=None)
+
+
+def probe(
+    title: str,
+    *,
+    readout: bool = False,
+    whole: bool = False,
+    path: bool = False,
+    lapack: bool = False,
+) -> Callable[[Callable], Callable]:
+    """Takes in a quantity that is recorded in every layer: a function of a `Layer` that gives a
+    scalar, or with `whole` of `Layers` that gives one for each. The arguments are a `Probe`'s.
+
+    Raises:
+      FadeoutError: its name is taken, or it gives no scalar.
+    """
+
+    def door(function: Callable) -> Callable:
+        entry = Probe(function, title, readout, whole, path, lapack)
+        if not is_own(function):
+            entry = looked_at(entry)
+        return PROBES.add(function, entry)
+
+    if callable(title):
+        raise FadeoutError(f'a probe needs its title for an axis: @fadeout.probe("{named(title)}")')
+    return door
+
+
+def looked_at(entry: Probe) -> Probe:
+    """A user's probe, tried once on a small network.
+
+    Raises:
+      FadeoutError: it cannot be traced by JAX, or gives no scalar where it should.
+    """
+    what = f"probe {named(entry.function)}"
+    x, w, scalar = jnp.ones((4, 3)), jnp.ones((3, 3)), jnp.ones(())
+    layer = Layer(w, w, w, jnp.ones(3), x, x, Path(w, w, scalar), x, x, scalar)
+    above = layer._replace(activation=None, slope=None, steepest_slope=None)
+    stacked = jax.tree.map(lambda a: jnp.stack([a, a]), layer)
+    tries: list[tuple] = [(layer, ())] + [(above, ())] * entry.readout
+    if entry.whole:
+        tries = [(Layers(layer, stacked, above), (3 + entry.readout,))]
+    for given, shape in tries:
+        where = " of the readout, which has no activation," if given is above else ""
+        with tried(what + where):
+            traced = jax.make_jaxpr(entry.function)(given)
+        if [aval.shape for aval in traced.out_avals] != [shape]:
+            raise FadeoutError(
+                f"{what} must give one number of a layer{', [layer] of all' * entry.whole}, not "
+                f"{', '.join(str(aval.shape) for aval in traced.out_avals)}"
+            )
+        if any(word in str(traced) for word in ("svd", "eigh", "eig[", "qr", "cholesky", "lu[")):
+            entry = entry._replace(lapack=True)
+    return entry
+
+
+@probe("norm of the weight gradient", readout=True)
 def gradient_norm(layer: Layer) -> jax.Array:
     """||dL/dW||, the Frobenius norm of the weight gradient."""
     return norm(layer.kernel_gradient)
 
 
+@probe("norm of the bias gradient", readout=True)
 def bias_gradient_norm(layer: Layer) -> jax.Array:
     """||dL/db||."""
     return norm(layer.bias_gradient)
 
 
+@probe("norm of the backpropagated signal delta = dL/dz", readout=True)
 def delta_norm(layer: Layer) -> jax.Array:
     """||dL/dz||, the backpropagated signal, over all examples and units of the layer.
 
@@ -112,16 +190,44 @@ def delta_norm(layer: Layer) -> jax.Array:
     return norm(layer.delta)
 
 
+@probe("mean activation")
+def activation_mean(layer: Layer) -> jax.Array:
+    """Mean of phi(z) over examples and units."""
+    return average(layer.activation)
+
+
+@probe("standard deviation of the activations")
+def activation_std(layer: Layer) -> jax.Array:
+    """Standard deviation of phi(z) over examples and units."""
+    return root_mean_square(layer.activation - average(layer.activation))
+
+
+@probe("share of saturated units")
+def saturation(layer: Layer) -> jax.Array:
+    """Share of (example, unit) pairs where |phi'(z)| is at most 5 % of its largest value."""
+    flat = jnp.abs(layer.slope) <= FLAT * layer.steepest_slope
+    return share(flat, layer.activation)
+
+
+@probe("share of dead units")
+def dead_units(layer: Layer) -> jax.Array:
+    """Share of units where phi'(z) = 0 on every example: no gradient reaches their weights."""
+    return share(every(layer.slope == 0), nothing(layer.activation))
+
+
+@probe("norm of the weights", readout=True)
 def weight_norm(layer: Layer) -> jax.Array:
     """||W||."""
     return norm(layer.kernel)
 
 
+@probe("norm of the update over norm of the weights", readout=True)
 def update_ratio(layer: Layer) -> jax.Array:
     """||step of W|| / ||W||; about 1e-3 is often called healthy."""
     return norm(layer.kernel_update) / norm(layer.kernel)
 
 
+@probe("share of units with one-signed weight gradients", readout=True)
 def one_sided(layer: Layer) -> jax.Array:
     """Share of units whose incoming weight gradients all have one sign and are not all 0."""
     gradient = layer.kernel_gradient
@@ -129,27 +235,7 @@ def one_sided(layer: Layer) -> jax.Array:
     return share(same & ~every(gradient == 0), nothing(gradient))
 
 
-def activation_mean(layer: Layer) -> jax.Array:
-    """Mean of phi(z) over examples and units."""
-    return average(layer.activation)
-
-
-def activation_std(layer: Layer) -> jax.Array:
-    """Standard deviation of phi(z) over examples and units."""
-    return root_mean_square(layer.activation - average(layer.activation))
-
-
-def saturation(layer: Layer) -> jax.Array:
-    """Share of (example, unit) pairs where |phi'(z)| is at most 5 % of its largest value."""
-    flat = jnp.abs(layer.slope) <= FLAT * layer.steepest_slope
-    return share(flat, layer.activation)
-
-
-def dead_units(layer: Layer) -> jax.Array:
-    """Share of units where phi'(z) = 0 on every example: no gradient reaches their weights."""
-    return share(every(layer.slope == 0), nothing(layer.activation))
-
-
+@probe("cosine between two examples")
 def example_correlation(layer: Layer) -> jax.Array:
     """Mean cosine between the activations of two examples, over all pairs that have any."""
     unit = direction(layer.activation, axis=1)
@@ -158,6 +244,7 @@ def example_correlation(layer: Layer) -> jax.Array:
     return jnp.sum(jnp.where(pairs, cosines, 0)) / jnp.sum(pairs)
 
 
+@probe("effective rank of the activations", lapack=True)
 def effective_rank(layer: Layer) -> jax.Array:
     """exp of the entropy of the normalised singular values of the activations [example, out].
 
@@ -168,19 +255,19 @@ def effective_rank(layer: Layer) -> jax.Array:
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares)))
 
 
-def update_cosine(layer: Layer) -> jax.Array:
-    """Cosine between this step's update and the last; -1 is a zig-zag. NaN at step 0."""
-    return jnp.sum(direction(layer.kernel_update) * direction(layer.path.last_update))
+@probe("rms singular value of the layer's Jacobian")
+def layer_gain(layer: Layer) -> jax.Array:
+    """Root mean squared singular value of the layer's own Jacobian dh/dh_below = phi'(z) W."""
+    (slope, one), (kernel, two) = scaled(layer.slope), scaled(layer.kernel)
+    squares = mean(jnp.square(slope), 1) * fold(jnp.add, jnp.square(kernel), 1)
+    return jnp.ldexp(jnp.sqrt(fold(jnp.add, squares) / min(kernel.shape)), one + two)
 
 
-def path_length(layer: Layer) -> jax.Array:
-    """Summed norms of all updates so far: the way that the kernel has gone."""
-    return layer.path.length
-
-
-def displacement(layer: Layer) -> jax.Array:
-    """||W - W at the start||, which a straight path makes as long as `path_length`."""
-    return norm(layer.kernel - layer.path.start)
+@probe("largest singular value of the layer's Jacobian", lapack=True)
+def layer_largest(layer: Layer) -> jax.Array:
+    """Largest singular value of the layer's own Jacobian, its mean over examples."""
+    jacobian = layer.kernel * layer.slope[:, None]
+    return average(jnp.linalg.svd(jacobian, compute_uv=False)[:, 0])
 
 
 # --- of all layers at once
@@ -221,6 +308,7 @@ def jacobians(statistic: Callable, layers: Layers) -> jax.Array:
     return scan_up(up, start, layers)
 
 
+@probe("rms singular value of dz/dz_1", whole=True)
 def jacobian_gain(layers: Layers) -> jax.Array:
     """Root mean squared singular value of dz/dz_1: how a small change at layer 1 has grown."""
 
@@ -230,6 +318,7 @@ def jacobian_gain(layers: Layers) -> jax.Array:
     return jacobians(gain, layers)
 
 
+@probe("Var(s^2) / (E s^2)^2 of dz/dz_1", whole=True)
 def jacobian_spread(layers: Layers) -> jax.Array:
     """Var(s^2) / (E s^2)^2 over the singular values s of dz/dz_1; 0 is an isometry, and NaN the
     spread of nothing, where dz/dz_1 is 0.
@@ -245,27 +334,16 @@ def jacobian_spread(layers: Layers) -> jax.Array:
     return jacobians(spread, layers)
 
 
+@probe("largest singular value of dz/dz_1", whole=True, lapack=True)
 def jacobian_largest(layers: Layers) -> jax.Array:
     """Largest singular value of dz/dz_1."""
     return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[0], e), layers)
 
 
+@probe("smallest singular value of dz/dz_1", whole=True, lapack=True)
 def jacobian_smallest(layers: Layers) -> jax.Array:
     """Smallest singular value of dz/dz_1."""
     return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[-1], e), layers)
-
-
-def layer_gain(layer: Layer) -> jax.Array:
-    """Root mean squared singular value of the layer's own Jacobian dh/dh_below = phi'(z) W."""
-    (slope, one), (kernel, two) = scaled(layer.slope), scaled(layer.kernel)
-    squares = mean(jnp.square(slope), 1) * fold(jnp.add, jnp.square(kernel), 1)
-    return jnp.ldexp(jnp.sqrt(fold(jnp.add, squares) / min(kernel.shape)), one + two)
-
-
-def layer_largest(layer: Layer) -> jax.Array:
-    """Largest singular value of the layer's own Jacobian, its mean over examples."""
-    jacobian = layer.kernel * layer.slope[:, None]
-    return average(jnp.linalg.svd(jacobian, compute_uv=False)[:, 0])
 
 
 def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
@@ -317,74 +395,36 @@ def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
     return jnp.einsum("lk,kij->lij", weights, shares, precision=HIGHEST), largest
 
 
+@probe("largest eigenvalue of the NTK up to here", readout=True, whole=True, lapack=True)
 def ntk_largest(layers: Layers) -> jax.Array:
     """Largest eigenvalue of the neural tangent kernel of all parameters up to each layer."""
     kernels, exponents = tangent_kernels(layers)
     return jnp.ldexp(jnp.linalg.eigvalsh(kernels)[:, -1], exponents)
 
 
+@probe("smallest eigenvalue of the NTK up to here", readout=True, whole=True, lapack=True)
 def ntk_smallest(layers: Layers) -> jax.Array:
     """Smallest eigenvalue of that kernel: the slowest way to learn under gradient flow."""
     kernels, exponents = tangent_kernels(layers)
     return jnp.ldexp(jnp.linalg.eigvalsh(kernels)[:, 0], exponents)
 
 
-class Probe(NamedTuple):
-    """Attributes:
-    function: of a `Layer`, giving a scalar; or of `Layers`, giving one a layer.
-    title: what it is, for an axis.
-    readout: whether the readout has it too, or only layers with an activation function.
-    whole: whether it is a function of all layers.
-    path: whether it needs the kernels' `Path`, which then is kept at every step.
-    lapack: whether it computes singular values or eigenvalues.
-    """
-
-    function: Callable[..., jax.Array]
-    title: str
-    readout: bool
-    whole: bool = False
-    path: bool = False
-    lapack: bool = False
+@probe("cosine between successive updates", readout=True, path=True)
+def update_cosine(layer: Layer) -> jax.Array:
+    """Cosine between this step's update and the last; -1 is a zig-zag. NaN at step 0."""
+    return jnp.sum(direction(layer.kernel_update) * direction(layer.path.last_update))
 
 
-PROBES: dict[str, Probe] = {
-    "gradient_norm": Probe(gradient_norm, "norm of the weight gradient", True),
-    "bias_gradient_norm": Probe(bias_gradient_norm, "norm of the bias gradient", True),
-    "delta_norm": Probe(delta_norm, "norm of the backpropagated signal delta = dL/dz", True),
-    "activation_mean": Probe(activation_mean, "mean activation", False),
-    "activation_std": Probe(activation_std, "standard deviation of the activations", False),
-    "saturation": Probe(saturation, "share of saturated units", False),
-    "dead_units": Probe(dead_units, "share of dead units", False),
-    "weight_norm": Probe(weight_norm, "norm of the weights", True),
-    "update_ratio": Probe(update_ratio, "norm of the update over norm of the weights", True),
-    "one_sided": Probe(one_sided, "share of units with one-signed weight gradients", True),
-    # not among the defaults: the config says what each costs
-    "example_correlation": Probe(example_correlation, "cosine between two examples", False),
-    "effective_rank": Probe(
-        effective_rank, "effective rank of the activations", False, lapack=True
-    ),
-    "layer_gain": Probe(layer_gain, "rms singular value of the layer's Jacobian", False),
-    "layer_largest": Probe(
-        layer_largest, "largest singular value of the layer's Jacobian", False, lapack=True
-    ),
-    "jacobian_gain": Probe(jacobian_gain, "rms singular value of dz/dz_1", False, whole=True),
-    "jacobian_spread": Probe(jacobian_spread, "Var(s^2) / (E s^2)^2 of dz/dz_1", False, whole=True),
-    "jacobian_largest": Probe(
-        jacobian_largest, "largest singular value of dz/dz_1", False, whole=True, lapack=True
-    ),
-    "jacobian_smallest": Probe(
-        jacobian_smallest, "smallest singular value of dz/dz_1", False, whole=True, lapack=True
-    ),
-    "ntk_largest": Probe(
-        ntk_largest, "largest eigenvalue of the NTK up to here", True, whole=True, lapack=True
-    ),
-    "ntk_smallest": Probe(
-        ntk_smallest, "smallest eigenvalue of the NTK up to here", True, whole=True, lapack=True
-    ),
-    "update_cosine": Probe(update_cosine, "cosine between successive updates", True, path=True),
-    "path_length": Probe(path_length, "length of the kernel's path", True, path=True),
-    "displacement": Probe(displacement, "distance of the kernel from its start", True, path=True),
-}
+@probe("length of the kernel's path", readout=True, path=True)
+def path_length(layer: Layer) -> jax.Array:
+    """Summed norms of all updates so far: the way that the kernel has gone."""
+    return layer.path.length
+
+
+@probe("distance of the kernel from its start", readout=True, path=True)
+def displacement(layer: Layer) -> jax.Array:
+    """||W - W at the start||, which a straight path makes as long as `path_length`."""
+    return norm(layer.kernel - layer.path.start)
 
 
 def get_probe(name: str) -> Probe:

@@ -16,10 +16,9 @@ from fadeout.analysis.looks import looks
 from fadeout.analysis.predictions import delta_norm
 from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
 from fadeout.config import Run
-from fadeout.networks.probes import PROBES
 from fadeout.registry import FadeoutError
-from fadeout.schema import sections_of
-from fadeout.sweeps.results import VARIABLES, final
+from fadeout.schema import Entry
+from fadeout.sweeps.results import described, final, settings
 
 SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
 SHARES = {"saturation", "dead_units", "one_sided"}
@@ -54,7 +53,7 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
         "dashes": [dash(look["linestyle"]) for look in looks(colors).values()],
         "steps": steps,
         "quantities": [
-            {"name": q, "title": VARIABLES[q]["long_name"], "share": q in SHARES}
+            {"name": q, "title": described(q)["long_name"], "share": q in SHARES}
             for q in quantities
         ],
         "groups": list(grouped(results, axes, columns, quantities, steps)),
@@ -68,7 +67,7 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
 
 
 def varying(results: xr.Dataset) -> list[str]:
-    return [name for name in Run().labels() if groups.varies(results, name)]
+    return [name for name in settings(results) if groups.varies(results, name)]
 
 
 def axes_of(results: xr.Dataset) -> list[dict[str, Any]]:
@@ -158,7 +157,7 @@ def runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:
     profiles = None
     if probe is not None:
         ends = np.stack([few[probe].sel(step=0), final(few[probe])], axis=1)
-        profiles = {"probe": PROBES[probe].title, "layers": ends.shape[2],
+        profiles = {"probe": described(probe)["long_name"], "layers": ends.shape[2],
                     "values": coded(ends, share=False)}  # fmt: skip
     return {
         "total": count,
@@ -188,13 +187,10 @@ def config_of(results: xr.Dataset) -> list[dict[str, Any]]:
     first = Run.from_dict(json.loads(str(results["config"].values[0])))
     shared = first.labels()
     found: list[dict[str, Any]] = []
-    options = ("activation", "init", "task", "optimizer")
-    for section in sections_of(Run):
-        for key in vars(getattr(first, section)):
-            label = section if key == "name" else key
-            path = section if key == "name" else f"{section}.{key}"
-            if section in options and key != "name":
-                path = f"++{path}"  # not every option's YAML has every key
-            found.append({"label": label, "path": path, "value": shared[label]})
+    for label, (section, key) in first.words().items():
+        path = section if key == "name" else f"{section}.{key}"
+        if key != "name" and isinstance(getattr(first, section), Entry):
+            path = f"++{path}"  # not every option's YAML has every key
+        found.append({"label": label, "path": path, "value": shared[label]})
     found.append({"label": "probes", "path": "probes", "value": list(first.probes)})
     return [*found, {"label": "seed", "path": "seed", "value": first.seed}]

@@ -20,6 +20,7 @@ from fadeout.networks.model import MLP, Neuron
 from fadeout.plots import atlas, comparison, neuron, style
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
+from fadeout.plots.network import network
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.provenance import version
 from fadeout.training.films import respond
@@ -107,7 +108,8 @@ def compare(results: xr.Dataset, look: str = "talk", **asked: Any) -> Figure:
     """A comparison as a figure, which a notebook shows.
 
     Args:
-      results: as `fadeout.load` and `fadeout.train` give them.
+      results: as `fadeout.load` and `fadeout.train` give them; or as `fadeout.examine` does, of
+        which all is drawn.
       look: talk or paper.
       asked: what `fadeout plot` takes: `quantity` (a probe, loss, solved, a verdict, ...), `x`
         (layer, step or a config value), `color`, `row`, `column`, `at`, `layer`, `map`.
@@ -116,6 +118,10 @@ def compare(results: xr.Dataset, look: str = "talk", **asked: Any) -> Figure:
       FadeoutError: a quantity or an axis that the results lack, or an unknown word.
     """
     with style.styled(look):
+        if "run" not in results.dims:
+            if asked:
+                raise FadeoutError(f"of one network all is drawn: leave {', '.join(asked)} out")
+            return network(results)
         return comparison.compare(results, Comparison.from_dict(asked))
 
 

@@ -34,10 +34,9 @@ from fadeout.analysis.comparison import (
 from fadeout.analysis.looks import BLACK, looks
 from fadeout.analysis.predictions import activation_of
 from fadeout.networks.activations import ACTIVATIONS
-from fadeout.networks.probes import PROBES
 from fadeout.plots.figures import NORMS, band
 from fadeout.plots.style import grid, legend_below
-from fadeout.sweeps.results import VARIABLES, dims
+from fadeout.sweeps.results import described, dims
 
 
 def compare(results: xr.Dataset, asked: Comparison) -> Figure:
@@ -195,7 +194,7 @@ def overlay(ax: Axes, results: xr.Dataset, across: str, up: str) -> None:
 def title_of(quantity: str) -> str:
     if is_share(quantity):
         return f"share of runs {quantity.replace('_', ' ')}"
-    return str(VARIABLES[quantity]["long_name"])
+    return described(quantity)["long_name"]
 
 
 def heading(what: str, where: str) -> str:
@@ -217,9 +216,10 @@ def mark_values(ax: Axes, values: np.ndarray) -> None:
 def label_of(quantity: str, asked: Comparison) -> str:
     """A quantity, and which layer or step of it is shown."""
     where = []
-    if quantity in PROBES and asked.x != "layer":
+    along = () if is_share(quantity) else dims(quantity)
+    if "layer" in along and asked.x != "layer":
         where.append(f"layer {asked.layer}")
-    if "step" in dims(quantity) and asked.x != "step":
+    if "step" in along and asked.x != "step":
         at = moment(quantity, asked)
         where.append({"start": "at initialisation", "end": "at the end"}.get(at, f"step {at}"))
     words = title_of(quantity).replace(" of the backpropagated signal delta", " of delta")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fadeout.config import Run
+from fadeout.extensions import load
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
 from fadeout.sweeps.chunks import cut, work
@@ -28,6 +29,7 @@ def distribute(
     cache: str | None = None,
     attempts: int = 3,
     fail_fast: bool = False,
+    extensions: Sequence[str] = (),
 ) -> Summary:
     """`sweep` by workers, which write into one folder.
 
@@ -41,6 +43,7 @@ def distribute(
       cache: folder of compiled programs, best shared as well.
       attempts: how often a part is given to a worker before it is given up.
       fail_fast: stop at the first failure.
+      extensions: that the workers import, files on a disk that they share.
 
     Raises:
       FadeoutError: as `sweep`; fewer than one part.
@@ -53,7 +56,7 @@ def distribute(
     shards = [looked.take(places) for places in shares(looked, missing, jobs)]
     here = getattr(executor, "workers_here", None)
     threads = None if here is None else max(1, core_count() // max(1, min(here, len(shards))))
-    settings = folder, cache, fail_fast, threads, provenance()["command"]
+    settings = folder, cache, fail_fast, threads, provenance()["command"], tuple(extensions)
     tried = Counter(range(len(shards)))
     flying = {executor.submit(shard_sweep, s, *settings): i for i, s in enumerate(shards)}
     try:
@@ -100,12 +103,14 @@ def shard_sweep(
     fail_fast: bool = False,
     threads: int | None = None,
     command: str | None = None,
+    extensions: Sequence[str] = (),
 ) -> Summary:
     """What a worker does.
 
     Args:
       command: the user's, which is the provenance of what it stores.
     """
+    load(extensions)
     keep_compiled(cache)
     about = {} if command is None else {"command": command}
     return sweep(runs, folder, unwatched, fail_fast, threads, **about)

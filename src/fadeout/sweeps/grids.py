@@ -1,4 +1,4 @@
-"""Axes over traced values: one job that is a whole grid of runs."""
+"""Axes over values: one job that is a whole grid of runs."""
 
 import bisect
 import itertools
@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from fadeout.config import Run
-from fadeout.registry import LARGEST, FadeoutError, lookup
-from fadeout.schema import Section, kinds, sections_of
+from fadeout.registry import LARGEST, TABLES, FadeoutError, lookup, parameters
+from fadeout.schema import Entry, Section, kinds, sections_of
 
 SPACES = {
-    "linspace": (np.linspace, 3),
-    "logspace": (np.logspace, 3),
-    "geomspace": (np.geomspace, 3),
-    "range": (np.arange, 2),
+    "linspace": (np.linspace, 3, 3),
+    "logspace": (np.logspace, 3, 3),
+    "geomspace": (np.geomspace, 3, 3),
+    "range": (np.arange, 2, 3),
 }
-"""NumPy's, each with as many numbers as it takes: start, stop and count (`range`: no count)."""
+"""NumPy's, each with as many numbers as it takes: start, stop and count, of `range` the step."""
 
 
 class Grid(Sequence[Run]):
@@ -86,7 +86,7 @@ def expand(base: Run, axes: Mapping[str, Any], zipped: Sequence[str] = ()) -> Se
     Axes that `zipped` names advance together, the others multiply.
 
     Raises:
-      FadeoutError: an axis that is not traced, values that cannot be read or are out of range.
+      FadeoutError: an axis that is no key, values that cannot be read or are out of range.
 
     >>> runs = expand(Run(), {"learning_rate": "logspace(-2,0,3)", "seed": [1, 2]})
     >>> [(run.optimizer.learning_rate, run.seed) for run in runs]
@@ -94,8 +94,8 @@ def expand(base: Run, axes: Mapping[str, Any], zipped: Sequence[str] = ()) -> Se
     """
     if not axes and not zipped:
         return [base]
-    along = {place(name): (name, points(name, text)) for name, text in flatten(axes).items()}
-    together = [place(name) for name in zipped]
+    along = {place(base, name): (name, points(name, text)) for name, text in flatten(axes).items()}
+    together = [place(base, name) for name in zipped]
     for path, name in zip(together, zipped, strict=True):
         if path not in along:
             raise FadeoutError(f"zipped names {name}, which is no axis: add +axes.{name}=...")
@@ -128,33 +128,30 @@ def flatten(axes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def place(name: str) -> tuple[str, str]:
-    """The section and the key of a traced value, by its path or by its last word alone."""
-    traced = {f"{s}.{key}": (s, key) for s, key in traced_keys()} | {"seed": ("", "seed")}
-    static = {
-        f"{section}.{key}"
-        for section in sections_of(Run)
-        for key in kinds(kinds(Run)[section][0])
-        if f"{section}.{key}" not in traced
-    }
-    full = [path for path in [*traced, *static] if name in (path, path.split(".")[-1])]
-    if full and full[0] in static:
-        raise FadeoutError(
-            f"{full[0]} decides a program and cannot be an axis: sweep it, -m {full[0]}=..."
-        )
-    return lookup(traced, full[0] if full else name, "axis")
+def place(base: Run, name: str) -> tuple[str, str]:
+    """The section and the key of a value, by its path or by its last word alone."""
+    known = {f"{section}.{key}": (section, key) for section, key in keys(base)}
+    known["seed"] = ("", "seed")
+    full = [path for path in known if name in (path, path.split(".")[-1])]
+    if len(full) > 1 and name not in full:
+        raise FadeoutError(f"the axis {name} may be {' or '.join(full)}: say which")
+    return lookup(known, name if name in full else (full or [name])[0], "axis")
 
 
-def traced_keys() -> list[tuple[str, str]]:
-    return [
-        (section, key)
-        for section in sections_of(Run)
-        for key, (kind, _) in kinds(kinds(Run)[section][0]).items()
-        if kind is float
-    ]
+def keys(base: Run) -> list[tuple[str, str]]:
+    """The sections and keys of all values of a run, but for names."""
+    from fadeout.training import resolve  # noqa: F401 - which fills the tables
+
+    found = []
+    for section in sections_of(Run):
+        own = list(kinds(kinds(Run)[section][0]))
+        if isinstance(getattr(base, section), Entry):
+            own += parameters(lookup(TABLES[section], getattr(base, section).name, section))
+        found += [(section, key) for key in own if key != "name"]
+    return found
 
 
-def points(name: str, text: Any) -> Sequence[float]:
+def points(name: str, text: Any) -> Sequence[float | str]:
     """The values of an axis: a list, or one of `SPACES` with its numbers."""
     if isinstance(text, list | tuple):
         values: Iterable = text
@@ -162,24 +159,26 @@ def points(name: str, text: Any) -> Sequence[float]:
         form = re.fullmatch(r"(\w+)[(:](.*?)\)?", str(text).replace(" ", ""))
         if form is None or form[1] not in SPACES:
             raise FadeoutError(unreadable(name, text))
-        function, count = SPACES[form[1]]
+        function, count, most = SPACES[form[1]]
         try:
             numbers = [float(word) for word in re.split("[,:]", form[2])]
-            if len(numbers) != count or not np.isfinite(numbers).all():
+            if not count <= len(numbers) <= most or not np.isfinite(numbers).all():
                 raise ValueError
             if count == 3:
                 if not 1 <= numbers[2] <= LARGEST or numbers[2] % 1:
                     raise ValueError
                 values = function(numbers[0], numbers[1], int(numbers[2])).tolist()
             else:
-                if numbers[1] - numbers[0] > LARGEST:
+                if len(numbers) == 3 and not numbers[2]:
+                    raise ValueError
+                if numbers[1] - numbers[0] > LARGEST * abs([*numbers, 1.0][2]):
                     raise ValueError
                 values = function(*numbers).tolist()
             values = map(as_written, values)
         except ValueError:
             raise FadeoutError(unreadable(name, text)) from None
     values = list(values)
-    if not all(isinstance(value, int | float) for value in values):
+    if not all(isinstance(value, int | float | str) for value in values):
         raise FadeoutError(unreadable(name, text))
     if not values:
         raise FadeoutError(f"the axis {name} is empty: {text!r}")
@@ -199,8 +198,8 @@ def as_written(value: float) -> float:
 
 def unreadable(name: str, text: Any) -> str:
     return (
-        f"axis {name}={text!r} cannot be read: give a list of numbers, [0.1,0.2], or "
-        "linspace:START:STOP:COUNT, logspace (exponents of 10), geomspace, or range:START:STOP"
+        f"axis {name}={text!r} cannot be read: give a list, [0.1,0.2], or "
+        "linspace:START:STOP:COUNT, logspace (exponents of 10), geomspace, or range:START:STOP:STEP"
     )
 
 

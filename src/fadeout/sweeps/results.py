@@ -13,7 +13,8 @@ from xarray.core import indexing
 
 from fadeout.config import Run
 from fadeout.networks.probes import PROBES
-from fadeout.networks.tasks import WITHOUT_CLASSES
+from fadeout.networks.tasks import classes_of
+from fadeout.registry import parameters
 from fadeout.training.fit import Trace
 
 FAILED = "failed"
@@ -29,13 +30,6 @@ VARIABLES = {
     "solved_step": {"long_name": "step since which every example is classified right"},
     "diverged_step": {"long_name": "step of the first value that is not finite"},
     "diverged_layer": {"long_name": "weight layer of the first value that is not finite"},
-} | {
-    name: {
-        "long_name": probe.title,
-        "layers": "hidden layers and readout" if probe.readout else "hidden layers",
-        **UNITS,
-    }
-    for name, probe in PROBES.items()
 }
 AXES = {
     "step": {"long_name": "optimiser steps taken", **UNITS},
@@ -70,10 +64,42 @@ class Part(NamedTuple):
 
 
 def dims(name: str) -> tuple[str, ...]:
-    """The dims of a variable."""
-    if name in PROBES:
-        return DIMS
-    return DIMS[:2] if name in ("loss", "accuracy") else DIMS[:1]
+    """The dims of a variable; what is not known here is a probe."""
+    if name in ("loss", "accuracy"):
+        return DIMS[:2]
+    return DIMS[:1] if name in VARIABLES else DIMS
+
+
+def described(name: str) -> dict[str, str]:
+    """What a variable is, as its attributes say."""
+    if name in VARIABLES:
+        return VARIABLES[name]
+    probe = PROBES.get(name)  # None where it is of a file that is not imported here
+    if probe is None:
+        return {"long_name": name.replace("_", " "), **UNITS}
+    layers = "hidden layers and readout" if probe.readout else "hidden layers"
+    return {"long_name": probe.title, "layers": layers, **UNITS}
+
+
+def is_probe(name: str) -> bool:
+    """Whether a variable is recorded in every layer."""
+    return name not in VARIABLES
+
+
+def settings(results: xr.Dataset) -> list[str]:
+    """The labels of a dataset, in the schema's order."""
+    told = ("id", "config", "sweep", "run")
+    return [str(n) for n, v in results.coords.items() if v.dims == ("run",) and n not in told]
+
+
+def options_of(section: str, function: Callable, labels: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an entry among some labels, those that are there."""
+    found = {}
+    for key, (kind, *_) in parameters(function).items():
+        value = labels.get(f"{section}.{key}", labels.get(key))
+        if value is not None and value == value and value != "":
+            found[key] = kind(value)
+    return found
 
 
 def recorded(runs: Sequence[Run], trace: Trace) -> Part:
@@ -85,7 +111,7 @@ def recorded(runs: Sequence[Run], trace: Trace) -> Part:
     solved = np.where(diverged, np.nan, solved)
     accuracy = np.transpose(trace.accuracy)
     status = np.where(np.isnan(solved), "unsolved", "solved")
-    if runs[0].task.name in WITHOUT_CLASSES:
+    if not classes_of(runs[0].task.name, dict(runs[0].task.options)):
         accuracy, solved, status = accuracy * np.nan, solved * np.nan, "trained"
     return part(
         runs,
@@ -146,9 +172,14 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
     Each identity comes once: a run that failed first and succeeded later has succeeded. Values are
     gathered when they are first looked at, and labels that hold for all runs take no memory.
     """
+    named = words_of_parts(parts)
+    rows = [
+        {name: p.labels.get(word, shared[word]) for word, name in own.items()}
+        for p, own, shared in zip(parts, named, [p.run.labels() for p in parts], strict=True)
+    ]
     labels = {
-        name: joined([p.labels.get(name, p.run.labels()[name]) for p in parts], parts)
-        for name in Run().labels()
+        name: joined([row.get(name) for row in rows], parts)
+        for name in sorted({name for row in rows for name in row}, key=in_order(rows).index)
     }
     identity = np.concatenate([p.labels["id"] for p in parts])
     status = np.concatenate([p.get("status") for p in parts]).astype(str)
@@ -168,10 +199,11 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
         shape = tuple(sizes[dim] for dim in dims(name))
         return Gathered(shape, kind, partial(gather, name, kind, shape, parts, place, axes))
 
+    recorded = {name for p in parts for name in p.kinds}
     variables: dict[str, tuple] = {
-        name: (dims(name), indexing.LazilyIndexedArray(gathered(name)), VARIABLES[name])
-        for name in VARIABLES
-        if name != "status" and any(name in p.kinds for p in parts)
+        name: (dims(name), indexing.LazilyIndexedArray(gathered(name)), described(name))
+        for name in dict.fromkeys((*VARIABLES, *PROBES, *sorted(recorded)))
+        if name != "status" and name in recorded
     }
     variables["status"] = ("run",), status[order], VARIABLES["status"]
     coordinates: dict[str, tuple] = {
@@ -187,9 +219,32 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
     return xr.Dataset(variables, coordinates, joined_attributes(parts))
 
 
+def words_of_parts(parts: Sequence[Part]) -> list[dict[str, str]]:
+    """Of each part, what its labels are called in the whole: their own word, or the full key where
+    another part means another thing by it."""
+    words = [p.run.words() for p in parts]
+    meanings: dict[str, set] = {}
+    for own in words:
+        for word, place in own.items():
+            meanings.setdefault(word, set()).add(place)
+    return [
+        {word: word if len(meanings[word]) == 1 else ".".join(place) for word, place in own.items()}
+        | {"seed": "seed"}
+        for own in words
+    ]
+
+
+def in_order(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The labels of all parts in the schema's order, options after what all have."""
+    fixed = Run().labels()
+    return [*fixed, *sorted({name for row in rows for name in row} - fixed.keys())]
+
+
 def joined(values: list, parts: Sequence[Part]) -> np.ndarray:
-    """One label of all parts' runs, [run]: of each part an array, or one value for all its runs."""
-    values = [np.nan if value is None else value for value in values]
+    """One label of all parts' runs, [run]: of each part an array, or one value for all its runs;
+    NaN where it has none, and of words the empty one."""
+    text = any(np.asarray(value).dtype.kind == "U" for value in values if value is not None)
+    values = [("" if text else np.nan) if value is None else value for value in values]
     if all(np.ndim(value) == 0 for value in values) and len(set(values)) == 1:
         return np.broadcast_to(np.array(values[0]), sum(p.size for p in parts))
     columns = [np.broadcast_to(v, p.size) for v, p in zip(values, parts, strict=True)]
@@ -275,10 +330,13 @@ def to_frame(results: xr.Dataset) -> Any:
     values, how it ended, and the final loss and accuracy.
 
     Args:
-      results: as `fadeout.load` and `fadeout.train` give them.
+      results: as `fadeout.load` and `fadeout.train` give them; of `fadeout.examine` the rows are
+        layers.
 
     What all runs share, and what none has, is left out; `to_csv` of the frame writes it.
     """
+    if "run" not in results.dims:  # of one network, by layer
+        return results.to_dataframe()
     ends = {name: final(results[name]) for name in ("loss", "accuracy") if name in results}
     told = {
         name: results[name]

@@ -9,7 +9,6 @@ before anything large is read, and nothing outside the file is ever looked at.
 """
 
 import contextlib
-import dataclasses
 import errno
 import hashlib
 import io
@@ -33,7 +32,17 @@ from fadeout.config import NUMERICS, Run
 from fadeout.files import left_over, marked, put, sweep_up
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.provenance import provenance
-from fadeout.sweeps.results import AXES, FAILED, STATUSES, VARIABLES, Part, dims, join, numbers
+from fadeout.sweeps.results import (
+    AXES,
+    FAILED,
+    STATUSES,
+    VARIABLES,
+    Part,
+    described,
+    dims,
+    join,
+    numbers,
+)
 
 RESULTS = "results"
 MOST_TEXT = 4000
@@ -171,7 +180,7 @@ def save(folder: Path, part: Part, **about: str) -> Path:
         "provenance": json.dumps(told),
     }
     data: dict[str, tuple] = {
-        name: (dims(name), part.get(name), VARIABLES[name]) for name in part.kinds
+        name: (dims(name), part.get(name), described(name)) for name in part.kinds
     }
     data |= {name: (("run",), values, {}) for name, values in part.labels.items()}
     data["id"] = (
@@ -233,8 +242,10 @@ def files(folder: Path) -> list[Path]:
 
 
 def protocol(run: Run) -> dict[str, Any]:
-    """What all runs under one name should share: how they are trained and what is recorded."""
-    return dataclasses.asdict(run.training) | {"probes": list(run.probes), "numerics": NUMERICS}
+    """What all runs under one name should share: how they are trained, what is recorded, and what
+    is meant by the names of a user's own functions and files."""
+    sources = {f"what is {s.rsplit(' ', 1)[0]}": s.rsplit(" ", 1)[1] for s in run.sources}
+    return run.training.as_dict() | {"probes": list(run.probes), "numerics": NUMERICS} | sources
 
 
 def check_protocol(folder: Path, runs: Iterable[Run]) -> None:
@@ -255,9 +266,11 @@ def check_protocol(folder: Path, runs: Iterable[Run]) -> None:
             before.append(protocol_of(file))
     now = [json.loads(text) for text in {json.dumps(protocol(run)) for run in runs}]
     lines = []
-    for key in protocol(Run()) if before and now else ():
-        stored, asked = ({json.dumps(values.get(key)) for values in side} for side in (before, now))
-        if not stored & asked:
+    for key in sorted({key for values in (*before, *now) for key in values}):
+        stored, asked = (
+            {json.dumps(values[key]) for values in side if key in values} for side in (before, now)
+        )
+        if stored and asked and not stored & asked:
             lines.append(f"  {key}: {', '.join(sorted(stored))} -> {', '.join(sorted(asked))}")
     if lines:
         raise FadeoutError(
@@ -314,12 +327,13 @@ def check_format(path: Path, file: h5py.File) -> None:
         raise FadeoutError(f"{path} is of another version of fadeout ('{form}'): read it with that")
     if not known_format(form) or "protocol" not in file.attrs:
         raise OSError(f"its format is not '{FORMAT}'")
+    kinds = inside(config_of(file))
     for name in file:
-        if name in INSIDE:
+        if name in kinds:
             check_dataset(path, file, name)
     if not {"id", *AXES, "status"} <= set(file):
         raise OSError("it lacks a variable")
-    check_kinds(file)
+    check_kinds(file, kinds)
 
 
 def text_of(file: h5py.File, name: str) -> str:
@@ -343,14 +357,17 @@ def known_format(form: str) -> bool:
 SHARED = {"steps", "record_every", "probes", "depth"}
 """Labels in which the runs of a file cannot differ: they say how large its variables are."""
 
-LABELS = {  # what has no value by default may be text
-    name: "iuf" if isinstance(value, int | float) else "iufO"
-    for name, value in Run().labels().items()
-}
-INSIDE = (
-    dict.fromkeys((*VARIABLES, *AXES), "iuf") | LABELS | {"id": "uO", "status": "iO", "error": "O"}
-)
-"""The variables that a file of ours may have and their kinds of values; no other is read."""
+ALWAYS = dict.fromkeys((*VARIABLES, *AXES), "iuf") | {"id": "uO", "status": "iO", "error": "O"}
+
+
+def inside(run: Run) -> dict[str, str]:
+    """The variables that a file of runs like this may have and their kinds of values; no other is
+    read."""
+    labels = {
+        name: "biuf" if isinstance(value, int | float) else "O"
+        for name, value in run.labels().items()
+    }
+    return ALWAYS | dict.fromkeys(run.probes, "iuf") | labels
 
 
 def check_dataset(path: Path, file: h5py.File, name: str) -> None:
@@ -368,12 +385,12 @@ def check_dataset(path: Path, file: h5py.File, name: str) -> None:
         raise OSError(f"{name} says to be larger than the file")
 
 
-def check_kinds(file: h5py.File) -> None:
+def check_kinds(file: h5py.File, kinds: dict[str, str]) -> None:
     """Refuses variables whose values are not of the kind that ours have."""
     if file["id"].ndim != 1:
         raise OSError("id is no row of numbers")
-    for name in INSIDE.keys() & set(file):
-        if file[name].dtype.kind not in INSIDE[name]:
+    for name in kinds.keys() & set(file):
+        if file[name].dtype.kind not in kinds[name]:
             raise OSError(f"{name} has values of another kind")
 
 
@@ -386,9 +403,11 @@ def check_sizes(file: h5py.File, run: Run) -> None:
         "step": training.steps // training.record_every + 1,
         "layer": run.model.depth + 1,
     }
+    kinds = inside(run)
     for name in file:
-        if name in INSIDE:
-            along = (name,) if name in AXES else dims(name)
+        if name in kinds:
+            label = name not in VARIABLES and name not in run.probes
+            along = (name,) if name in AXES else ("run",) if label else dims(name)
             wanted = tuple(size[dim] for dim in along)
             if file[name].shape != wanted:
                 raise OSError(f"{name} has the shape {file[name].shape}, and not {wanted}")
@@ -461,10 +480,11 @@ def head(path: Path) -> Part:
     with opened(path) as file:
         run = config_of(file)
         check_sizes(file, run)
-        inside = [name for name in file if name in INSIDE]
-        variables = {name: file[name].dtype for name in inside if name in VARIABLES}
+        ours = [name for name in file if name in inside(run)]
+        recorded = [name for name in ours if name in VARIABLES or name in run.probes]
+        variables = {name: file[name].dtype for name in recorded}
         variables["status"] = np.dtype(str)
-        labels = {n: values_of(file[n]) for n in inside if n not in VARIABLES and n not in AXES}
+        labels = {n: values_of(file[n]) for n in ours if n not in recorded and n not in AXES}
         labels["id"] = np.array([f"{number:016x}" for number in numbers_of(file["id"]).tolist()])
         status = words_of(file["status"])
         return Part(

@@ -77,7 +77,7 @@ def check(folder: Path, looked: Survey) -> None:
       FadeoutError
     """
     store.check_folder(folder)
-    store.check_protocol(folder, [batch.program.run for batch in looked.batches])
+    store.check_protocol(folder, looked.take(np.unique(looked.batch, return_index=True)[1]))
 
 
 def to_train(folder: Path, looked: Survey) -> tuple[np.ndarray, Summary]:

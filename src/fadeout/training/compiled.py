@@ -24,7 +24,9 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import serialize_executable
 
+from fadeout.extensions import source
 from fadeout.files import put, sweep_up
+from fadeout.registry import NAMES
 
 PACKAGE = Path(__file__).parents[1]
 MAGIC = b"fadeout program 1\n"
@@ -74,7 +76,7 @@ def machine() -> str:
 
 def source_digest() -> str:
     """A hash of the sources that decide a program."""
-    sources = [PACKAGE / f"{name}.py" for name in ("config", "schema", "registry")]
+    sources = [PACKAGE / f"{name}.py" for name in ("config", "schema", "registry", "extensions")]
     sources += sorted(p for room in ("networks", "training") for p in (PACKAGE / room).glob("*.py"))
     digest = hashlib.sha256()
     for path in sources:
@@ -184,8 +186,11 @@ def source_of(value: Any) -> str | None:
         parts = [source_of(inner) for inner in value]
         return None if None in parts else f"({', '.join(map(str, parts))})"
     module, name = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", "")
+    if isinstance(value, functools.partial):
+        return source_of((value.func, tuple(sorted(value.keywords.items()))))
     if module.split(".")[0] not in ("fadeout", "jax", "optax") or not name:
-        return None  # those are known by their sources and versions
+        # those are known by their sources and versions, a user's by its own and its file's
+        return f"{name} {source(value)}" if value in NAMES else None
     if getattr(sys.modules.get(module), name, None) is value:
         return f"{module}.{name}"
     # made by a factory: known by its place and by all that it holds

@@ -10,7 +10,6 @@ from fadeout.config import Run
 from fadeout.networks.activations import get_activation
 from fadeout.networks.model import MLP
 from fadeout.registry import FadeoutError
-from fadeout.schema import traced
 from fadeout.training.programs import batch_of, draw, fit_drawn, precision
 from fadeout.training.resolve import resolve
 
@@ -65,6 +64,6 @@ def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.nd
       The hidden preactivations [layer, example, unit], and the output [example].
     """
     chosen = run.activation
-    activation = get_activation(chosen.name, chosen.surrogate, **traced(chosen))
+    activation = get_activation(chosen.name, chosen.surrogate, **dict(chosen.options))
     z, output = model(jnp.asarray(inputs, run.training.dtype), activation)
     return np.asarray(z), np.asarray(output)[:, 0]

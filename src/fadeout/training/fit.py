@@ -17,7 +17,6 @@ from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
 from fadeout.networks.probes import get_probe
 from fadeout.networks.tasks import Examples, get_loss, make_examples
-from fadeout.schema import options
 from fadeout.training.measuring import Sight, measure
 from fadeout.training.outcomes import Outcome, all_finite, judge, locate
 from fadeout.training.updates import (
@@ -103,13 +102,12 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
     """Draws one run's examples and its network from its own seed."""
     dtype, count = jnp.dtype(run.training.dtype), values.get("depth", run.model.depth) - 1
     key = jax.random.key(values["seed"])
-    sizes = {k: v for k, v in options(run.task).items() if v is not None}
     examples = make_examples(
         jax.random.fold_in(key, 0),
         dtype,
         name=run.task.name,
         inputs=run.task.inputs,
-        **sizes | values["task"],
+        **dict(run.task.options) | values["task"],
     )
     model = MLP.create(
         jax.random.fold_in(key, 1),
@@ -119,10 +117,11 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         dtype,
         count,
         name=run.init.name,
-        **values["init"],
+        **dict(run.init.options) | values["init"],
     )
     if run.init.name in FROM_DATA:
-        activation = get_activation(run.activation.name, **values["activation"])
+        own = dict(run.activation.options) | values["activation"]
+        activation = get_activation(run.activation.name, **own)
         model = model.scaled(examples.inputs, activation, values["init"]["gain"], count)
     return examples, model
 
@@ -180,7 +179,8 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             schedule=chosen.schedule,
             warmup_steps=chosen.warmup_steps,
             steps=run.training.steps,
-            **{k: v for k, v in hyperparameters.items() if k != "readout_factor"},
+            **dict(chosen.options)
+            | {k: v for k, v in hyperparameters.items() if k != "readout_factor"},
         )
 
     def begin(hyperparameters, model):

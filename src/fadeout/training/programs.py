@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fadeout.config import Activation, Init, Run, Task, Training
-from fadeout.networks.activations import ACTIVATIONS, SURROGATES
-from fadeout.networks.initializers import FROM_DATA, INITIALIZERS, ORTHOGONAL
+from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bound
+from fadeout.networks.initializers import FROM_DATA, INITIALIZERS, decomposes
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP
 from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import get_probe
 from fadeout.networks.tasks import TASKS, Examples, get_loss
-from fadeout.registry import FadeoutError
-from fadeout.schema import traced
+from fadeout.registry import FadeoutError, parameters
+from fadeout.schema import static_options, traced
 from fadeout.training.compiled import compiled
 from fadeout.training.fit import Program, Trace, fit, prepare_lanes
 from fadeout.training.resolve import resolve
@@ -72,7 +72,23 @@ def batch_of(run: Run) -> Batch:
       FadeoutError: the run cannot be trained; nothing has been computed.
     """
     run = resolve(run)
-    return batch_of_erased(run.erased(), tuple(ACTIVATIONS.items()), functions_of(run))
+    own = run.activation.name, static_options(run.activation)
+    return batch_of_erased(
+        run.erased(), choices(tuple(ACTIVATIONS.items()), *own), functions_of(run)
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def choices(
+    table: tuple[tuple[str, Callable], ...], name: str, static: tuple[tuple[str, object], ...]
+) -> tuple[tuple[str, Callable], ...]:
+    """All activations with the options that decide a program: a run's own, of others the usual."""
+
+    def usual(function: Callable) -> tuple[tuple[str, object], ...]:
+        known = parameters(function).items()
+        return tuple(sorted((key, p.default) for key, p in known if p.kind is not float))
+
+    return tuple((n, bound(f, static if n == name else usual(f))) for n, f in table)
 
 
 def functions_of(run: Run) -> tuple[tuple, tuple]:
@@ -101,18 +117,24 @@ def batch_of_erased(
     depth, cpu = run.model.depth, jax.default_backend() == "cpu"
     if cpu:
         run = dataclasses.replace(run, model=dataclasses.replace(run.model, depth=places(depth)))
-    prepared = Run(seen, run.init, run.task, run.model, training=training).erased()
+    prepared = Run(
+        seen, run.init, run.task, run.model, training=training,
+        sources=tuple(s for s in run.sources if s.startswith(("task ", "init "))),
+    ).erased()  # fmt: skip
     preparation = Preparation(prepared, prepares)
     with precision(run):
         values = prepare_values(prepared, [run], depth)
         examples, _ = jax.eval_shape(functools.partial(prepare_lanes, prepared), values)
     activation, names = run.activation, [name for name, _ in activations]
     if cpu:
-        activation = Activation(EVERY, activation.surrogate, slope=0, alpha=0, beta=0)
+        taken = {key for _, f in activations for key, p in parameters(f).items() if p.kind is float}
+        activation = Activation(EVERY, activation.surrogate, **dict.fromkeys(taken, 0.0))
     else:
         names = [activation.name]
     program = Program(
-        dataclasses.replace(run, init=Init(), task=Task(), activation=activation).erased(),
+        dataclasses.replace(
+            run, init=Init(), task=Task(), activation=activation, sources=()
+        ).erased(),
         examples=examples.inputs.shape[0],
         features=examples.inputs.shape[1],
         activations=tuple(pair for pair in activations if pair[0] in names),
@@ -156,7 +178,7 @@ def stack(runs: Sequence[Run], name: str, like: Run) -> dict[str, np.ndarray]:
     dtype = like.training.dtype
     sections = [getattr(run, name) for run in runs]
     return {
-        key: np.array([getattr(section, key) or 0.0 for section in sections], dtype)
+        key: np.array([traced(section).get(key, 0.0) for section in sections], dtype)
         for key in traced(getattr(like, name))
     }
 
@@ -194,8 +216,8 @@ def compile_preparation(preparation: Preparation, lane_count: int, device: jax.D
         return compile_for(device, functools.partial(prepare_lanes, run), values)
 
     what = "prepare", preparation.run.as_dict(), lane_count
-    decomposes = preparation.run.init.name in ORTHOGONAL
-    return compiled(what, preparation.functions, decomposes, device, compile_now)
+    matrices = decomposes(preparation.run.init.name)
+    return compiled(what, preparation.functions, matrices, device, compile_now)
 
 
 @once
@@ -210,8 +232,8 @@ def compile_fit(program: Program, lane_count: int, device: jax.Device) -> Callab
         CPU_OPTIONS,
     )  # fmt: skip
     functions = program.activations, program.functions
-    decomposes = any(get_probe(name).lapack for name in program.run.probes)
-    return compiled(what, functions, decomposes, device, compile_now)
+    matrices = any(get_probe(name).lapack for name in program.run.probes)
+    return compiled(what, functions, matrices, device, compile_now)
 
 
 def fit_arguments(program: Program, lane_count: int) -> tuple:
@@ -306,7 +328,7 @@ def draw(batch: Batch, runs: Sequence[Run], device: jax.Device) -> tuple[Example
     program = compile_preparation(batch.preparation, len(runs), device)
     like = batch.preparation.run
     values = jax.device_put(prepare_values(like, runs, batch.depth), device)
-    with alone(device, like.init.name in ORTHOGONAL):
+    with alone(device, decomposes(like.init.name)):
         return jax.block_until_ready(program(values))
 
 
@@ -324,7 +346,7 @@ def fit_drawn(
 LAPACK = threading.Lock()
 
 
-def alone(device: jax.Device, decomposes: bool):
+def alone(device: jax.Device, matrices: bool):
     """A lock for programs that decompose matrices: on a CPU, two of them at once wait for each
     other for good (jax 0.10: each holds threads of the pool that the other's calls need)."""
-    return LAPACK if decomposes and device.platform == "cpu" else contextlib.nullcontext()
+    return LAPACK if matrices and device.platform == "cpu" else contextlib.nullcontext()

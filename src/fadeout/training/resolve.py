@@ -9,66 +9,81 @@ import numpy as np
 
 from fadeout import theory
 from fadeout.config import Activation, Init, Run
+from fadeout.extensions import source
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES
-from fadeout.networks.initializers import INITIALIZERS
-from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import PROBES, get_probe
-from fadeout.networks.tasks import TASKS, WITHOUT_CLASSES
-from fadeout.registry import FadeoutError, complete, lookup
-from fadeout.schema import options, traced
+from fadeout.networks.tasks import classes_of
+from fadeout.registry import TABLES, FadeoutError, is_own, lookup
+from fadeout.schema import Entry, complete, kinds, sections_of
 
-ENTRIES = {
-    "activation": ACTIVATIONS,
-    "init": INITIALIZERS,
-    "task": TASKS,
-    "optimizer": OPTIMIZERS,
-}
+GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
+"""The sections that name an entry of a table."""
 
 
 @functools.lru_cache(maxsize=65536)
 def resolve_section(entry: Callable, group: str, section: Any) -> Any:
-    given = options(section)
-    filled = complete(entry, given, group, section.name)
-    return section if filled == given else dataclasses.replace(section, **filled)
+    return complete(section, entry, group)
 
 
 @functools.lru_cache(maxsize=1024)
-def in_order(probes: tuple[str, ...], table: tuple[str, ...]) -> tuple[str, ...]:
-    """The probes in the table's order: in which they are asked for changes no number."""
+def in_order(probes: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    """The probes in the table's order, a user's after them: in which they are asked for changes no
+    number."""
     for probe in probes:
         get_probe(probe)
     if len(set(probes)) < len(probes):
         raise FadeoutError(f"a probe is named twice in probes=[{','.join(probes)}]")
-    return tuple(sorted(probes, key=table.index))
+    own = PROBES.own()
+    return tuple(sorted(probes, key=lambda p: (p in own, p if p in own else known.index(p))))
 
 
 def resolve(run: Run) -> Run:
-    """The run with the defaults of its activation, initialiser, task and optimiser written out, and
-    its probes in the table's order.
+    """The run with the defaults of its activation, initialiser, task and optimiser written out, its
+    probes in the table's order, and of what is a user's own the sources.
 
     Raises:
-      FadeoutError: a name that does not exist, a parameter that the named thing does not take, or a
-        loss that does not fit the task.
+      FadeoutError: a name that does not exist, a parameter that the named thing does not take, a
+        loss that does not fit the task, or a function that is not any more what it was.
 
     >>> resolve(Run(init=Init("normal"))).init.stddev
     0.01
     """
     lookup(SURROGATES, run.activation.surrogate, "activation.surrogate")
     found: dict[str, Any] = {"probes": in_order(run.probes, tuple(PROBES))}
-    for group, table in ENTRIES.items():
+    for group in GROUPS:
         section = getattr(run, group)
-        found[group] = resolve_section(lookup(table, section.name, group), group, section)
-    if run.task.name in WITHOUT_CLASSES and run.training.loss_function == "cross_entropy":
+        found[group] = resolve_section(lookup(TABLES[group], section.name, group), group, section)
+    classes = classes_of(run.task.name, dict(found["task"].options))
+    if not classes and run.training.loss_function == "cross_entropy":
         raise FadeoutError(
             f"task={run.task.name} has no classes, and cross_entropy no lowest value there: set "
             "training.loss_function=squared_error"
         )
-    if run.init.name == "critical" and run.init.weight_variance is None:
+    if run.init.name == "critical" and "weight_variance" not in dict(run.init.options):
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
         found["init"] = on_the_edge(found["init"], found["activation"], entry)
-    if all(value is getattr(run, name) for name, value in found.items()):
+    found["sources"] = sources_of(run, found["probes"])
+    if run.sources and run.sources != found["sources"]:
+        changed = {s.rsplit(" ", 1)[0] for s in {*run.sources} ^ {*found["sources"]}}
+        raise FadeoutError(
+            f"{' and '.join(sorted(changed))} is not what it was when this run was made: make the "
+            "run again"
+        )
+    if all(value is getattr(run, name) or value == () == getattr(run, name)
+           for name, value in found.items()):  # fmt: skip
         return run
     return dataclasses.replace(run, **found)
+
+
+def sources_of(run: Run, probes: tuple[str, ...]) -> tuple[str, ...]:
+    """Of each function of a user's own, its kind, its name and a hash of its source."""
+    chosen = [(group, getattr(run, group).name) for group in GROUPS]
+    chosen += [("probe", name) for name in probes]
+    return tuple(
+        f"{kind} {name} {source(getattr(entry, 'function', entry))}"
+        for kind, name in chosen
+        if not is_own(getattr(entry := TABLES[kind][name], "function", entry))
+    )
 
 
 def identity(run: Run) -> str:
@@ -91,11 +106,15 @@ def on_the_edge(init: Init, activation: Activation, entry: Callable) -> Init:
     Raises:
       FadeoutError: the activation has no edge of chaos at this bias variance.
     """
-    chosen = functools.partial(entry, **traced(activation))  # type: ignore[arg-type]
+    chosen = functools.partial(entry, **dict(activation.options))
     points = theory.critical(chosen, init.bias_variance)
     if points:
         point = next((point for point in points if point.variance > 0), points[0])
-        return dataclasses.replace(init, weight_variance=float(f"{point.weight_variance:.9g}"))
+        return dataclasses.replace(
+            init,
+            # type: ignore[call-arg]
+            weight_variance=float(f"{point.weight_variance:.9g}"),
+        )
     weight_variance, bias_variance = theory.edge(chosen)
     where = f"{activation.name} has no edge of chaos at init.bias_variance={init.bias_variance:g}"
     if not weight_variance.size:

@@ -1,0 +1,118 @@
+"""The same quantities for a network of a user's own: one row a layer."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from fadeout.analysis.verdicts import EXPLODING, VANISHING
+from fadeout.networks.foreign import Seen, look
+from fadeout.networks.norms import average, root_mean_square
+from fadeout.networks.probes import PROBES
+from fadeout.registry import FadeoutError
+from fadeout.sweeps.results import described
+
+ALWAYS = ("gradient_norm", "delta_norm", "weight_norm", "one_sided")
+GRADED = ("activation_mean", "activation_std", "saturation", "dead_units")
+"""Those of layers with an activation function."""
+
+
+def examine(
+    module: Any,
+    inputs: Any,
+    targets: Any = None,
+    loss: Callable | None = None,
+    variables: Mapping | None = None,
+    **keywords: Any,
+) -> xr.Dataset:
+    """What the signal and its gradient are in every dense and convolutional layer of a network of
+    one's own, on one batch; the module is not changed.
+
+    Args:
+      module: of flax.nnx; or of flax.linen, with its `variables`.
+      inputs: what it is called with, examples first.
+      targets: what the loss compares its output with.
+      loss: of output and targets, gives a number, or one of each example, whose mean is taken;
+        without one, the mean square of the output.
+      keywords: of the call, as `train=False`, or `rngs` of Linen.
+
+    Returns:
+      By `layer`, in the order of calls, labelled by the layer's path: the probes' `gradient_norm`,
+      `bias_gradient_norm`, `delta_norm`, `weight_norm`, `one_sided`, and the preactivations' mean
+      and standard deviation; where an activation function follows, its `activation_mean`,
+      `activation_std`, `saturation` and `dead_units`, else NaN (units to which no delta comes count
+      as dead there); the `verdict` of each. Positions of images and sequences count as examples.
+      `fadeout.compare` draws it, `fadeout.to_frame` gives the table.
+
+    Raises:
+      FadeoutError: no module of Flax, none of these layers in it, or a loss that is no number.
+
+    >>> from flax import nnx
+    >>> network = nnx.Sequential(nnx.Linear(2, 8, rngs=nnx.Rngs(0)), nnx.relu,
+    ...                          nnx.Linear(8, 1, rngs=nnx.Rngs(1)))
+    >>> seen = examine(network, np.eye(2))
+    >>> seen.layer.values.tolist(), seen.delta_norm.dims
+    (['layers/0', 'layers/2'], ('layer',))
+    """
+    if loss is not None and not callable(loss):
+        raise FadeoutError(f"loss must be a function of output and targets, not {loss!r:.60}")
+    judge = loss or (lambda output, _: jnp.mean(jnp.square(output)))
+    value, layers = look(module, inputs, targets, judge, variables, keywords)
+    rows = [quantities(seen) for seen in layers]
+    variables_ = {
+        name: ("layer", np.array([row[name] for row in rows]), about(name)) for name in rows[0]
+    }
+    found = xr.Dataset(
+        variables_,
+        {
+            "layer": [seen.call.path for seen in layers],
+            "kind": ("layer", [seen.call.kind for seen in layers]),
+            "units": ("layer", [seen.preactivation.shape[1] for seen in layers]),
+        },
+        {"loss": float(value), "module": type(module).__name__},
+    )
+    found["verdict"] = "layer", verdicts_of(found)
+    return found
+
+
+def quantities(seen: Seen) -> dict[str, float]:
+    layer, z = seen.layer, seen.preactivation
+    graded = layer.slope is not None
+    found = {name: PROBES[name].function(layer) for name in ALWAYS}
+    biased = layer.bias_gradient is not None
+    found["bias_gradient_norm"] = PROBES["bias_gradient_norm"].function(layer) if biased else np.nan
+    found["preactivation_mean"] = average(z)
+    found["preactivation_std"] = root_mean_square(z - average(z))
+    found |= {name: PROBES[name].function(layer) if graded else np.nan for name in GRADED}
+    if not graded:
+        found["dead_units"] = jnp.mean(jnp.all(layer.delta == 0, axis=0))
+    return {name: float(value) for name, value in found.items()}
+
+
+def about(name: str) -> dict[str, str]:
+    titles = {
+        "preactivation_mean": "mean preactivation",
+        "preactivation_std": "standard deviation of the preactivations",
+    }
+    return {"long_name": titles[name]} if name in titles else described(name)
+
+
+def verdicts_of(found: xr.Dataset) -> np.ndarray:
+    """A word for each layer, the first that applies: *diverged*, a value is not finite;
+    *no_gradient*, delta is exactly 0; *dead*, all units are; *vanishing* and *exploding*, delta is
+    less than 1/100, or more than 100 times, that of the last layer; *saturated*, more than nine in
+    ten; else *healthy*."""
+    delta = found["delta_norm"].values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = delta / delta[-1]
+    conditions = {
+        "diverged": ~np.isfinite(delta),
+        "no_gradient": delta == 0,
+        "dead": found["dead_units"].values >= 1,
+        "vanishing": ratio < VANISHING,
+        "exploding": ratio > EXPLODING,
+        "saturated": found["saturation"].values > 0.9,
+    }
+    return np.select(list(conditions.values()), list(conditions), "healthy")

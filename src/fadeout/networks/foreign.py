@@ -1,0 +1,361 @@
+"""Networks of a user's own, in Flax: what their dense and convolutional layers show, unchanged.
+
+While the module is called, every such layer's output gets a zero added, by which the loss is
+differentiated: its gradient is delta = dL/dz. What stands between that output and the next layer is
+read from the traced program: the activation is what applies to z element by element, by whatever
+function.
+"""
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx
+from jax.extend import core
+
+from fadeout.networks.probes import Layer
+from fadeout.registry import FadeoutError
+
+NNX = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
+LINEN = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal)
+LAYERS = "Linear, LinearGeneral, Dense, DenseGeneral, Conv and ConvTranspose"
+
+ELEMENTWISE = frozenset({
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
+    "cbrt", "ceil", "clamp", "convert_element_type", "copy", "cos", "cosh", "custom_jvp_call",
+    "custom_vjp_call", "digamma", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1",
+    "floor", "ge", "gt", "integer_pow", "is_finite", "jit", "le", "lgamma", "log", "log1p",
+    "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pjit", "pow",
+    "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt",
+    "square", "stop_gradient", "sub", "tan", "tanh", "xor",
+})  # fmt: skip
+"""Primitives that give each element of its own place alone."""
+
+
+class Call(NamedTuple):
+    """One call of one layer.
+
+    Attributes:
+      path: of the layer in its module, with a number where it is called again.
+      kind: its class.
+      parameters: the path of its parameters.
+      inputs: how many axes of its kernel are of what it weighs; of a convolution all but the last.
+    """
+
+    path: str
+    kind: str
+    parameters: tuple
+    inputs: int
+
+
+class Seen(NamedTuple):
+    """What one layer of a network shows.
+
+    Attributes:
+      layer: as the probes take it; positions of a sequence or an image count as examples.
+      preactivation: z, [example, out].
+    """
+
+    call: Call
+    layer: Layer
+    preactivation: jax.Array
+
+
+class Recorder:
+    """Adds a tap to the output of every layer that is called, and notes what passed."""
+
+    def __init__(self, taps: list | None = None):
+        self.taps = taps
+        self.calls: list[Call] = []
+        self.passed: list[tuple[jax.Array, jax.Array]] = []
+
+    def note(self, path: tuple, kind: str, inputs: int, x: jax.Array, z: jax.Array):
+        words = "/".join(map(str, path)) or kind
+        before = sum(call.parameters == path for call in self.calls)
+        if self.taps is not None:
+            z = z + self.taps[len(self.calls)]
+        self.calls.append(Call(f"{words}#{before + 1}" if before else words, kind, path, inputs))
+        self.passed.append((x, z))
+        return z
+
+
+PATCHED = threading.Lock()
+
+
+@contextlib.contextmanager
+def nnx_calls(module: nnx.Module, recorder: Recorder) -> Iterator[None]:
+    """Every call of a layer of this module goes through the recorder."""
+    paths = {}
+    for path, node in nnx.iter_graph(module):
+        if isinstance(node, NNX):  # by an attribute, which nnx.jit hands on with its copies
+            paths[str(path)] = path
+            node.examined = str(path)
+
+    def through(kind: type, original: Callable) -> Callable:
+        def call(self, x, *rest, **given):
+            z = original(self, x, *rest, **given)
+            path = paths.get(getattr(self, "examined", ""))
+            if path is None:
+                return z
+            several = isinstance(self, nnx.LinearGeneral) and isinstance(self.in_features, tuple)
+            inputs = len(self.in_features) if several else 1  # type: ignore[arg-type]
+            return recorder.note(path, type(self).__name__, inputs, x, z)
+
+        return call
+
+    with PATCHED:
+        originals = {kind: kind.__call__ for kind in NNX}
+        try:
+            for kind, original in originals.items():
+                kind.__call__ = through(kind, original)  # type: ignore[method-assign]
+            yield
+        finally:
+            for kind, original in originals.items():
+                kind.__call__ = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def linen_calls(recorder: Recorder) -> Iterator[None]:
+    """Every call of a layer of Linen goes through the recorder."""
+
+    def interceptor(call, arguments, given, context):
+        z = call(*arguments, **given)
+        layer = context.module
+        if not isinstance(layer, LINEN) or context.method_name != "__call__":
+            return z
+        axis = getattr(layer, "axis", None)
+        inputs = len(axis) if isinstance(axis, tuple) else 1
+        return recorder.note(layer.path, type(layer).__name__, inputs, arguments[0], z)
+
+    with linen.intercept_methods(interceptor):
+        yield
+
+
+class Network(NamedTuple):
+    """A module as a function.
+
+    Attributes:
+      parameters: what it is differentiated by.
+      call: of parameters, inputs and a recorder, gives the output.
+      flat: gradients or parameters by path.
+    """
+
+    parameters: Any
+    call: Callable[[Any, Any, Recorder], Any]
+    flat: Callable[[Any], Mapping[tuple, jax.Array]]
+
+
+def network_of(module: Any, variables: Any, keywords: dict[str, Any]) -> Network:
+    """
+    Raises:
+      FadeoutError: it is no module of Flax, or one of Linen without its variables.
+    """
+    if isinstance(module, nnx.Module):
+        graph, parameters, others = nnx.split(module, nnx.Param, ...)
+
+        def call(parameters, inputs, recorder):
+            copy = nnx.merge(graph, parameters, others, copy=True)
+            with nnx_calls(copy, recorder):
+                return copy(inputs, **keywords)
+
+        def flat(state):
+            return {path: leaf[...] for path, leaf in nnx.to_flat_state(state)}
+
+        return Network(parameters, call, flat)
+    if not isinstance(module, linen.Module):
+        raise FadeoutError(f"examine takes a module of flax.nnx or flax.linen, not {module!r:.80}")
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise FadeoutError("a Linen module needs its variables: variables=module.init(key, inputs)")
+    rest = {name: values for name, values in variables.items() if name != "params"}
+
+    def apply(parameters, inputs, recorder):
+        with linen_calls(recorder):
+            given = {"params": parameters, **rest}
+            return module.apply(given, inputs, mutable=list(rest), **keywords)[0]
+
+    def flat_of(tree, path=()):
+        if not isinstance(tree, Mapping):
+            return {path: tree}
+        inner = [flat_of(branch, (*path, name)) for name, branch in tree.items()]
+        return {name: leaf for branch in inner for name, leaf in branch.items()}
+
+    return Network(variables["params"], apply, flat_of)
+
+
+def look(
+    module: Any, inputs: Any, targets: Any, loss: Callable, variables: Any, keywords: dict[str, Any]
+) -> tuple[jax.Array, list[Seen]]:
+    """The loss, and what every call of a layer shows, in the order of calls.
+
+    Raises:
+      FadeoutError: no module of Flax, no layer that is known, or a loss that is none.
+    """
+    network = network_of(module, variables, keywords)
+    found: list[Call] = []
+
+    def run(parameters, inputs, targets, taps):
+        recorder = Recorder(taps)
+        with jax.disable_jit():  # what is compiled inside is traced in one piece
+            output = network.call(parameters, inputs, recorder)
+            judged = jnp.asarray(loss(output, targets))
+            if not jnp.issubdtype(judged.dtype, jnp.floating):
+                raise FadeoutError(f"the loss must be a real number, not of {judged.dtype}")
+            value = jnp.mean(judged)
+        found[:] = recorder.calls
+        return value, recorder.passed
+
+    arguments = [network.parameters, inputs, targets, None]
+    with untransformed():
+        _, passed = jax.eval_shape(run, *arguments)
+        if not found:
+            raise FadeoutError(f"no layer was called of those that are known: {LAYERS}")
+        arguments[3] = [jnp.zeros(z.shape, z.dtype) for _, z in passed]
+        both = jax.value_and_grad(run, argnums=(0, 3), has_aux=True)
+        (value, passed), (gradients, deltas) = jax.jit(both)(*arguments)
+        program = jax.make_jaxpr(run)(*arguments)
+    leaves = len(jax.tree.leaves(network.parameters))
+    activations = graded(program, leaves, jax.tree.leaves(arguments), len(found))
+    parameters = network.flat(network.parameters)
+    matrices = Matrices(parameters, network.flat(gradients))
+    return value, [
+        Seen(call, matrices.layer(call, x, delta, *activation), matrices.rows(call, z))
+        for call, (x, z), delta, activation in zip(found, passed, deltas, activations, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def untransformed() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.UnexpectedTracerError as error:
+        raise FadeoutError(
+            "a layer is called inside a transformation of its own (remat, vmap), where what it "
+            "sees cannot be had: examine the module without it"
+        ) from error
+
+
+class Matrices(NamedTuple):
+    """Parameters and gradients by path, to be seen as matrices [in, out]."""
+
+    parameters: Mapping[tuple, jax.Array]
+    gradients: Mapping[tuple, jax.Array]
+
+    def shape(self, call: Call) -> tuple[int, int]:
+        """Of the kernel."""
+        shape = self.parameters[(*call.parameters, "kernel")].shape
+        cut = len(shape) - 1 if "Conv" in call.kind else call.inputs
+        return math.prod(shape[:cut]), math.prod(shape[cut:])
+
+    def rows(self, call: Call, z: jax.Array) -> jax.Array:
+        """[example, out]: positions count as examples, and the features of heads as units."""
+        return z.reshape(-1, self.shape(call)[1])
+
+    def layer(self, call: Call, x, delta, activation=None, slope=None, steepest=None) -> Layer:
+        """The layer as the probes take it; what it lacks is None."""
+        matrix, path = self.shape(call), (*call.parameters, "kernel")
+        bias = self.gradients.get((*call.parameters, "bias"))
+        graded = activation is not None
+        return Layer(
+            kernel=self.parameters[path].reshape(matrix),
+            kernel_gradient=self.gradients[path].reshape(matrix),
+            kernel_update=None,  # type: ignore[arg-type]
+            bias_gradient=None if bias is None else bias.ravel(),  # type: ignore[arg-type]
+            delta=self.rows(call, delta),
+            below=None if "Conv" in call.kind else x.reshape(-1, matrix[0]),  # type: ignore[arg-type]
+            activation=self.rows(call, activation) if graded else None,
+            slope=self.rows(call, slope) if graded else None,
+            steepest_slope=self.rows(call, steepest).max(0) if graded else None,
+        )
+
+
+# --- what is between a layer's output and the next layer
+
+
+def graded(program: Any, leaves: int, values: list, calls: int) -> list[tuple]:
+    """phi(z), phi'(z) and the largest |phi'| of each unit, of every call; nothing where z goes
+    through nothing that works element by element.
+
+    Args:
+      program: the traced call: of the parameters, which are the first `leaves` of its arguments,
+        and of all else, gives the loss and every layer's input and output.
+      values: of its arguments.
+    """
+    jaxpr = program.jaxpr
+    moving, _ = follow(jaxpr, jaxpr.invars[leaves:])  # with the examples
+    outputs = jaxpr.outvars[1:]
+    return [grade(program, values, outputs[2 * i + 1], moving) for i in range(calls)]
+
+
+def grade(program: Any, values: list, z: Any, moving: set) -> tuple:
+    jaxpr = program.jaxpr
+    inside, equations = {z}, []
+    for equation in jaxpr.eqns:
+        used = [v for v in equation.invars if isinstance(v, core.Var)]
+        if not inside & set(used) or any(v in moving and v not in inside for v in used):
+            continue
+        if {v.aval.shape for v in equation.outvars} == {z.aval.shape} and plain(equation):
+            inside |= set(equation.outvars)
+            equations.append(equation)
+    after = {
+        v
+        for equation in jaxpr.eqns
+        if not any(equation is own for own in equations)
+        for v in equation.invars
+        if isinstance(v, core.Var) and v in inside
+    }
+    if len(after) != 1 or z in after:
+        return ()
+    (h,) = after
+    if not jnp.issubdtype(h.aval.dtype, jnp.floating):
+        return ()
+    constants = list(dict.fromkeys(
+        v for e in equations for v in e.invars if isinstance(v, core.Var) and v not in inside
+    ))  # fmt: skip
+    given = [*jaxpr.constvars, *jaxpr.invars]
+    known = part(given, jaxpr.eqns, [z, *constants])
+    at, *fixed = jax.jit(known)(*program.consts, *values)
+    phi = part([z, *constants], equations, [h])
+
+    def both(z):
+        return jax.jvp(lambda z: phi(z, *fixed)[0], (z,), (jnp.ones_like(z),))
+
+    def extremes(number, found):
+        slope = jnp.abs(both(jnp.full_like(at, number / 10 - 3))[1])
+        return jnp.minimum(found[0], slope), jnp.maximum(found[1], slope)
+
+    activation, slope = jax.jit(both)(at)
+    start = jnp.full_like(at, jnp.inf), jnp.zeros_like(at)
+    flattest, steepest = jax.jit(lambda: jax.lax.fori_loop(0, 61, extremes, start))()
+    if jnp.all(flattest == steepest):  # no more than a factor
+        return ()
+    return activation, slope, steepest
+
+
+def plain(equation: Any) -> bool:
+    """Whether an equation works element by element, and what it calls too."""
+    inner = [p for name, p in equation.params.items() if name in ("jaxpr", "call_jaxpr")]
+    jaxprs = [getattr(closed, "jaxpr", closed) for closed in inner]
+    return equation.primitive.name in ELEMENTWISE and all(
+        plain(e) for jaxpr in jaxprs for e in follow(jaxpr, jaxpr.invars)[1]
+    )
+
+
+def follow(jaxpr: Any, starts: list) -> tuple[set, list]:
+    """What follows from some variables, and the equations that make it."""
+    moving, equations = set(starts), []
+    for equation in jaxpr.eqns:
+        if any(v in moving for v in equation.invars if isinstance(v, core.Var)):
+            moving |= set(equation.outvars)
+            equations.append(equation)
+    return moving, equations
+
+
+def part(arguments: list, equations: list, results: list) -> Callable:
+    """A function of some variables of a traced program, by some of its equations."""
+    about = core.DebugInfo("part", "part of a network", None, None)
+    own = core.Jaxpr([], arguments, results, equations, debug_info=about)
+    return core.jaxpr_as_fun(core.ClosedJaxpr(own, []))

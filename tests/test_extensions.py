@@ -1,0 +1,322 @@
+"""What a user brings: functions from a file or a notebook, on the same footing as the package's."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+import fadeout
+from conftest import SMALL
+from fadeout import extensions
+from fadeout.config import Activation, Init, Model, Run, Task
+from fadeout.networks.activations import get_activation
+from fadeout.registry import NAMES, TABLES, FadeoutError, parameters
+from fadeout.sweeps.sweep import train
+from fadeout.training.programs import batch_of
+from fadeout.training.resolve import GROUPS, identity, resolve
+from helpers import CONF, script
+
+SHORT = {"model": Model(1, 4), "training": SMALL, "probes": ("delta_norm", "weight_norm")}
+
+
+@pytest.fixture(autouse=True)
+def tables_as_they_were(monkeypatch):
+    monkeypatch.setattr(extensions, "LOADED", {})
+    before = {kind: dict(table) for kind, table in TABLES.items()}
+    names = dict(NAMES)
+    yield
+    for kind, table in TABLES.items():
+        table.clear()
+        table.update(before[kind])
+    NAMES.clear()
+    NAMES.update(names)
+
+
+def write(folder, text, name="my_lab.py"):
+    path = folder / name
+    path.write_text("import fadeout\nimport jax\nimport jax.numpy as jnp\n" + textwrap.dedent(text))
+    return path
+
+
+SAME = """
+@fadeout.activation
+def my_tanh(z):
+    return jnp.tanh(z)
+
+@fadeout.activation
+def bent(z, *, slope: float = 0.01, power: int = 1):
+    "One of two parameters."
+    return jnp.where(z >= 0, z**power, slope * z)
+"""
+
+
+def test_the_same_activation_is_bit_identical_wherever_it_comes_from(tmp_path):
+    extensions.load([str(write(tmp_path, SAME))])
+
+    @fadeout.activation
+    def here(z):
+        return jnp.tanh(z)
+
+    runs = [Run(Activation(name), **SHORT) for name in ("tanh", "my_tanh", "here", here)]
+    runs += [Run(Activation(name, slope=0.2), **SHORT) for name in ("leaky_relu", "bent")]
+    found = train(runs)
+    assert found.activation.values.tolist()[:4] == ["tanh", "my_tanh", "here", "here"]
+    for name in ("loss", "delta_norm", "weight_norm"):
+        values = found[name].values
+        for one, other in ((0, 1), (0, 2), (0, 3), (4, 5)):
+            np.testing.assert_array_equal(values[one], values[other], err_msg=name)
+    assert not np.array_equal(found.loss[0], found.loss[4])
+    static = Run(Activation("bent", power=3), **SHORT)
+    assert batch_of(static).program != batch_of(runs[5]).program, "an int decides a program"
+    assert batch_of(runs[5]).program == batch_of(runs[0]).program, "a float does not"
+    z = jnp.array([-1.0, 2.0])
+    assert get_activation("bent", power=3, slope=0.5)(z).tolist() == [-0.5, 8.0]
+
+
+def test_a_changed_source_never_meets_its_old_results(tmp_path):
+    text = (
+        "FACTOR = 1\n\ndef inner(z):\n    return FACTOR * jnp.tanh(z)\n"
+        + """
+@fadeout.activation
+def mine(z):
+    return inner(z)
+
+@fadeout.activation
+def other(z):
+    return jnp.sin(z)
+"""
+    )
+    path = write(tmp_path, text)
+    extensions.load([str(path)])
+    runs = [Run(Activation(name), **SHORT) for name in ("mine", "other", "tanh")]
+    before = [identity(run) for run in runs]
+    kept = resolve(runs[0])
+    path.write_text(path.read_text().replace("FACTOR = 1", "FACTOR = 2"))
+    extensions.load([str(path)])
+    after = [identity(run) for run in runs]
+    assert after[0] != before[0], "a constant that a function uses, through another"
+    assert after[1:] == before[1:], "what did not change is the same run"
+    with pytest.raises(FadeoutError, match="activation mine is not what it was"):
+        resolve(kept)
+
+
+def test_from_the_command_line_to_results_and_back(tmp_path):
+    path = write(
+        tmp_path,
+        SAME
+        + """
+@fadeout.probe("share of weights near 0")
+def near_zero(layer, *, below: float = 0.01):
+    return jnp.mean(jnp.abs(layer.kernel) < below)
+
+@fadeout.task
+def rings(key, *, examples: int = 8, noise: float = 0.1, gain: float = 1.0):
+    radius = 1.0 + jnp.arange(examples) % 2
+    return gain * radius[:, None] * jnp.ones((examples, 2)), jnp.arange(examples) % 2
+
+@fadeout.initializer
+def halves(key, shape, dtype, *, value: float = 0.5):
+    return jnp.full(shape, value, dtype)
+
+@fadeout.optimizer
+def slow(learning_rate, *, factor: float = 0.1):
+    import optax
+    return optax.sgd(learning_rate * factor)
+""",
+    )
+    words = ["-m", f"extensions=[{path.name}]", "activation=bent,my_tanh,tanh", "task=rings",
+             "init=halves,glorot_normal", "optimizer=slow", "model.width=4", "model.depth=1",
+             "training.steps=6", "training.record_every=3", "seed=0,1",
+             "probes=[near_zero,saturation,dead_units,delta_norm]", "name=mine"]  # fmt: skip
+    launched = [*words, "hydra.launcher.executor=processes", "hydra.launcher.jobs=2"]
+    done = script("train", *launched, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "12 solved" in done.stdout or "12:" in done.stdout
+    again = script("train", *words, cwd=tmp_path)
+    assert "12 runs were stored already" in again.stdout
+
+    found = fadeout.load(tmp_path / "outputs" / "mine")  # where none of it is known
+    assert found.near_zero.dims == ("run", "step", "layer")
+    assert set(found.activation.values) == {"bent", "my_tanh", "tanh"}
+    assert {"slope", "power", "value", "factor", "examples", "noise", "task.gain", "gain"} <= set(
+        found.coords
+    )
+    assert fadeout.verdicts(found).shape == (12,)
+    fadeout.compare(found, quantity="near_zero")
+    fadeout.to_frame(found)
+    config = Run.from_dict(json.loads(str(found.config.values[0])))
+    brought = (config.activation.name != "tanh") + (config.init.name == "halves")
+    assert len(config.sources) == 3 + brought
+    with pytest.raises(FadeoutError, match=r"unknown (activation|init|task|probe)"):
+        resolve(config)
+
+    path.write_text(path.read_text().replace("slope * z", "slope * z + 0"))
+    refused = script("train", *words, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "what is activation bent" in refused.stderr
+    assert "choose another name" in refused.stderr
+
+
+def test_a_study_of_ones_own_brings_its_extensions(tmp_path):
+    write(tmp_path, SAME)
+    study = tmp_path / "conf" / "experiment" / "mine.yaml"
+    study.parent.mkdir(parents=True)
+    study.write_text(
+        "# @package _global_\ndefaults:\n  - override /activation: my_tanh\n"
+        "extensions: [my_lab.py]\ntraining: {steps: 6, record_every: 3}\n"
+    )
+    done = script(
+        "train", "--config-dir", "conf", "+experiment=mine", "model.width=4", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    lacking = script("train", "activation=my_tanh", cwd=tmp_path)
+    assert "unknown activation 'my_tanh'" in lacking.stderr
+
+
+BAD = {
+    "def f(z): return z - jnp.mean(z)": "f is not elementwise",
+    "def f(z): return jnp.cumsum(z, -1)": "f is not elementwise",
+    "def f(z): return float(z[0, 0])": "f cannot be traced by JAX",
+    "def f(z): return z[0]": "must give the shape and dtype",
+    "def f(z): return z > 0": r"must give the shape and dtype|cannot be traced",
+    "def f(z): return (z > 0).astype(int)": r"must give the shape and dtype|cannot be traced",
+    "def f(z): return None": "cannot be traced",
+    "def f(z):\n    jax.debug.print('{}', z)\n    return z": "has effects",
+    "def f(z, *, a): return a * z": "a needs a default",
+    "def f(z, *, a=None): return z": "a is of type NoneType, and a config has only float",
+    "def f(z, *, a: float = 'b'): return z": "default of a, 'b', is no float",
+    "def f(z, *, a: list = []): return z": "a is of type list",
+    "def f(z, a=1): return a * z": r"must take \(z\) by position, and its parameters after a \*",
+    "def f(): return 1": r"must take \(z\) by position",
+    "def tanh(z): return z": "there is already an activation tanh",
+    "def f(z, *, surrogate: float = 1.0): return z": "activation.surrogate is there already",
+    "def f(z, *, name: str = 'a'): return z": "activation.name is there already",
+    "def f(z, *, a: 'Nowhere' = 1): return z": "the annotations of f cannot be read",
+    "def f(z): return jnp.tahn(z)": "has no attribute 'tahn'",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_no_activation_is_refused_with_the_users_own_line(tmp_path, text):
+    path = write(tmp_path, f"@fadeout.activation\n{text}\n")
+    with pytest.raises(FadeoutError, match=BAD[text]) as refused:
+        extensions.load([str(path)])
+    first, *rest = str(refused.value).splitlines()
+    assert first.startswith(f"{path}, line ")
+    assert rest, "the line itself"
+    assert "f" not in TABLES["activation"]
+
+
+OTHERS = {
+    "@fadeout.task\ndef f(key): return jnp.ones(3), jnp.ones(3)": r"inputs \[example, feature\]",
+    "@fadeout.task\ndef f(key): return jnp.ones((3, 2)), jnp.ones((3, 1))": r"targets \[example\]",
+    "@fadeout.task\ndef f(key): return jnp.ones((3, 2)) / 0, jnp.ones(3)": "not finite",
+    "@fadeout.initializer\ndef f(key, shape, dtype): return jnp.ones(3)": r"a kernel \[in, out\]",
+    "@fadeout.initializer\ndef f(key, shape, dtype, *, gain=1.0): return 1": "init.gain is there",
+    "@fadeout.optimizer\ndef f(learning_rate): return learning_rate": "cannot be traced",
+    "@fadeout.probe\ndef f(layer): return 1": "needs its title",
+    "@fadeout.probe('a')\ndef f(layer): return layer.kernel": "must give one number of a layer",
+    "@fadeout.probe('a', readout=True)\ndef f(layer): return jnp.mean(layer.slope)": "the readout",
+    "@fadeout.probe('a', whole=True)\ndef f(layers): return 1.0": r"\[layer\] of all",
+    "def f(:": "line 4: SyntaxError",
+    "import nowhere": "ModuleNotFoundError: No module named 'nowhere'",
+    "1 / 0": "line 4: ZeroDivisionError",
+}
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_other_entries_and_files_are_refused_as_well(tmp_path, text):
+    with pytest.raises(FadeoutError, match=OTHERS[text]):
+        extensions.load([str(write(tmp_path, f"{text}\n"))])
+
+
+def test_files_and_functions_that_are_not_there():
+    with pytest.raises(FadeoutError, match=r"nowhere.py does not exist: looked for /"):
+        extensions.load(["nowhere.py"])
+    with pytest.raises(FadeoutError, match="No module named 'no_such_module'"):
+        extensions.load(["no_such_module"])
+    with pytest.raises(FadeoutError, match=r"put @fadeout.activation above"):
+        Activation(lambda z: z)
+    with pytest.raises(FadeoutError, match="sin is not known as activation"):
+        Activation(np.sin)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Run(Activation("leaky_relu", slop=0.1)), "has no slop .did you mean slope"),
+        (lambda: Run(Activation("relu", slope=0.1)), "relu has no slope: it takes no parameter"),
+        (
+            lambda: Run(Activation("leaky_relu", slope="a")),
+            "slope must be a finite number, not 'a'",
+        ),
+        (lambda: Run(Activation("leaky_relu", slope=[1])), "must be a number, a word or true"),
+        (lambda: Run(Activation("leaky_relu", slope=float("nan"))), "must be a finite number"),
+        (lambda: Run(task=Task("parity", bits=2.5)), "task.bits must be a whole number, not 2.5"),
+        (lambda: Run(task=Task("parity", bits=13)), "task.bits must be at most 12"),
+        (lambda: Run(init=Init("normal", stddev=-1)), "init.stddev must be at least 0"),
+        (lambda: Run.from_dict({"init": {"options": 3}}), "unknown key of init 'options'"),
+    ],
+)
+def test_an_option_is_what_the_signature_says(make, words):
+    with pytest.raises(FadeoutError, match=words):
+        resolve(make())
+
+
+def test_every_entry_of_the_package_is_what_a_users_must_be():
+    for table in TABLES.values():
+        for name, entry in table.items():
+            function = getattr(entry, "function", entry)
+            table.check_signature(function, name)
+            if table.check is not None and name != "critical":  # its variance is solved for
+                table.check(function)
+            assert function.__doc__, f"{name} says in a line what it is"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_menu_says_what_the_signatures_say(group):
+    for name, entry in TABLES[group].items():
+        menu = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+        usual = {key: p.default for key, p in parameters(entry).items()}
+        assert {key: menu.get(key, "lacks it") for key in usual} == usual, f"{group}/{name}.yaml"
+
+
+def test_a_word_that_stands_for_two_things_is_said_in_full(tmp_path):
+    extensions.load([str(write(tmp_path, """
+@fadeout.activation
+def loud(z, *, gain: float = 1.0, noise: float = 2.0, depth: int = 3):
+    return gain * z
+"""))])  # fmt: skip
+    run = resolve(Run(Activation("loud"), task=Task("noisy_xor")))
+    labels = run.labels()
+    assert labels["gain"] == 1.0, "the initialiser's"
+    assert labels["depth"] == 2
+    assert (labels["activation.gain"], labels["activation.depth"]) == (1.0, 3)
+    assert (labels["activation.noise"], labels["task.noise"]) == (2.0, 0.1)
+    assert run.with_labels({"activation.gain": 5.0}).activation.gain == 5.0
+    plain = Run(Activation("loud"), model=Model(1, 4), training=SMALL, probes=())
+    found = train(
+        [plain, Run(task=Task("noisy_xor"), model=Model(1, 4), training=SMALL, probes=())]
+    )
+    assert found["activation.noise"].values.tolist() == [2.0, pytest.approx(np.nan, nan_ok=True)]
+    assert found["task.noise"].values[1] == 0.1
+    assert "noise" not in found.coords
+
+
+def test_an_installed_package_may_bring_extensions(tmp_path):
+    write(tmp_path, SAME, "their_lab.py")
+    info = tmp_path / "their_lab-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their_lab\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fadeout.extensions]\nlab = their_lab\n")
+    code = "import fadeout; print(fadeout.expand('activation=my_tanh')[0].activation.name)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "my_tanh", done.stderr

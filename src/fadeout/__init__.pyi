@@ -1,6 +1,7 @@
 from .analysis.examine import examine as examine
 from .analysis.verdicts import verdicts as verdicts
 from .cli.notebook import expand as expand
+from .cli.notebook import train as train
 from .config import Activation as Activation
 from .config import Init as Init
 from .config import Model as Model
@@ -14,13 +15,13 @@ from .networks.model import MLP as MLP
 from .networks.model import Neuron as Neuron
 from .networks.optimizers import optimizer as optimizer
 from .networks.probes import probe as probe
+from .networks.tasks import arrays as arrays
 from .networks.tasks import task as task
 from .plots import compare as compare
 from .registry import Between as Between
 from .registry import FadeoutError as FadeoutError
 from .sweeps.results import to_frame as to_frame
 from .sweeps.store import load as load
-from .sweeps.sweep import train as train
 from .training.resolve import identity as identity
 
 __version__: str

@@ -29,11 +29,16 @@ class Activation(Entry):
 @dataclass(frozen=True, init=False)
 class Init(Entry):
     """The initialiser, by its name in `fadeout.networks.initializers`; every kernel is scaled by
-    `gain`."""
+    `gain`; None, written `auto`, is the gain that keeps the activation's mean square at 1."""
 
     name: str = "glorot_normal"
-    gain: float = 1.0
+    gain: float | None = 1.0
     bias_variance: float = bounded(0.0, minimum=0)
+
+    def __post_init__(self):
+        if self.gain == "auto":
+            object.__setattr__(self, "gain", None)
+        super().__post_init__()
 
 
 @dataclass(frozen=True, init=False)
@@ -42,14 +47,21 @@ class Task(Entry):
 
     name: str = "xor"
     inputs: str = bounded("binary", choices=("binary", "bipolar", "centred"))
+    targets: str = bounded("binary", choices=("binary", "bipolar"))
 
 
 @dataclass(frozen=True)
 class Model(Section):
-    """A perceptron of `depth` hidden layers of `width` units each."""
+    """A perceptron of `depth` hidden layers of `width` units each.
+
+    Its `output` is a weighted sum, or what sigmoid or tanh makes of it. Without `bias`, every bias
+    stays 0.
+    """
 
     depth: int = bounded(2, minimum=1, maximum=10_000)
     width: int = bounded(8, minimum=1, maximum=16_384)
+    bias: bool = True
+    output: str = bounded("linear", choices=("linear", "sigmoid", "tanh"))
 
 
 @dataclass(frozen=True, init=False)
@@ -77,12 +89,20 @@ class Optimizer(Entry):
 
 @dataclass(frozen=True)
 class Training(Section):
-    """Full-batch training; quantities are recorded at step 0, record_every, ..., steps."""
+    """Quantities are recorded at step 0, record_every, ..., steps, over all examples.
+
+    A step sees them all too, or `batch_size` of them: every epoch in another order, each example at
+    most once. `held_out` examples, drawn by the seed, are never trained on. The step since which
+    the loss stays below `until_loss` is recorded.
+    """
 
     steps: int = bounded(1000, minimum=0, maximum=100_000_000)
     record_every: int = bounded(10, minimum=1)
     loss_function: str = bounded("cross_entropy", choices=("cross_entropy", "squared_error"))
     dtype: str = bounded("float32", choices=("float32", "float64"))
+    batch_size: int | None = bounded(None, minimum=1)
+    held_out: int = bounded(0, minimum=0)
+    until_loss: float = bounded(0.0, minimum=0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -220,7 +240,8 @@ def words_of(keys: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, str]]:
 
 
 TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "error", "sweep",
-         "solved_step", "diverged_step", "diverged_layer")  # fmt: skip
+         "solved_step", "diverged_step", "diverged_layer", "reached_step", "validation_loss",
+         "validation_accuracy")  # fmt: skip
 """What results have besides labels and probes."""
 
 NUMERICS = 7

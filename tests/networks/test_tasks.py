@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fadeout.networks.tasks import get_loss, make_examples
+from fadeout.networks.losses import get_loss
+from fadeout.networks.tasks import make_examples
 
 
 @pytest.mark.parametrize(

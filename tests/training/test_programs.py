@@ -14,9 +14,10 @@ from fadeout import theory
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, get_activation
 from fadeout.networks.initializers import INITIALIZERS
+from fadeout.networks.losses import get_loss
 from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import PROBES
-from fadeout.networks.tasks import TASKS, get_loss
+from fadeout.networks.tasks import TASKS
 from fadeout.registry import FadeoutError
 from fadeout.training import compiled, programs
 from fadeout.training.compiled import keep_compiled, kept, machine

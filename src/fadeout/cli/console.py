@@ -43,7 +43,7 @@ def solving(configs: Sequence[Config]) -> Iterator[None]:
     names = {
         config.activation.name
         for config in configs
-        if config.init.name == "critical" and config.init.weight_variance is None
+        if config.init.name == "critical" and "weight_variance" not in dict(config.init.options)
     }
     words = f"solving for the edge of chaos of {', '.join(ordered(sorted(names)))}"
     if not names:
@@ -61,14 +61,15 @@ def progress() -> Iterator[Watch]:
     """One bar for a sweep and a line for each program; plain lines where there is no terminal."""
     began = perf_counter()
     if not console.is_terminal:
-        last = began
+        soon = began + 2  # and then every ten seconds
 
         def report(summary: Summary) -> None:
-            nonlocal last
-            if perf_counter() - last > 10:
-                last = perf_counter()
-                line = f"{summary.done} of {summary.asked} runs, {state(summary, last - began)}"
-                print(f"{line}, {time_left(summary, last - began)}", flush=True)
+            nonlocal soon
+            now = perf_counter()
+            if now > soon:
+                soon = now + 10
+                line = f"{summary.done} of {summary.asked} runs, {state(summary, now - began)}"
+                print(f"{line}, {time_left(summary, now - began)}", flush=True)
 
         yield report
         return

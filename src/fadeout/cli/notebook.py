@@ -1,7 +1,9 @@
-"""The command line's grammar for a notebook."""
+"""What a notebook has of the command line: its grammar, its progress and its compiled programs."""
 
 import shlex
+from collections.abc import Sequence
 
+import xarray as xr
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -13,6 +15,38 @@ from fadeout.cli.compose import checked, compose_jobs, expand_sweep, first_lines
 from fadeout.cli.places import CONF
 from fadeout.config import Run
 from fadeout.registry import FadeoutError
+from fadeout.sweeps import sweep
+from fadeout.training.compiled import keep_compiled
+
+
+def train(
+    runs: Run | Sequence[Run], cache: str | None = "outputs/.compiled", quiet: bool = False
+) -> xr.Dataset:
+    """Trains runs in memory, without storing them; says how it goes.
+
+    Args:
+      runs: one, or any mixture.
+      cache: folder of compiled programs, which later processes and the command line share; None
+        keeps none.
+      quiet: says nothing.
+
+    Returns:
+      The dataset that `fadeout.load` would give, one row for each of the runs, in their order.
+
+    Raises:
+      FadeoutError: a run that cannot be trained, before any compute.
+
+    >>> result = train([Run(seed=seed) for seed in range(8)], cache=None)
+    >>> result.sizes["run"], int((result.status == "solved").sum())
+    (8, 8)
+    """
+    from fadeout.cli import console
+
+    keep_compiled(cache)
+    if quiet:
+        return sweep.train(runs)
+    with console.progress() as watch:
+        return sweep.train(runs, watch)
 
 
 def expand(line: str = "") -> list[Run]:

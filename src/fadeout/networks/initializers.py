@@ -111,6 +111,12 @@ def he_uniform(key, shape, dtype):
 
 
 @initializer
+def torch(key, shape, dtype):
+    """U(-1, 1) / sqrt(fan_in), the biases too: what PyTorch's Linear does unasked."""
+    return jax.random.uniform(key, shape, dtype, -1, 1) / jnp.sqrt(jnp.asarray(shape[0], dtype))
+
+
+@initializer
 def orthogonal(key, shape, dtype):
     """Orthogonal rows or columns (Saxe 2014)."""
     return library.orthogonal()(key, shape, dtype)
@@ -139,6 +145,9 @@ def lsuv(key, shape, dtype):
 ORTHOGONAL = ("orthogonal", "lsuv")
 """Those that decompose a matrix; a user's may."""
 
+OWN_BIASES = ("torch",)
+"""Those that draw the biases as they draw a row of the kernel."""
+
 FROM_DATA = ("lsuv",)
 """Those that look at the task's examples, through the run's activation."""
 
@@ -165,9 +174,13 @@ def initialize(
 ) -> tuple[jax.Array, jax.Array]:
     """Draws one layer's kernel [in, out] and bias [out].
 
-    The kernel is `gain` times what the initialiser draws; the bias is N(0, bias_variance).
+    The kernel is `gain` times what the initialiser draws; the bias is N(0, bias_variance), or the
+    initialiser's own (`OWN_BIASES`).
     """
     weights, biases = jax.random.split(key)
     kernel = get_initializer(name)(weights, shape, DRAWN, **parameters).astype(dtype)
+    if name in OWN_BIASES:
+        bias = get_initializer(name)(biases, (shape[0], shape[1]), DRAWN, **parameters)[0]
+        return gain * kernel, bias.astype(dtype)
     bias = jax.random.normal(biases, shape[1:], DRAWN).astype(dtype)
     return gain * kernel, jnp.sqrt(jnp.asarray(bias_variance, dtype)) * bias

@@ -85,7 +85,7 @@ class Signals(NamedTuple):
 
 
 class MLP(nnx.Module):
-    """`depth` hidden layers of `width` units and a linear readout of one unit.
+    """`depth` hidden layers of `width` units and a linear readout, of one unit or one a class.
 
     The stack may have more places than there are layers, so that one program serves many depths;
     then `count`, which may be traced, says how many of its layers are there, and all else is 0.
@@ -103,11 +103,13 @@ class MLP(nnx.Module):
 
     @classmethod
     def create(
-        cls, key, features: int, depth: int, width: int, dtype=jnp.float32, count=None, **init
-    ):
+        cls, key, features: int, depth: int, width: int, dtype=jnp.float32, count=None,
+        outputs: int = 1, **init,
+    ):  # fmt: skip
         """Draws a network.
 
         Args:
+          outputs: of the readout.
           count: how many of the depth - 1 hidden layers but the first to draw, if not all; each is
             the same, however many there are.
           init: the `name` of an initialiser, and its parameters, as `initialize` takes them.
@@ -122,7 +124,7 @@ class MLP(nnx.Module):
         stack = jax.vmap(lambda key: neuron(key, width, width))(keys)
         if count is not None:
             stack = masked(stack, count)
-        return cls(neuron(first, features, width), stack, neuron(readout, width, 1))
+        return cls(neuron(first, features, width), stack, neuron(readout, width, outputs))
 
     def scaled(
         self, x: jax.Array, activation: Activation, gain: float | jax.Array = 1.0, count=None
@@ -146,6 +148,13 @@ class MLP(nnx.Module):
         x, hidden = scan(layer, x, self.hidden, count)
         return MLP(first, hidden, layer(x, self.readout)[1])
 
+    def unbiased(self) -> "MLP":
+        """The network with every bias times 0, which hides nothing that is not finite."""
+        first, hidden, readout = (
+            Neuron(n.kernel[...], 0 * n.bias[...]) for n in (self.first, self.hidden, self.readout)
+        )
+        return MLP(first, hidden, readout)
+
     def cut(self, depth: int) -> "MLP":
         """The network without the empty places above its depth."""
         return MLP(self.first, jax.tree.map(lambda a: a[: depth - 1], self.hidden), self.readout)
@@ -157,7 +166,7 @@ class MLP(nnx.Module):
           x: [example, feature].
 
         Returns:
-          The hidden preactivations z, [depth, example, width], and the output, [example, 1].
+          The hidden preactivations z, [depth, example, width], and the output, [example, output].
         """
 
         def layer(x, neuron):
@@ -179,7 +188,7 @@ class MLP(nnx.Module):
           signals: of the step before, to be written over.
 
         Returns:
-          The output [example, 1]; and the signals, with new activations and slopes.
+          The output [example, output]; and the signals, with new activations and slopes.
         """
 
         def layer(i, carry):
@@ -203,7 +212,7 @@ class MLP(nnx.Module):
         """The way down: delta = phi'(z) * (delta of the layer above) @ its kernel^T.
 
         Args:
-          delta: dL/d output, [example, 1].
+          delta: dL/d output, [example, output].
           signals: as `forward` gives them.
           before: gradients of the step before, to be written over.
 

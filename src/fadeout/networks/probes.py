@@ -235,6 +235,18 @@ def one_sided(layer: Layer) -> jax.Array:
     return share(same & ~every(gradient == 0), nothing(gradient))
 
 
+@probe("mean of the weight gradient", readout=True)
+def gradient_mean(layer: Layer) -> jax.Array:
+    """Mean of dL/dW over all weights."""
+    return average(layer.kernel_gradient)
+
+
+@probe("standard deviation of the weight gradient", readout=True)
+def gradient_std(layer: Layer) -> jax.Array:
+    """Standard deviation of dL/dW over all weights (Glorot & Bengio 2010, fig. 7)."""
+    return root_mean_square(layer.kernel_gradient - average(layer.kernel_gradient))
+
+
 @probe("cosine between two examples")
 def example_correlation(layer: Layer) -> jax.Array:
     """Mean cosine between the activations of two examples, over all pairs that have any."""

@@ -1,6 +1,7 @@
-"""What the networks learn: small Boolean tasks, a random teacher, and losses that judge."""
+"""What the networks learn: small Boolean tasks, clouds in the plane, a random teacher, tables."""
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
@@ -9,22 +10,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fadeout import config, registry
 from fadeout.networks.lanes import contract
-from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, table, tried
+from fadeout.networks.tables import read_table
+from fadeout.registry import Between, FadeoutError, is_own, lookup, named, tried
 
 Count = Annotated[int, Between(1, 65536)]
+Noise = Annotated[float, Between(0)]
 
 
 class Examples(NamedTuple):
-    """A full batch.
+    """A full batch, and what is held out of it.
 
     Attributes:
       inputs: [example, feature].
-      targets: [example], 0 or 1; of the linear task any number.
+      targets: [example]: 0 or 1, of more classes their number, or any number.
     """
 
     inputs: jax.Array
     targets: jax.Array
+    held_inputs: jax.Array | None = None
+    held_targets: jax.Array | None = None
+
+    def held(self, key, count: int) -> "Examples":
+        """With so many of them held out, drawn by the key.
+
+        Raises:
+          FadeoutError: none would be left.
+        """
+        total = self.targets.shape[0]
+        if count >= total:
+            raise FadeoutError(
+                f"training.held_out={count} leaves none of the {total} examples to train on"
+            )
+        order = jax.random.permutation(key, total)
+        cut = [(a[order[count:]], a[order[:count]]) for a in self[:2]]
+        return Examples(cut[0][0], cut[1][0], cut[0][1], cut[1][1])
 
 
 def gives_examples(function: Callable) -> None:
@@ -57,11 +78,16 @@ def classes_among(targets: np.ndarray) -> int:
     return found.size if whole else 0
 
 
+CONTENTS: dict[Callable, Callable[..., str]] = {}
+"""Of a task that reads data, what tells a hash of them, of its options."""
+
 CLASSES: dict[Callable, int | Callable[..., int]] = {}
 """How many classes a task's targets are of; 0 where they are any number, and no example is
 classified right or wrong. Or what tells it, of the task's options."""
 
-TASKS = table("task", "key", "levels", reserved=("inputs",), check=gives_examples, spare=1)
+TASKS = registry.table(
+    "task", "key", "levels", reserved=("inputs", "targets"), check=gives_examples, spare=1
+)
 
 
 def task(function: Callable | None = None, *, classes: int | Callable[..., int] | None = None):
@@ -152,11 +178,105 @@ def parity(key, levels, *, bits: Annotated[int, Between(1, 12)] = 4):
 
 
 @task
-def noisy_xor(key, levels, *, examples: Count = 64, noise: NotNegative = 0.1):
+def noisy_xor(key, levels, *, examples: Count = 64, noise: Noise = 0.1):
     """XOR's four corners in turn, each input with noise N(0, noise^2) in units of the inputs."""
     corners, targets = xor(key, levels)
     turn = np.arange(examples) % 4
     return corners[turn] + noise * drawn(key, (examples, 2)), targets[turn]
+
+
+@task
+def circles(key, *, examples: Count = 64, noise: Noise = 0.05, factor: Noise = 0.5):
+    """A ring inside another, of radius `factor` and 1, with noise (scikit-learn's make_circles)."""
+    label = np.arange(examples) % 2
+    turn = 2 * np.pi * np.arange(examples) / examples
+    radius = jnp.where(label, factor, 1.0)[:, None]
+    ring = radius * np.stack([np.cos(turn), np.sin(turn)], 1)
+    return ring + noise * drawn(key, (examples, 2)), label
+
+
+@task
+def moons(key, *, examples: Count = 64, noise: Noise = 0.05):
+    """Two half circles that reach into each other, with noise (scikit-learn's make_moons)."""
+    label = np.arange(examples) % 2
+    turn = np.pi * (np.arange(examples) // 2) / max(examples // 2 - 1, 1)
+    upper = np.stack([np.cos(turn), np.sin(turn)], 1)
+    moon = np.where(label[:, None], [1.0, 0.5] - upper, upper)
+    return moon + noise * drawn(key, (examples, 2)), label
+
+
+def as_many(arms: int, **_) -> int:
+    return arms
+
+
+@task(classes=as_many)
+def spirals(
+    key,
+    *,
+    examples: Count = 96,
+    noise: Noise = 0.02,
+    turns: Noise = 1.0,
+    arms: Annotated[int, Between(2, 16)] = 2,
+):
+    """Arms that wind around each other, a class each, with noise (Lang & Witbrock 1988)."""
+    label = np.arange(examples) % arms
+    along = (np.arange(examples) // arms + 1) / max(-(-examples // arms), 1)
+    turn = 2 * np.pi * (turns * along + label / arms)
+    spiral = along[:, None] * jnp.stack([jnp.cos(turn), jnp.sin(turn)], 1)
+    return spiral + noise * drawn(key, (examples, 2)), label
+
+
+def classes_of_table(**options) -> int:
+    return read_table(**options).classes
+
+
+@task(classes=classes_of_table)
+def table(
+    key, *, file: str = "", target: str = "", standardize: bool = True, regression: bool = False
+):
+    """Examples of a CSV file by column, or of an npz file's `inputs` and `targets`; the target is
+    the last column, or the one named. Words and whole numbers are classes."""
+    found = read_table(file, target, regression)
+    x = found.inputs
+    if standardize:
+        deviation = x.std(axis=0)
+        x = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    return x, found.targets
+
+
+CONTENTS[table] = lambda **options: read_table(**options).digest
+
+
+def arrays(inputs: Any, targets: Any, name: str = "arrays") -> config.Task:
+    """A task of one's own arrays, for a notebook.
+
+    Args:
+      inputs: [example, feature].
+      targets: [example]: a class, 0, 1, ..., or any number.
+      name: of the task, in results.
+
+    Raises:
+      FadeoutError: other shapes, numbers that are not finite, or the name of another task.
+
+    >>> arrays(np.eye(2), [0, 1], name="two").name
+    'two'
+    """
+    x, t = np.asarray(inputs, float), np.asarray(targets)
+    digest = hashlib.sha256(x.tobytes() + t.tobytes() + repr((x.shape, t.dtype)).encode())
+
+    def given(key):
+        return x, t
+
+    given.__module__ = "a notebook's arrays"
+    TASKS.add(given, name=name)
+    CONTENTS[given] = lambda: digest.hexdigest()[:16]
+    return config.Task(name)
+
+
+def contents_of(name: str, options: dict[str, Any]) -> str | None:
+    """A hash of the data that a task reads; None where it reads none."""
+    found = CONTENTS.get(TASKS[name])
+    return None if found is None else found(**options)
 
 
 @task
@@ -186,11 +306,14 @@ def get_task(name: str) -> Callable:
     return lookup(TASKS, name, "task")
 
 
-def make_examples(key, dtype, *, name: str, inputs: str = "binary", **parameters) -> Examples:
+def make_examples(
+    key, dtype, *, name: str, inputs: str = "binary", targets: str = "binary", **parameters
+) -> Examples:
     """Draws a task's examples.
 
     Args:
       key: a JAX key; only random tasks use it.
+      targets: `bipolar` writes the classes 0 and 1 as -1 and 1.
       inputs: `binary` writes {0, 1} on the inputs of Boolean tasks, `bipolar` {-1, 1}, `centred`
         {-1/2, 1/2}.
 
@@ -198,43 +321,6 @@ def make_examples(key, dtype, *, name: str, inputs: str = "binary", **parameters
     [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
     """
     levels = lookup(INPUTS, inputs, "task.inputs")
-    inputs, targets = call(get_task(name), key, levels, parameters)
-    return Examples(jnp.asarray(inputs, dtype), jnp.asarray(targets, dtype))
-
-
-class Loss(NamedTuple):
-    """Attributes:
-    function: of an output and a target, elementwise.
-    threshold: an output above it is read as the answer 1.
-    """
-
-    function: Callable[[jax.Array, jax.Array], jax.Array]
-    threshold: float
-
-
-def cross_entropy(logit, target):
-    """-log of the probability that sigmoid(logit) gives to the target."""
-    return jax.nn.softplus(logit) - target * logit
-
-
-def squared_error(output, target):
-    """(output - target)^2."""
-    return jnp.square(output - target)
-
-
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(cross_entropy, 0.0),
-    "squared_error": Loss(squared_error, 0.5),
-}
-
-
-def get_loss(name: str) -> Loss:
-    """The loss of this name.
-
-    Raises:
-      FadeoutError: unknown name.
-
-    >>> print(get_loss("cross_entropy").function(jnp.zeros(()), 1.0))
-    0.6931472
-    """
-    return lookup(LOSSES, name, "loss_function")
+    x, t = call(get_task(name), key, levels, parameters)
+    x, t = jnp.asarray(x, dtype), jnp.asarray(t, dtype)
+    return Examples(x, 2 * t - 1 if targets == "bipolar" else t)

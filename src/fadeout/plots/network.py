@@ -41,8 +41,12 @@ def network(found: xr.Dataset) -> Figure:
         ax.set_title(title)
         legend(ax)
     for ax in axes[:2]:
-        if any((np.nan_to_num(line.get_xdata()) > 0).any() for line in ax.lines):
+        values = np.concatenate([line.get_xdata() for line in ax.lines])
+        values = values[np.isfinite(values) & (values > 0)]
+        if values.size and values.max() > 10 * values.min():
             ax.set_xscale("log")
+        else:
+            ax.set_xlim(left=0)
     axes[2].set_xlim(-0.03, 1.03)
     axes[2].xaxis.set_major_formatter(PercentFormatter(1))
     words = [f"{path}  ({kind})" for path, kind in

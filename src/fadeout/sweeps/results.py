@@ -25,9 +25,12 @@ UNITS = {"units": "1"}
 VARIABLES = {
     "loss": {"long_name": "loss", **UNITS},
     "accuracy": {"long_name": "share of examples classified right", **UNITS},
+    "validation_loss": {"long_name": "loss on examples held out", **UNITS},
+    "validation_accuracy": {"long_name": "share of held-out examples classified right", **UNITS},
     "status": {"long_name": f"{', '.join(STATUSES[:-1])} or failed"},
     "error": {"long_name": "why a run failed"},
     "solved_step": {"long_name": "step since which every example is classified right"},
+    "reached_step": {"long_name": "step since which the loss is below until_loss"},
     "diverged_step": {"long_name": "step of the first value that is not finite"},
     "diverged_layer": {"long_name": "weight layer of the first value that is not finite"},
 }
@@ -63,9 +66,12 @@ class Part(NamedTuple):
         return len(self.labels["id"])
 
 
+OVER_STEPS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+
+
 def dims(name: str) -> tuple[str, ...]:
     """The dims of a variable; what is not known here is a probe."""
-    if name in ("loss", "accuracy"):
+    if name in OVER_STEPS:
         return DIMS[:2]
     return DIMS[:1] if name in VARIABLES else DIMS
 
@@ -104,15 +110,19 @@ def options_of(section: str, function: Callable, labels: Mapping[str, Any]) -> d
 
 def recorded(runs: Sequence[Run], trace: Trace) -> Part:
     """A chunk that was trained."""
-    solved, diverged_step, diverged_layer = (
+    solved, diverged_step, diverged_layer, reached = (
         np.where(np.asarray(value) < 0, np.nan, value) for value in trace.outcome
     )
     diverged = ~np.isnan(diverged_step)
     solved = np.where(diverged, np.nan, solved)
     accuracy = np.transpose(trace.accuracy)
     status = np.where(np.isnan(solved), "unsolved", "solved")
+    validation = {name: np.transpose(values) for name, values in trace.validation.items()}
     if not classes_of(runs[0].task.name, dict(runs[0].task.options)):
         accuracy, solved, status = accuracy * np.nan, solved * np.nan, "trained"
+        validation.pop("validation_accuracy", None)
+    if any(run.training.until_loss for run in runs):
+        validation["reached_step"] = np.where(diverged, np.nan, reached)
     return part(
         runs,
         {
@@ -123,6 +133,7 @@ def recorded(runs: Sequence[Run], trace: Trace) -> Part:
             "diverged_step": diverged_step,
             "diverged_layer": diverged_layer,
         }
+        | validation
         | {name: np.moveaxis(values, -1, 0) for name, values in trace.layers.items()},
     )
 

@@ -162,11 +162,12 @@ def sweep(
     return summary
 
 
-def train(runs: Run | Sequence[Run]) -> xr.Dataset:
+def train(runs: Run | Sequence[Run], watch: Watch = unwatched) -> xr.Dataset:
     """Trains runs in memory, without storing them.
 
     Args:
       runs: one, or any mixture.
+      watch: called after each finished chunk and program.
 
     Returns:
       The dataset that `load` would give, one row for each of the runs, in their order.
@@ -181,8 +182,19 @@ def train(runs: Run | Sequence[Run]) -> xr.Dataset:
     looked = survey([runs] if isinstance(runs, Run) else runs)
     if not looked.identity.size:
         raise FadeoutError("no runs to train: give at least one")
-    finished = Queue(looked, looked.once(), fail_fast=True).finished()
-    joined = join([done.part for done in finished if isinstance(done, Trained) and done.part])
+    once = looked.once()
+    queue = Queue(looked, once, fail_fast=True)
+    summary = Summary(asked=once.size, to_compile=len(queue.to_compile))
+    parts = []
+    for done in queue.finished():
+        if isinstance(done, Compiled):
+            summary.compiled.append(done)
+        elif done.part is not None:
+            parts.append(done.part)
+            summary.run_steps += done.run_steps
+            summary.outcomes.update(done.part.get("status").tolist())
+        watch(summary)
+    joined = join(parts)
     own = numbers(joined["id"].values)
     order = np.argsort(own)
     return joined.isel(run=order[np.searchsorted(own, looked.identity, sorter=order)])

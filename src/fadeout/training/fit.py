@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,11 @@ from fadeout.networks import lanes
 from fadeout.networks.activations import get_activation, graded_one_of, steepest_slope
 from fadeout.networks.initializers import FROM_DATA
 from fadeout.networks.lanes import per_lane
+from fadeout.networks.losses import OUTPUTS, get_loss
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
 from fadeout.networks.probes import get_probe
-from fadeout.networks.tasks import Examples, get_loss, make_examples
+from fadeout.networks.tasks import Examples, classes_of, make_examples
 from fadeout.training.measuring import Sight, measure
 from fadeout.training.outcomes import Outcome, all_finite, judge, locate
 from fadeout.training.updates import (
@@ -35,7 +36,8 @@ class Program(NamedTuple):
       run: with its traced values erased, its initialiser and task too: they only fill parameters
         and examples, in a small program of their own, and do not split this one. Where the depth
         is a number, that of the run is the number of places in the stack of layers.
-      examples, features: the shape of the task's inputs.
+      examples, features: the shape of the task's inputs, without what is held out.
+      outputs: of the readout.
       activations: the functions, by name, among which a run's index chooses.
       functions: all others that it calls by name, so that another function of a name is another
         program.
@@ -44,6 +46,7 @@ class Program(NamedTuple):
     run: Run
     examples: int
     features: int
+    outputs: int
     activations: tuple[tuple[str, Callable], ...]
     functions: tuple
 
@@ -55,13 +58,14 @@ class Program(NamedTuple):
     @property
     def recorded(self) -> int:
         """How many numbers are recorded of one run."""
-        return self.records * (len(self.run.probes) * (self.run.model.depth + 1) + 2)
+        return self.records * (len(self.run.probes) * (self.run.model.depth + 1) + 4)
 
     @property
     def lanes(self) -> int:
         """How many networks it trains at once, whatever their number."""
         model = self.run.model
-        held = self.recorded + self.examples * self.features
+        examples = self.examples + self.run.training.held_out
+        held = self.recorded + examples * self.features
         return lanes.lane_count(
             model.depth, model.width, self.examples, held, jax.default_backend()
         )
@@ -74,6 +78,7 @@ class Trace(NamedTuple):
       layers: probe name to [record, layer, run], the readout last; NaN there for what only units
         with an activation function have.
       loss, accuracy: [record, run].
+      validation: the same of held-out examples, if there are any, by name.
       outcome: [run].
       model: the networks after the last step, the run as last axis.
     """
@@ -81,6 +86,7 @@ class Trace(NamedTuple):
     layers: dict[str, jax.Array]
     loss: jax.Array
     accuracy: jax.Array
+    validation: dict[str, jax.Array]
     outcome: Outcome
     model: MLP
 
@@ -107,8 +113,11 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         dtype,
         name=run.task.name,
         inputs=run.task.inputs,
+        targets=run.task.targets,
         **dict(run.task.options) | values["task"],
     )
+    if run.training.held_out:
+        examples = examples.held(jax.random.fold_in(key, 2), run.training.held_out)
     model = MLP.create(
         jax.random.fold_in(key, 1),
         examples.inputs.shape[1],
@@ -116,6 +125,7 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         run.model.width,
         dtype,
         count,
+        outputs_of(run),
         name=run.init.name,
         **dict(run.init.options) | values["init"],
     )
@@ -123,7 +133,13 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         own = dict(run.activation.options) | values["activation"]
         activation = get_activation(run.activation.name, **own)
         model = model.scaled(examples.inputs, activation, values["init"]["gain"], count)
-    return examples, model
+    return examples, model if run.model.bias else model.unbiased()
+
+
+def outputs_of(run: Run) -> int:
+    """How many outputs its network has: one, or of more than two classes one for each."""
+    classes = classes_of(run.task.name, dict(run.task.options))
+    return classes if classes > 2 else 1
 
 
 class Seen(NamedTuple):
@@ -141,35 +157,46 @@ class Seen(NamedTuple):
 
 
 class State(NamedTuple):
-    """What is carried from step to step; at step -1, nothing has been seen."""
+    """What is carried from step to step; at step -1, nothing has been seen.
+
+    Attributes:
+      part: what was seen last of some examples, where a step sees no more than some.
+      order: of the examples in this epoch, [example, run].
+    """
 
     step: jax.Array
     trained: Trained
     seen: Seen
     outcome: Outcome
+    part: Any = None
+    order: Any = None
 
 
 def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace:
     """Trains one network per lane, and measures them: a whole training run, as one function.
 
     A step updates with what was seen last, and then sees: so that it stands in the program once,
-    and what is measured at records is measured between steps.
+    and what is measured at records is measured between steps. Where a step sees some examples only,
+    it sees and then updates, and all are seen at records.
 
     Args:
-      values: as `fit_values` gives them: of the activation and the optimiser, each [run]; and,
-        shared by all lanes, the `index` of their activation and their `depth`.
+      values: as `fit_values` gives them: of the activation, the optimiser and the training, each
+        [run], and the `seed`; and, shared by all lanes, the `index` of their activation and their
+        `depth`.
       examples: inputs [example, feature, run], targets [example, run].
       model: parameters with the run as last axis.
     """
     run, every = program.run, program.run.training.record_every
-    (x, targets), places, width = examples, run.model.depth, run.model.width
+    x, targets, *held = examples
+    places, width, size = run.model.depth, run.model.width, run.training.batch_size
     dtype, runs = x.dtype, targets.shape[-1]
     count = values.get("depth", places) - 1  # of hidden layers but the first
     functions = [function for _, function in program.activations]
     activation = graded_one_of(
         functions, run.activation.surrogate, values["index"], values["activation"]
     )
-    loss = get_loss(run.training.loss_function)
+    loss, made_of = get_loss(run.training.loss_function), OUTPUTS[run.model.output]
+    threshold = 0.0 if run.task.targets == "bipolar" else loss.threshold
     probes = {name: get_probe(name) for name in run.probes}
 
     def optimizer(hyperparameters):
@@ -192,34 +219,73 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     elementwise = OPTIMIZERS[run.optimizer.name] in ELEMENTWISE
     update = functools.partial(update_layers if elementwise else update_all, change)
 
-    def judged(output):
-        losses = lanes.mean(loss.function(output[:, 0], targets))
+    def judged(output, targets):
+        losses = lanes.mean(loss.of(made_of(output), targets))
         return jnp.sum(losses), losses
 
-    def see(step, model: MLP, before: Seen, outcome: Outcome) -> tuple[Seen, Outcome]:
+    def correct(output, targets):
+        return lanes.mean(loss.right(made_of(output), targets, threshold).astype(dtype))
+
+    def see(
+        examples, step, model: MLP, before: Seen, outcome: Outcome, all_of_them=True
+    ) -> tuple[Seen, Outcome]:
+        x, targets = examples
         output, signals = model.forward(x, activation, count, before.signals)
-        delta, losses = jax.grad(judged, has_aux=True)(output)
+        delta, losses = jax.grad(judged, has_aux=True)(output, targets)
         signals, gradients = model.backward(x, delta, count, signals, before.gradients)
-        answer = output[:, 0]
-        right = (answer > loss.threshold) == (targets > 0.5)
-        accuracy = lanes.mean((right & jnp.isfinite(answer)).astype(dtype))
+        if not run.model.bias:
+            gradients = gradients.unbiased()
+        accuracy = correct(output, targets)
         outcome = judge(
-            outcome, step, accuracy == 1, ~all_finite(losses, gradients),
+            outcome, step,
+            accuracy == 1 if all_of_them else None,
+            losses < values["training"]["until_loss"] if all_of_them else None,
+            ~all_finite(losses, gradients),
             lambda: locate(step, model, x, signals, gradients, count),
         )  # fmt: skip
         return Seen(losses, accuracy, signals, delta, gradients), outcome
 
-    def one_step(_, state: State) -> State:
-        def updated(_, before: Trained) -> Trained:
-            return update(values["optimizer"], state.seen.gradients, before, count)
+    see_all = functools.partial(see, (x, targets))
 
+    def updated(before: Trained, seen: Seen) -> Trained:
+        return update(values["optimizer"], seen.gradients, before, count)
+
+    def one_step(_, state: State) -> State:
         if isinstance(count, int):  # an accelerator waits for its host where a loop's length varies
             started = functools.partial(jnp.where, state.step >= 0)
-            trained = jax.tree.map(started, updated(0, state.trained), state.trained)
+            trained = jax.tree.map(started, updated(state.trained, state.seen), state.trained)
         else:
-            trained = lax.fori_loop(0, (state.step >= 0).astype(int), updated, state.trained)
+            again = (state.step >= 0).astype(int)
+            trained = lax.fori_loop(0, again, lambda _, t: updated(t, state.seen), state.trained)
         step = state.step + 1
-        return State(step, trained, *see(step, trained.model, state.seen, state.outcome))
+        return State(step, trained, *see_all(step, trained.model, state.seen, state.outcome))
+
+    def step_on_some(_, state: State) -> State:
+        step, trained, _, outcome, before, order = state
+        epoch, batch = jnp.divmod(step, x.shape[0] // size)
+        anew = functools.partial(shuffled, values["seed"], epoch, x.shape[0])
+        order = lax.cond(batch == 0, anew, lambda: order)
+        rows = lax.dynamic_slice_in_dim(order, batch * size, size)
+        some = (jnp.take_along_axis(x, rows[:, None], 0), jnp.take_along_axis(targets, rows, 0))
+        part, outcome = see(some, step, trained.model, before, outcome, all_of_them=False)
+        return State(step + 1, updated(trained, part), state.seen, outcome, part, order)
+
+    def advance(state: State, number) -> State:
+        if size is None:
+            return lax.fori_loop(0, jnp.where(number == 0, 1, every), one_step, state)
+        state = lax.fori_loop(0, jnp.where(number == 0, 0, every), step_on_some, state)
+        seen, outcome = see_all(state.step, state.trained.model, state.seen, state.outcome)
+        return state._replace(seen=seen, outcome=outcome)
+
+    def validate(model: MLP) -> dict:
+        if not run.training.held_out:
+            return {}
+        inputs: Any = held[0]
+        output, _ = model.forward(inputs, activation, count, signals_of(inputs.shape[0]))
+        return {
+            "validation_loss": judged(output, held[1])[1],
+            "validation_accuracy": correct(output, held[1]),
+        }
 
     @per_lane
     def look(hyperparameters, model, trained, x, signals, delta, gradients, steepest):
@@ -228,26 +294,42 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         return measure(probes, layers, step)
 
     def record(state: State, number) -> tuple[State, tuple]:
-        state = lax.fori_loop(0, jnp.where(number == 0, 1, every), one_step, state)
+        state = advance(state, number)
         seen = state.seen
         measured = look(
             values["optimizer"], model, state.trained, x, seen.signals, seen.delta, seen.gradients,
             steepest,
         )  # fmt: skip
-        return state, (measured, seen.loss, seen.accuracy)
+        return state, (measured, seen.loss, seen.accuracy, validate(state.trained.model))
 
     steepest = steepest_slope(lambda z: activation(z)[1], dtype, (runs,))
-    nothing = [jnp.zeros((places, x.shape[0], width, runs), dtype) for _ in Signals._fields]
-    never = jnp.full(runs, -1)
+    never, zeros = jnp.full(runs, -1), functools.partial(jnp.zeros, dtype=dtype)
+
+    def signals_of(examples: int) -> Signals:
+        return Signals(*(zeros((places, examples, width, runs)) for _ in Signals._fields))
+
+    def nothing(examples: int) -> Seen:
+        delta = zeros((examples, program.outputs, runs))
+        gradients = jax.tree.map(jnp.zeros_like, model)
+        return Seen(zeros(runs), zeros(runs), signals_of(examples), delta, gradients)
+
     paths = any(probe.path for probe in probes.values())
-    unseen = State(
-        jnp.full((), -1),
-        start(model, per_lane(begin)(values["optimizer"], model), paths),
-        Seen(
-            jnp.zeros(runs, dtype), jnp.zeros(runs, dtype), Signals(*nothing),
-            jnp.zeros((x.shape[0], 1, runs), dtype), jax.tree.map(jnp.zeros_like, model),
-        ),
-        Outcome(never, never, never),
-    )  # fmt: skip
-    end, (layers, losses, accuracy) = lax.scan(record, unseen, jnp.arange(program.records))
-    return Trace(layers, losses, accuracy, end.outcome, end.trained.model)
+    trained = start(model, per_lane(begin)(values["optimizer"], model), paths)
+    unseen = State(jnp.full((), -1), trained, nothing(x.shape[0]), Outcome(*[never] * 4))
+    if size is not None:
+        order = jnp.zeros((x.shape[0], runs), int)
+        unseen = unseen._replace(step=jnp.zeros((), int), part=nothing(size), order=order)
+    end, (layers, losses, accuracy, validation) = lax.scan(
+        record, unseen, jnp.arange(program.records)
+    )
+    return Trace(layers, losses, accuracy, validation, end.outcome, end.trained.model)
+
+
+def shuffled(seeds: jax.Array, epoch: jax.Array, count: int) -> jax.Array:
+    """The order of so many examples in an epoch of each run, [example, run]."""
+
+    def own(seed):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 3), epoch)
+        return jax.random.permutation(key, count)
+
+    return jax.vmap(own, out_axes=-1)(seeds)

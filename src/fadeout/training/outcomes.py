@@ -20,11 +20,13 @@ class Outcome(NamedTuple):
       solved_step: since this step every example is classified right.
       diverged_step: here the first value that is not finite stood.
       diverged_layer: in this weight layer, counted from 1; the readout is depth + 1.
+      reached_step: since this step the loss is below what was asked for.
     """
 
     solved_step: jax.Array
     diverged_step: jax.Array
     diverged_layer: jax.Array
+    reached_step: jax.Array
 
 
 def all_finite(loss: jax.Array, gradients: MLP) -> jax.Array:
@@ -36,26 +38,38 @@ def all_finite(loss: jax.Array, gradients: MLP) -> jax.Array:
     return jnp.isfinite(loss) & jnp.isfinite(lanes.fold(jnp.add, 0 * gradients.first.bias[...], 1))
 
 
+def since(before: jax.Array, step: jax.Array, so: jax.Array) -> jax.Array:
+    """The step since which something is so without a break, [run]."""
+    return jnp.where(so, jnp.where(before < 0, step, before), -1)
+
+
 def judge(
-    before: Outcome, step: jax.Array, right: jax.Array, suspect: jax.Array, where: Callable
+    before: Outcome,
+    step: jax.Array,
+    right: jax.Array | None,
+    below: jax.Array | None,
+    suspect: jax.Array,
+    where: Callable,
 ) -> Outcome:
     """The outcome so far.
 
     Args:
-      right: per run, whether every example is classified right at this step.
+      right: per run, whether every example is classified right at this step; None where only some
+        were seen, which decides nothing.
+      below: per run, whether the loss is as low as asked for; None likewise.
       suspect: per run, whether something is not finite at this step; only then is it worth looking
         `where`, which would otherwise cost a tenth of the training.
       where: gives the step and the layer of the first value that is not finite, per run.
     """
-    solved = jnp.where(right, jnp.where(before.solved_step < 0, step, before.solved_step), -1)
     new = suspect & (before.diverged_step < 0)
     at_step, at_layer = lax.cond(
         jnp.any(new), where, lambda: (before.diverged_step, before.diverged_layer)
     )
     return Outcome(
-        solved,
+        before.solved_step if right is None else since(before.solved_step, step, right),
         jnp.where(new, at_step, before.diverged_step),
         jnp.where(new, at_layer, before.diverged_layer),
+        before.reached_step if below is None else since(before.reached_step, step, below),
     )
 
 

@@ -21,10 +21,11 @@ from fadeout.config import Activation, Init, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bound
 from fadeout.networks.initializers import FROM_DATA, INITIALIZERS, decomposes
 from fadeout.networks.lanes import per_lane
+from fadeout.networks.losses import get_loss
 from fadeout.networks.model import MLP
 from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import get_probe
-from fadeout.networks.tasks import TASKS, Examples, get_loss
+from fadeout.networks.tasks import TASKS, Examples
 from fadeout.registry import FadeoutError, parameters
 from fadeout.schema import static_options, traced
 from fadeout.training.compiled import compiled
@@ -112,7 +113,8 @@ def batch_of_erased(
     run: Run, activations: tuple[tuple[str, Callable], ...], functions: tuple[tuple, tuple]
 ) -> Batch:
     prepares, trains = functions
-    training = dataclasses.replace(Training(), dtype=run.training.dtype)
+    kept = run.training
+    training = dataclasses.replace(Training(), dtype=kept.dtype, held_out=kept.held_out)
     seen = run.activation if run.init.name in FROM_DATA else Activation()
     depth, cpu = run.model.depth, jax.default_backend() == "cpu"
     if cpu:
@@ -124,7 +126,12 @@ def batch_of_erased(
     preparation = Preparation(prepared, prepares)
     with precision(run):
         values = prepare_values(prepared, [run], depth)
-        examples, _ = jax.eval_shape(functools.partial(prepare_lanes, prepared), values)
+        examples, model = jax.eval_shape(functools.partial(prepare_lanes, prepared), values)
+    count, size = examples.inputs.shape[0], run.training.batch_size
+    if size is not None and size > count:
+        raise FadeoutError(
+            f"training.batch_size={size} is more than the {count} examples there are"
+        )
     activation, names = run.activation, [name for name, _ in activations]
     if cpu:
         taken = {key for _, f in activations for key, p in parameters(f).items() if p.kind is float}
@@ -133,9 +140,10 @@ def batch_of_erased(
         names = [activation.name]
     program = Program(
         dataclasses.replace(
-            run, init=Init(), task=Task(), activation=activation, sources=()
+            run, init=Init(), task=Task(targets=run.task.targets), activation=activation, sources=()
         ).erased(),
-        examples=examples.inputs.shape[0],
+        examples=count,
+        outputs=model.readout.kernel.shape[1],
         features=examples.inputs.shape[1],
         activations=tuple(pair for pair in activations if pair[0] in names),
         functions=trains,
@@ -157,14 +165,18 @@ def prepare_values(like: Run, runs: Sequence[Run], depth: int) -> dict:
     """What the preparation `like` this takes of each run: {section: {key: [run]}}, and the seeds;
     and the depth, which they share."""
     values = {name: stack(runs, name, like) for name in ("activation", "init", "task")}
-    return values | {"seed": np.array([run.seed for run in runs], np.uint32)} | number(depth)
+    return values | seeds(runs) | number(depth)
 
 
 def fit_values(like: Run, runs: Sequence[Run], depth: int, index: int = 0) -> dict:
     """What the program `like` this takes of each run; and what they share, the depth and the index
     of the activation."""
-    values = {name: stack(runs, name, like) for name in ("activation", "optimizer")}
-    return values | {"index": np.int32(index)} | number(depth)
+    values = {name: stack(runs, name, like) for name in ("activation", "optimizer", "training")}
+    return values | {"index": np.int32(index)} | seeds(runs) | number(depth)
+
+
+def seeds(runs: Sequence[Run]) -> dict:
+    return {"seed": np.array([run.seed for run in runs], np.uint32)}
 
 
 def number(depth: int) -> dict:
@@ -228,7 +240,8 @@ def compile_fit(program: Program, lane_count: int, device: jax.Device) -> Callab
 
     names = [name for name, _ in program.activations]
     what = (
-        "fit", program.run.as_dict(), program.examples, program.features, names, lane_count,
+        "fit", program.run.as_dict(), program.examples, program.features, program.outputs, names,
+        lane_count,
         CPU_OPTIONS,
     )  # fmt: skip
     functions = program.activations, program.functions
@@ -243,12 +256,12 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
     def shapes(seed):
         model = MLP.create(
             jax.random.key(seed), program.features, run.model.depth, run.model.width, dtype,
-            name=run.init.name,
+            outputs=program.outputs, name=run.init.name,
         )  # fmt: skip
-        examples = Examples(
-            jnp.zeros((program.examples, program.features), dtype),
-            jnp.zeros(program.examples, dtype),
-        )
+        total = program.examples + run.training.held_out
+        examples = Examples(jnp.zeros((total, program.features), dtype), jnp.zeros(total, dtype))
+        if run.training.held_out:
+            examples = examples.held(jax.random.key(seed), run.training.held_out)
         return examples, model
 
     seeds = np.zeros(lane_count, np.uint32)

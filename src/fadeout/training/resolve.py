@@ -11,8 +11,9 @@ from fadeout import theory
 from fadeout.config import Activation, Init, Run
 from fadeout.extensions import source
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES
+from fadeout.networks.initializers import OWN_BIASES
 from fadeout.networks.probes import PROBES, get_probe
-from fadeout.networks.tasks import classes_of
+from fadeout.networks.tasks import classes_of, contents_of
 from fadeout.registry import TABLES, FadeoutError, is_own, lookup
 from fadeout.schema import Entry, complete, kinds, sections_of
 
@@ -54,15 +55,19 @@ def resolve(run: Run) -> Run:
         section = getattr(run, group)
         found[group] = resolve_section(lookup(TABLES[group], section.name, group), group, section)
     classes = classes_of(run.task.name, dict(found["task"].options))
-    if not classes and run.training.loss_function == "cross_entropy":
+    check_judgement(run, classes)
+    if run.init.name in OWN_BIASES and run.init.bias_variance:
         raise FadeoutError(
-            f"task={run.task.name} has no classes, and cross_entropy no lowest value there: set "
-            "training.loss_function=squared_error"
+            f"init={run.init.name} draws biases of its own: leave init.bias_variance out"
         )
+    if run.init.gain is None:
+        entry = lookup(ACTIVATIONS, run.activation.name, "activation")
+        gain = gain_of(found["activation"], entry)
+        found["init"] = dataclasses.replace(found["init"], gain=gain)
     if run.init.name == "critical" and "weight_variance" not in dict(run.init.options):
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
         found["init"] = on_the_edge(found["init"], found["activation"], entry)
-    found["sources"] = sources_of(run, found["probes"])
+    found["sources"] = sources_of(dataclasses.replace(run, task=found["task"]), found["probes"])
     if run.sources and run.sources != found["sources"]:
         changed = {s.rsplit(" ", 1)[0] for s in {*run.sources} ^ {*found["sources"]}}
         raise FadeoutError(
@@ -75,15 +80,51 @@ def resolve(run: Run) -> Run:
     return dataclasses.replace(run, **found)
 
 
+def check_judgement(run: Run, classes: int) -> None:
+    """Refuses what does not fit together of task, output, loss and probes.
+
+    Raises:
+      FadeoutError
+    """
+    entropy = run.training.loss_function == "cross_entropy"
+    squared = "set training.loss_function=squared_error"
+    if not classes and entropy:
+        raise FadeoutError(
+            f"task={run.task.name} has no classes, and cross_entropy no lowest value there: "
+            f"{squared}"
+        )
+    if entropy and run.model.output != "linear":
+        raise FadeoutError(
+            f"cross_entropy takes weighted sums, and makes probabilities of them itself: leave "
+            f"model.output={run.model.output} out, or {squared}"
+        )
+    if run.task.targets == "bipolar" and (classes != 2 or entropy):
+        why = "cross_entropy takes targets 0 and 1" if classes == 2 else "there are not two classes"
+        raise FadeoutError(f"task.targets=bipolar: {why}; {squared} with a task of two")
+    kernels = [name for name in run.probes if name.startswith("ntk_")]
+    if kernels and (classes > 2 or not run.model.bias):
+        why = "of one output" if classes > 2 else "with biases"
+        raise FadeoutError(f"{kernels[0]} is the kernel of a network {why}: leave it out of probes")
+    if not run.model.bias and run.init.bias_variance:
+        raise FadeoutError(
+            f"init.bias_variance={run.init.bias_variance:g} needs biases: set model.bias=true"
+        )
+
+
 def sources_of(run: Run, probes: tuple[str, ...]) -> tuple[str, ...]:
     """Of each function of a user's own, its kind, its name and a hash of its source."""
     chosen = [(group, getattr(run, group).name) for group in GROUPS]
     chosen += [("probe", name) for name in probes]
-    return tuple(
+    found = [
         f"{kind} {name} {source(getattr(entry, 'function', entry))}"
         for kind, name in chosen
         if not is_own(getattr(entry := TABLES[kind][name], "function", entry))
-    )
+    ]
+    data = contents_of(run.task.name, dict(run.task.options))
+    if data is not None:
+        found = [text for text in found if not text.startswith("task ")]
+        found.append(f"task {run.task.name} {data}")
+    return tuple(found)
 
 
 def identity(run: Run) -> str:
@@ -94,6 +135,22 @@ def identity(run: Run) -> str:
     True
     """
     return resolve(run).digest()
+
+
+@functools.lru_cache(maxsize=1024)
+def gain_of(activation: Activation, entry: Callable) -> float:
+    """1 / sqrt(E phi(Z)^2), Z standard normal: with weights of variance 1 / fan_in, it keeps the
+    preactivations at variance 1; sqrt(2) for relu (He 2015). Nine digits are kept.
+
+    Raises:
+      FadeoutError: there is none, as where phi is 0.
+    """
+    square = theory.moments(functools.partial(entry, **dict(activation.options)), 1.0).square
+    if not (np.isfinite(square) and square > 0):
+        raise FadeoutError(
+            f"init.gain=auto: E phi^2 of {activation.name} is {square:g}; give a gain"
+        )
+    return float(f"{square**-0.5:.9g}")
 
 
 @functools.lru_cache(maxsize=1024)

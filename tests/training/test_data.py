@@ -1,0 +1,329 @@
+"""Data of one's own, classes, minibatches and what is held out: against NumPy and plain optax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fadeout
+from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
+from fadeout.networks.tasks import TASKS, arrays, make_examples
+from fadeout.registry import NAMES, FadeoutError
+from fadeout.training.programs import train
+from fadeout.training.resolve import identity, resolve
+from helpers import network
+
+ROWS = "width,height,kind\n" + "".join(
+    f"{i % 5},{(i * 7) % 11 / 10},{'abc'[i % 3]}\n" for i in range(30)
+)
+PROBES = ("gradient_norm", "delta_norm", "gradient_mean", "gradient_std")
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(ROWS)
+    return Task("table", file=str(path))
+
+
+def softmax(x):
+    e = np.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def by_hand(x, targets, weights, loss):
+    """Loss, accuracy and the gradients of a network of tanh units, in NumPy."""
+    h, below = x, []
+    for kernel, bias in weights[:-1]:
+        below.append(h)
+        h = np.tanh(h @ kernel + bias)
+    below.append(h)
+    output = h @ weights[-1][0] + weights[-1][1]
+    wanted = np.eye(output.shape[1])[targets.astype(int)]
+    if loss == "cross_entropy":
+        p = softmax(output)
+        value, delta = -np.log(p[wanted == 1]).mean(), (p - wanted) / len(x)
+    else:
+        value = ((output - wanted) ** 2).sum(1).mean()
+        delta = 2 * (output - wanted) / len(x)
+    gradients = []
+    for (kernel, _), h in zip(weights[::-1], below[::-1], strict=True):
+        gradients.append((h.T @ delta, delta.sum(0), delta))
+        delta = (delta @ kernel.T) * (1 - h**2)
+    return value, (output.argmax(1) == targets).mean(), gradients[::-1]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_three_classes_by_hand(table, loss):
+    run = Run(task=table, model=Model(3, 5), optimizer=Optimizer("sgd", 0.1), probes=PROBES,
+              training=Training(2, 1, loss, "float64"))  # fmt: skip
+    (x, targets), weights = network(run)
+    raw = np.array([line.split(",") for line in ROWS.splitlines()[1:]])
+    numbers = raw[:, :2].astype(float)
+    np.testing.assert_allclose(x, (numbers - numbers.mean(0)) / numbers.std(0))
+    assert targets.tolist() == ["abc".index(word) for word in raw[:, 2]]
+    trace = train(run)
+    for step in range(3):
+        value, accuracy, gradients = by_hand(x, targets, weights, loss)
+        assert trace.loss[step, 0] == pytest.approx(value, rel=1e-9)
+        assert trace.accuracy[step, 0] == pytest.approx(accuracy)
+        measured = {name: values[step, :, 0] for name, values in trace.layers.items()}
+        wanted = {
+            "gradient_norm": [np.linalg.norm(g) for g, _, _ in gradients],
+            "delta_norm": [np.linalg.norm(d) for _, _, d in gradients],
+            "gradient_mean": [g.mean() for g, _, _ in gradients],
+            "gradient_std": [g.std() for g, _, _ in gradients],
+        }
+        for name, values in wanted.items():
+            np.testing.assert_allclose(measured[name], values, 1e-8, 1e-15, err_msg=name)
+        weights = [(k - 0.1 * g, b - 0.1 * d)
+                   for (k, b), (g, d, _) in zip(weights, gradients, strict=True)]  # fmt: skip
+
+
+def test_classes_are_solved_like_bits():
+    run = Run(Activation("tanh"), task=Task("spirals", arms=3, noise=0.0, turns=0.3),
+              model=Model(2, 16), training=Training(600, 20), probes=())  # fmt: skip
+    found = fadeout.train(run, quiet=True)
+    assert found.status.item() == "solved"
+    assert found.accuracy.values[0, -1] == 1
+    step = int(found.solved_step.item())
+    assert (found.accuracy.values[0, found.step.values >= step] == 1).all()
+
+
+def test_minibatches_against_plain_optax():
+    size, steps = 4, 15
+    task = Task("moons", examples=18)
+    run = Run(task=task, model=Model(2, 5), optimizer=Optimizer("adam", 0.05), seed=4,
+              probes=("delta_norm",),
+              training=Training(steps, 5, dtype="float64", batch_size=size))  # fmt: skip
+    (x, targets), weights = network(run)
+    trace = train(run)
+
+    def loss(weights, x, targets):
+        h = x
+        for kernel, bias in weights[:-1]:
+            h = jnp.tanh(h @ kernel + bias)
+        z = (h @ weights[-1][0] + weights[-1][1])[:, 0]
+        return jnp.mean(jax.nn.softplus(z) - targets * z)
+
+    with jax.enable_x64(True):
+        optimizer = optax.adam(0.05)
+        weights = [tuple(map(jnp.asarray, pair)) for pair in weights]
+        state, losses, seen = optimizer.init(weights), [], []
+        for step in range(steps + 1):
+            if step % 5 == 0:
+                losses.append(float(loss(weights, x, targets)))
+            epoch, batch = divmod(step, 18 // size)
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(4), 3), epoch)
+            order = jax.random.permutation(key, 18)
+            rows = order[batch * size : (batch + 1) * size]
+            seen.append((epoch, rows.tolist()))
+            gradients = jax.grad(loss)(weights, x[rows], targets[rows])
+            updates, state = optimizer.update(gradients, state, weights)
+            weights = optax.apply_updates(weights, updates)
+    np.testing.assert_allclose(trace.loss[:, 0], losses, 1e-9)
+    first = [row for epoch, rows in seen for row in rows if epoch == 0]
+    assert len(set(first)) == len(first) == 16, "without replacement"
+
+
+def test_a_run_in_minibatches_does_not_know_its_neighbours():
+    shared = {"model": Model(2, 4), "training": Training(20, 10, batch_size=8)}
+    shared |= {"task": Task("circles", examples=16), "probes": ("delta_norm",)}
+    runs = [Run(**shared, seed=seed) for seed in range(5)]
+    together = fadeout.train(runs, quiet=True)
+    alone = fadeout.train(runs[3], quiet=True)
+    np.testing.assert_array_equal(together.loss[3], alone.loss[0])
+    np.testing.assert_array_equal(together.delta_norm[3], alone.delta_norm[0])
+    assert not np.array_equal(together.loss[3], together.loss[2])
+
+
+def test_what_is_held_out_is_never_trained_on():
+    task = Task("moons", examples=20, noise=0.2)
+    run = Run(task=task, model=Model(1, 4), optimizer=Optimizer("sgd", 0.0), probes=(),
+              training=Training(4, 2, held_out=6), seed=1)  # fmt: skip
+    found = fadeout.train(run, quiet=True)
+    whole = fadeout.train(Run(task=task, model=Model(1, 4), optimizer=Optimizer("sgd", 0.0),
+                              probes=(), training=Training(4, 2), seed=1), quiet=True)  # fmt: skip
+    total = 14 * found.loss + 6 * found.validation_loss
+    np.testing.assert_allclose(total / 20, whole.loss, 1e-6)
+    right = 14 * found.accuracy + 6 * found.validation_accuracy
+    np.testing.assert_allclose(right / 20, whole.accuracy, 1e-6)
+    other = fadeout.train(Run(task=task, model=Model(1, 4), probes=(), seed=2,
+                              training=Training(4, 2, held_out=6)), quiet=True)  # fmt: skip
+    assert not np.array_equal(other.validation_loss, found.validation_loss)
+
+
+def test_the_step_since_which_the_loss_is_low():
+    run = Run(model=Model(1, 4), training=Training(200, 1, until_loss=0.5), probes=())
+    found = fadeout.train(run, quiet=True)
+    below = found.loss.values[0] < 0.5
+    last_above = np.flatnonzero(~below).max()
+    assert found.reached_step.item() == last_above + 1
+    assert "reached_step" not in fadeout.train(Run(model=Model(1, 4), probes=()), quiet=True)
+
+
+def test_squashed_outputs_and_bipolar_targets_by_hand():
+    training = Training(1, 1, "squared_error", "float64")
+    task = Task("xor", inputs="bipolar", targets="bipolar")
+    run = Run(
+        task=task, model=Model(1, 4, output="tanh"), training=training, probes=("delta_norm",)
+    )
+    (x, targets), weights = network(run)
+    assert targets.tolist() == [-1, 1, 1, -1]
+    trace = train(run)
+    z = np.tanh(x @ weights[0][0] + weights[0][1]) @ weights[1][0] + weights[1][1]
+    y = np.tanh(z[:, 0])
+    assert trace.loss[0, 0] == pytest.approx(((y - targets) ** 2).mean(), rel=1e-9)
+    assert trace.accuracy[0, 0] == ((y > 0) == (targets > 0)).mean()
+    delta = 2 * (y - targets) * (1 - y**2) / 4
+    assert trace.layers["delta_norm"][0, -1, 0] == pytest.approx(np.linalg.norm(delta), rel=1e-9)
+
+
+def test_without_biases_none_ever_moves():
+    run = Run(Activation("relu"), init=Init("torch"), model=Model(3, 4, bias=False),
+              training=Training(10, 5), probes=("bias_gradient_norm", "gradient_norm"))  # fmt: skip
+    trace = train(run)
+    for part in (trace.model.first, trace.model.hidden, trace.model.readout):
+        assert not part.bias[...].any()
+    assert not trace.layers["bias_gradient_norm"].any()
+    assert (trace.layers["gradient_norm"] > 0).all()
+
+
+def test_torchs_own_initialisation():
+    weights = network(Run(init=Init("torch", gain=2.0), model=Model(2, 64)))[1]
+    for (kernel, bias), fan_in in zip(weights[:2], (2, 64), strict=True):
+        bound = 1 / np.sqrt(fan_in)
+        assert bound * 0.9 < np.abs(kernel / 2).max() <= bound
+        assert bound * 0.8 < np.abs(bias).max() <= bound, "a gain is of the kernel"
+        assert np.std(bias) == pytest.approx(bound / np.sqrt(3), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("activation", "gain"),
+    [("relu", np.sqrt(2)), ("identity", 1.0), ("step", np.sqrt(2)), ("tanh", 1.5925374),
+     ("leaky_relu", np.sqrt(2 / (1 + 1e-4)))],
+)  # fmt: skip
+def test_the_gain_of_an_activation(activation, gain):
+    run = resolve(Run(Activation(activation), Init("lecun_normal", gain="auto")))
+    assert run.init.gain == pytest.approx(gain, rel=1e-6)
+    assert identity(run) == identity(
+        Run(Activation(activation), Init("lecun_normal", run.init.gain))
+    )
+
+
+def test_arrays_of_a_notebook(table):
+    before = dict(TASKS), dict(NAMES)
+    try:
+        (x, targets), _ = network(Run(task=table))
+        one = Run(task=arrays(x, targets, "mine"), model=Model(1, 4), probes=(),
+                  training=Training(4, 2))  # fmt: skip
+        found = fadeout.train(one, quiet=True)
+        same = Run(task=table, model=Model(1, 4), probes=(), training=Training(4, 2))
+        other = fadeout.train(same, quiet=True)
+        np.testing.assert_array_equal(found.loss, other.loss)
+        was = identity(one)
+        arrays(x + 1, targets, "mine")
+        assert identity(one) != was, "other numbers are another run"
+        with pytest.raises(FadeoutError, match="already a task xor"):
+            arrays(x, targets, "xor")
+        with pytest.raises(FadeoutError, match=r"targets \[example\]"):
+            arrays(x, targets[1:], "mine")
+        with pytest.raises(FadeoutError, match="not finite"):
+            arrays(x + np.inf, targets, "mine")
+    finally:
+        for table, entries in zip((TASKS, NAMES), before, strict=True):
+            table.clear()
+            table.update(entries)
+
+
+def test_numbers_as_targets(tmp_path):
+    path = tmp_path / "line.npz"
+    x = np.linspace(-1, 1, 12)[:, None]
+    np.savez(path, inputs=x, targets=0.5 * x[:, 0])
+    run = Run(Activation("identity"), task=Task("table", file=str(path), standardize=False),
+              training=Training(300, 300, "squared_error"), probes=())  # fmt: skip
+    found = fadeout.train(run, quiet=True)
+    assert found.status.item() == "trained"
+    assert np.isnan(found.accuracy).all()
+    assert found.loss[0, -1] < 1e-4
+    whole = tmp_path / "whole.csv"
+    whole.write_text("x,y\n1,1\n2,5\n3,3\n")
+    assert resolve(Run(task=Task("table", file=str(whole)))).sources
+    with pytest.raises(FadeoutError, match="no classes"):
+        resolve(Run(task=Task("table", file=str(whole), regression=True)))
+
+
+def test_a_changed_table_is_another_run(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(ROWS)
+    run = Run(task=Task("table", file=str(path)))
+    before = identity(run)
+    path.write_text(ROWS.replace("4,", "5,"))
+    assert identity(run) != before
+    assert "task table" in resolve(run).sources[0]
+
+
+TABLES = {
+    "a,b,y\n1,,0\n2,3,1\n": "data.csv, column b, row 1: a finite number is needed, not nothing",
+    "a,b,y\n1,x,0\n2,y,1\n": r"column b, row 1: a finite number is needed, not 'x' \(2 such rows\)",
+    "a,y\n1,0\n2,\n": "column y, row 2: the target is missing",
+    "a,y\n1,1\n2,1\n": "all targets are of one class, 1",
+    "a,y\n"
+    + "".join(f"1,w{i}\n" for i in range(101)): "101 different values, too many for classes",
+    "y\n1\n2\n": "needs a row, and a column of features",
+    "a,y\n": "needs a row",
+    "": "is no CSV table",
+    "a,y\n1,inf\n2,0.5\n": "finite",
+}
+
+
+@pytest.mark.parametrize("text", TABLES)
+def test_what_is_no_table_is_refused(tmp_path, text):
+    path = tmp_path / "data.csv"
+    path.write_text(text)
+    with pytest.raises(FadeoutError, match=TABLES[text]):
+        resolve(Run(task=Task("table", file=str(path))))
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (Run(task=Task("table")), "needs its file: task.file=data.csv"),
+        (Run(task=Task("table", file="/nowhere.csv")), "cannot be read: No such file"),
+        (Run(training=Training(batch_size=5)), "batch_size=5 is more than the 4 examples"),
+        (Run(training=Training(held_out=4)), "held_out=4 leaves none of the 4 examples"),
+        (Run(model=Model(output="tanh")), "cross_entropy takes weighted sums"),
+        (Run(task=Task("xor", targets="bipolar")), "cross_entropy takes targets 0 and 1"),
+        (Run(task=Task("spirals", arms=3, targets="bipolar"),
+             training=Training(loss_function="squared_error")), "there are not two classes"),
+        (Run(task=Task("spirals", arms=3), probes=("ntk_largest",)), "of one output"),
+        (Run(model=Model(bias=False), probes=("ntk_largest",)), "with biases"),
+        (Run(model=Model(bias=False), init=Init(bias_variance=1)), "needs biases"),
+        (Run(init=Init("torch", bias_variance=1)), "draws biases of its own"),
+        (Run(task=Task("spirals", arms=1)), "task.arms must be at least 2"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_refused(run, words):
+    from fadeout.training.programs import batch_of
+
+    with pytest.raises(FadeoutError, match=words):
+        batch_of(run)
+
+
+@pytest.mark.parametrize("name", ["circles", "moons", "spirals"])
+def test_clouds_are_where_one_draws_them(name):
+    x, label = make_examples(jax.random.key(0), jnp.float32, name=name, noise=0.0, examples=40)[:2]
+    x, label = np.asarray(x), np.asarray(label)
+    assert np.bincount(label.astype(int)).tolist() == [20, 20]
+    radius = np.linalg.norm(x, axis=1)
+    if name == "circles":
+        np.testing.assert_allclose(radius, np.where(label == 1, 0.5, 1), rtol=1e-6)
+    elif name == "moons":
+        centre = np.where(label[:, None] == 1, [1, 0.5], [0, 0])
+        np.testing.assert_allclose(np.linalg.norm(x - centre, axis=1), 1, rtol=1e-6)
+        assert (x[label == 0, 1] >= -1e-6).all()
+        assert (x[label == 1, 1] <= 0.5 + 1e-6).all()
+    else:
+        np.testing.assert_allclose(x[label == 1], -x[label == 0], atol=1e-6)
+        assert radius.max() == pytest.approx(1)

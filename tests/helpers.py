@@ -67,6 +67,7 @@ def made(axes, depth=6, steps=(0, 10), seeds=40, labels=None, **values):
         for *combination, seed in itertools.product(*axes.values(), range(seeds))
     ]
     shared = {"depth": depth, "width": 64, "steps": steps[-1]} | (labels or {})
+    shared = {"residual": 0.0, "residual_scale": "constant", "normalization": "none"} | shared
     runs = [shared | combination for combination in combinations]
     deepest = max(run["depth"] for run in runs)
     layers = np.arange(1, deepest + 2)

@@ -1,3 +1,4 @@
+from .analysis.advice import advise as advise
 from .analysis.examine import examine as examine
 from .analysis.verdicts import verdicts as verdicts
 from .cli.notebook import expand as expand

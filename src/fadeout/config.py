@@ -55,13 +55,37 @@ class Model(Section):
     """A perceptron of `depth` hidden layers of `width` units each.
 
     Its `output` is a weighted sum, or what sigmoid or tanh makes of it. Without `bias`, every bias
-    stays 0.
+    stays 0. From the second hidden layer on, `residual` times a layer's weighted sums is added to
+    those below; 0 is none. Preactivations are normalised before the activation, with a trained gain
+    and shift if `affine`.
     """
 
     depth: int = bounded(2, minimum=1, maximum=10_000)
     width: int = bounded(8, minimum=1, maximum=16_384)
     bias: bool = True
     output: str = bounded("linear", choices=("linear", "sigmoid", "tanh"))
+    residual: float = 0.0
+    residual_scale: str = bounded("constant", choices=("constant", "sqrt_depth", "zero"))
+    normalization: str = bounded("none", choices=("none", "layer", "rms", "batch"))
+    affine: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.residual_scale != "constant" and not self.residual:
+            raise FadeoutError(
+                f"model.residual_scale={self.residual_scale} needs residual branches: set "
+                "model.residual=1"
+            )
+        if self.affine and self.normalization == "none":
+            raise FadeoutError("model.affine=true needs model.normalization=layer, rms or batch")
+        if self.width == 1 and self.normalization in ("layer", "rms"):
+            raise FadeoutError(
+                f"model.normalization={self.normalization} of one unit leaves no more than a sign: "
+                "set model.width=2 or more"
+            )
+
+    def nothing(self) -> dict[str, float]:
+        return {"residual": float(self.residual != 0)}  # with branches it is another program
 
 
 @dataclass(frozen=True, init=False)
@@ -69,7 +93,8 @@ class Optimizer(Entry):
     """The optimiser, by its name in `fadeout.networks.optimizers`; hyperparameters have optax's
     names.
 
-    The readout's steps are multiplied by `readout_factor`.
+    The readout's steps are multiplied by `readout_factor`. The gradient of all parameters together
+    is cut to the norm `clip`.
     """
 
     name: str = "adam"
@@ -77,14 +102,20 @@ class Optimizer(Entry):
     readout_factor: float = bounded(1.0, minimum=0)
     schedule: str = bounded("constant", choices=("constant", "cosine", "warmup"))
     warmup_steps: int = bounded(0, minimum=0)
+    clip: float | None = None
 
     def __post_init__(self):
         super().__post_init__()
+        if self.clip is not None and not self.clip > 0:
+            raise FadeoutError(f"optimizer.clip must be above 0, not {self.clip:g}; null is none")
         if self.warmup_steps and self.schedule != "warmup":
             raise FadeoutError(
                 f"optimizer.warmup_steps={self.warmup_steps} needs optimizer.schedule=warmup, "
                 f"not {self.schedule}"
             )
+
+    def nothing(self) -> dict[str, float]:
+        return super().nothing() | ({} if self.clip is None else {"clip": 1.0})
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,10 @@ class Section:
             check_range(value, where, **metadata[name])
             object.__setattr__(self, name, value)
 
+    def nothing(self) -> dict[str, float]:
+        """What stands for its floats where only what is static counts."""
+        return dict.fromkeys(traced(self), 0.0)
+
     def as_dict(self) -> dict[str, Any]:
         """Its values by key, as plain data."""
         return {name: plain(getattr(self, name)) for name in kinds(type(self))}
@@ -221,7 +225,7 @@ def sections_of(schema: type) -> tuple[str, ...]:
 @lru_cache(maxsize=65536)
 def erase(section: Section) -> Section:
     """The section with 0 for every float: what is left is static."""
-    return dataclasses.replace(section, **dict.fromkeys(traced(section), 0.0))
+    return dataclasses.replace(section, **section.nothing())
 
 
 def traced(section: Section) -> dict[str, float]:

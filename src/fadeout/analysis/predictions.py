@@ -86,13 +86,16 @@ class Network(NamedTuple):
     Attributes:
       phi: its activation.
       weight_variance, bias_variance: times fan-in, as in `theory`.
-      variances: of every hidden layer's preactivations.
+      variances: of what the activation is given in every hidden layer.
+      gradient: log10 of every hidden layer's delta norm less the last's; None where nothing is
+        known of it in closed form.
     """
 
     phi: str | Callable
     weight_variance: float
     bias_variance: float
     variances: list[float]
+    gradient: np.ndarray | None
 
     def moments(self) -> list[theory.Moments]:
         return [theory.moments(self.phi, variance) for variance in self.variances]
@@ -102,24 +105,34 @@ def network_of(labels: Labels) -> Network | None:
     """The network of these labels; None where they leave open what theory needs."""
     phi, sw2, sb2 = activation_of(labels), weight_variance(labels), labels.get("bias_variance")
     inputs = features(labels)
-    named = "depth" in labels and "init" in labels
+    named = {"depth", "init", *REMEDIES} <= set(labels)
     if phi is None or sw2 is None or sb2 is None or inputs is None or not named:
         return None
     first = first_variance(labels, inputs, sw2)
     if first is None:
         return None
-    return Network(
-        phi, sw2, sb2, theory.variances(phi, int(labels["depth"]), sw2, sb2, first + sb2)
-    )
+    depth, normalization = int(labels["depth"]), labels["normalization"]
+    branch = theory.branch_factor(labels["residual"], labels["residual_scale"], depth)
+    found = theory.profile(phi, depth, sw2, sb2, first + sb2, branch, normalization != "none")
+    known = None if normalization == "batch" else found.gradient
+    return Network(phi, sw2, sb2, found.seen.tolist(), known)
+
+
+REMEDIES = ("residual", "residual_scale", "normalization")
+
+
+def is_plain(labels: Labels) -> bool:
+    """Whether all layers are phi(W h + b)."""
+    return labels.get("residual") == 0 and labels.get("normalization") == "none"
 
 
 def delta_norm(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
-    """Relative to the last hidden layer's, by chi of every layer (Schoenholz 2017)."""
-    if (network := network_of(labels)) is None:
+    """Relative to the last hidden layer's, by chi of every layer (Schoenholz 2017), with branches
+    and normalisations (`theory.profile`)."""
+    network = network_of(labels)
+    if network is None or network.gradient is None:
         return None
-    phi, sw2, sb2, variances = network
-    profile = theory.gradient_profile(phi, len(variances), sw2, sb2, variances[0])
-    return at_layers(10.0**profile, layers)
+    return at_layers(10.0**network.gradient, layers)
 
 
 def activation_std(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
@@ -139,7 +152,7 @@ def activation_mean(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
 
 def jacobian_spread(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
     """Sums of mu_2 / mu_1^2 - 1 - s_1 over the layers below (Pennington 2017, eq. 22)."""
-    if (network := network_of(labels)) is None:
+    if (network := network_of(labels)) is None or not is_plain(labels):
         return None
     orthogonal = labels["init"] == "orthogonal"
     added = [theory.spread_added(m, orthogonal) for m in network.moments()]
@@ -149,6 +162,7 @@ def jacobian_spread(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
 def born_dead(labels: Labels, depths: np.ndarray) -> np.ndarray | None:
     """1 - prod(1 - 2^-width), exact for relu and one input (Lu et al. 2019)."""
     drawn = weight_variance(labels) is not None and labels.get("init") != "orthogonal"
+    drawn = drawn and is_plain(labels)
     if labels.get("activation") != "relu" or labels.get("examples") != 1 or not drawn:
         return None
     if "width" not in labels:
@@ -161,10 +175,13 @@ def loss(labels: Labels, steps: np.ndarray) -> np.ndarray | None:
     named = {
         "activation": "identity", "task": "linear", "inputs": "bipolar", "init": "constant",
         "optimizer": "sgd", "schedule": "constant", "readout_factor": 1.0,
-        "loss_function": "squared_error", "bias_variance": 0.0,
+        "loss_function": "squared_error", "bias_variance": 0.0, "residual": 0.0,
+        "normalization": "none", "output": "linear", "targets": "binary", "held_out": 0,
     }  # fmt: skip
     numbers = {"depth", "width", "value", "gain", "learning_rate"}
     if any(labels.get(k) != v for k, v in named.items()) or not numbers <= set(labels):
+        return None
+    if any(whole(labels.get(key, 1)) is not None for key in ("batch_size", "clip")):
         return None
     weight, width = labels["value"] * labels["gain"], labels["width"]
     ends = [weight * math.sqrt(2 * width), weight * math.sqrt(width)]

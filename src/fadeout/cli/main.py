@@ -15,6 +15,7 @@ class Door(NamedTuple):
 COMMANDS: dict[str, Door] = {
     "train": Door("train", "trains one run, or with -m a multirun; --help shows the menu"),
     "plot": Door("plot", "draws the pictures of a sweep, or one comparison across sweeps"),
+    "advise": Door("advise", "what to choose before training, by theory"),
     "report": Door("report", "writes a sweep as one HTML file"),
     "playground": Door("playground", "writes a page where networks are drawn in the browser"),
     "atlas": Door("atlas", "draws every activation with its derivative"),

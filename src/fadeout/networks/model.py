@@ -14,6 +14,7 @@ from jax import lax
 from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.initializers import initialize
 from fadeout.networks.lanes import contract, fold, outer, put, scan, take
+from fadeout.networks.remedies import PLAIN, Remedy
 
 
 class Neuron(nnx.Module):
@@ -25,6 +26,8 @@ class Neuron(nnx.Module):
     Attributes:
       kernel: [in, out].
       bias: [out].
+      factor: of its residual branch, a scalar, where that is trained.
+      gain, shift: [out], of its normalised preactivations, where they are trained.
 
     >>> from fadeout.networks.activations import step
     >>> both = Neuron(jnp.array([[1.0], [1.0]]), jnp.array([-1.5]))
@@ -32,9 +35,12 @@ class Neuron(nnx.Module):
     [[0.0], [1.0]]
     """
 
-    def __init__(self, kernel: jax.Array, bias: jax.Array):
+    def __init__(self, kernel: jax.Array, bias: jax.Array, factor=None, gain=None, shift=None):
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)
+        self.factor = None if factor is None else nnx.Param(factor)
+        self.gain = None if gain is None else nnx.Param(gain)
+        self.shift = None if shift is None else nnx.Param(shift)
 
     def preactivation(self, x: jax.Array) -> jax.Array:
         """z = x @ kernel + bias: [example, in] to [example, out]."""
@@ -48,9 +54,9 @@ class Neuron(nnx.Module):
         """dL/dx of dL/dz: [example, out] to [example, in]."""
         return contract(delta, jnp.swapaxes(self.kernel[...], 0, 1))
 
-    def gradient(self, x: jax.Array, delta: jax.Array) -> "Neuron":
-        """dL/dW and dL/db of what was weighed and dL/dz, summed over examples."""
-        return Neuron(outer(x, delta), fold(jnp.add, delta, 1))
+    def gradient(self, x: jax.Array, delta: jax.Array, **others: jax.Array) -> "Neuron":
+        """dL/dW and dL/db of what was weighed and dL/dz, summed over examples; and others."""
+        return Neuron(outer(x, delta), fold(jnp.add, delta, 1), **others)
 
     def at(self, place: jax.Array | int) -> "Neuron":
         """One layer of a stack."""
@@ -75,13 +81,15 @@ class Signals(NamedTuple):
 
     Attributes:
       activation: phi(z).
-      slope: phi'(z).
+      slope: phi'(z); of a normalised z, phi' of that.
       delta: dL/dz.
+      preactivation: z, kept only where it is normalised.
     """
 
     activation: jax.Array
     slope: jax.Array
     delta: jax.Array
+    preactivation: jax.Array | None = None
 
 
 class MLP(nnx.Module):
@@ -104,7 +112,7 @@ class MLP(nnx.Module):
     @classmethod
     def create(
         cls, key, features: int, depth: int, width: int, dtype=jnp.float32, count=None,
-        outputs: int = 1, **init,
+        outputs: int = 1, affine: bool = False, rezero: bool = False, **init,
     ):  # fmt: skip
         """Draws a network.
 
@@ -112,19 +120,27 @@ class MLP(nnx.Module):
           outputs: of the readout.
           count: how many of the depth - 1 hidden layers but the first to draw, if not all; each is
             the same, however many there are.
+          affine: whether normalised preactivations have a trained gain and shift, 1 and 0 at first.
+          rezero: whether residual branches have a trained factor, 0 at first.
           init: the `name` of an initialiser, and its parameters, as `initialize` takes them.
         """
 
-        def neuron(key, inputs, outputs):
-            return Neuron(*initialize(key, (inputs, outputs), dtype, **init))
+        def neuron(key, inputs, outputs, hidden=True, branch=False):
+            own = {}
+            if affine and hidden:
+                own = {"gain": jnp.ones(outputs, dtype), "shift": jnp.zeros(outputs, dtype)}
+            if rezero and branch:
+                own["factor"] = jnp.zeros((), dtype)
+            return Neuron(*initialize(key, (inputs, outputs), dtype, **init), **own)
 
         first, hidden, readout = jax.random.split(key, 3)
         keys = jax.random.split(hidden, depth)[1:]
         # all at once: in a loop, XLA rounds the draws of float32 in another way
-        stack = jax.vmap(lambda key: neuron(key, width, width))(keys)
+        stack = jax.vmap(lambda key: neuron(key, width, width, branch=True))(keys)
         if count is not None:
             stack = masked(stack, count)
-        return cls(neuron(first, features, width), stack, neuron(readout, width, outputs))
+        top = neuron(readout, width, outputs, hidden=False)
+        return cls(neuron(first, features, width), stack, top)
 
     def scaled(
         self, x: jax.Array, activation: Activation, gain: float | jax.Array = 1.0, count=None
@@ -150,16 +166,20 @@ class MLP(nnx.Module):
 
     def unbiased(self) -> "MLP":
         """The network with every bias times 0, which hides nothing that is not finite."""
-        first, hidden, readout = (
-            Neuron(n.kernel[...], 0 * n.bias[...]) for n in (self.first, self.hidden, self.readout)
-        )
-        return MLP(first, hidden, readout)
+
+        def part(n: Neuron) -> Neuron:
+            others = (None if p is None else p[...] for p in (n.factor, n.gain, n.shift))
+            return Neuron(n.kernel[...], 0 * n.bias[...], *others)
+
+        return MLP(part(self.first), part(self.hidden), part(self.readout))
 
     def cut(self, depth: int) -> "MLP":
         """The network without the empty places above its depth."""
         return MLP(self.first, jax.tree.map(lambda a: a[: depth - 1], self.hidden), self.readout)
 
-    def __call__(self, x: jax.Array, activation: Activation) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, activation: Activation, remedy: Remedy = PLAIN
+    ) -> tuple[jax.Array, jax.Array]:
         """Runs a network without empty places.
 
         Args:
@@ -169,16 +189,24 @@ class MLP(nnx.Module):
           The hidden preactivations z, [depth, example, width], and the output, [example, output].
         """
 
-        def layer(x, neuron):
-            z = neuron.preactivation(x)
-            return activation(z), z
+        def layer(carry, neuron):
+            h, z = carry
+            u = neuron.preactivation(h)
+            z = u if remedy.branch is None else z + remedy.factor(neuron) * u
+            return (activation(remedy.normalise(z, neuron)), z), z
 
-        x, first = layer(x, self.first)
-        x, others = lax.scan(layer, x, self.hidden)
-        return jnp.concatenate([first[None], others]), self.readout.preactivation(x)
+        z = self.first.preactivation(x)
+        start = activation(remedy.normalise(z, self.first)), z
+        (h, _), others = lax.scan(layer, start, self.hidden)
+        return jnp.concatenate([z[None], others]), self.readout.preactivation(h)
 
     def forward(
-        self, x: jax.Array, activation: Graded, count: jax.Array | int, signals: Signals
+        self,
+        x: jax.Array,
+        activation: Graded,
+        count: jax.Array | int,
+        signals: Signals,
+        remedy: Remedy = PLAIN,
     ) -> tuple[jax.Array, Signals]:
         """The way up, as a step of training goes it.
 
@@ -188,18 +216,34 @@ class MLP(nnx.Module):
           signals: of the step before, to be written over.
 
         Returns:
-          The output [example, output]; and the signals, with new activations and slopes.
+          The output [example, output]; and the signals, but for delta.
         """
 
-        def layer(i, carry):
-            h, activations, slopes = carry
-            h, slope = activation(self.hidden.at(i).preactivation(h))
-            return h, put(activations, i + 1, h), put(slopes, i + 1, slope)
+        def see(neuron: Neuron, z):
+            return activation(remedy.normalise(z, neuron))
 
-        h, slope = activation(self.first.preactivation(x))
-        start = h, put(signals.activation, 0, h), put(signals.slope, 0, slope)
-        h, activations, slopes = lax.fori_loop(0, count, layer, start)
-        return self.readout.preactivation(h), Signals(activations, slopes, signals.delta)
+        def layer(i, carry):
+            h, z, kept = carry
+            neuron = self.hidden.at(i)
+            u = neuron.preactivation(h)
+            z = u if remedy.branch is None else z + remedy.factor(neuron) * u
+            h, slope = see(neuron, z)
+            return h, z if joined else None, keep(kept, i + 1, h, slope, z)
+
+        def keep(kept: Signals, place, h, slope, z) -> Signals:
+            return Signals(
+                put(kept.activation, place, h),
+                put(kept.slope, place, slope),
+                kept.delta,
+                None if kept.preactivation is None else put(kept.preactivation, place, z),
+            )
+
+        joined = remedy.branch is not None
+        z = self.first.preactivation(x)
+        h, slope = see(self.first, z)
+        start = h, z if joined else None, keep(signals, 0, h, slope, z)
+        h, _, signals = lax.fori_loop(0, count, layer, start)
+        return self.readout.preactivation(h), signals
 
     def backward(
         self,
@@ -208,8 +252,10 @@ class MLP(nnx.Module):
         count: jax.Array | int,
         signals: Signals,
         before: "MLP",
+        remedy: Remedy = PLAIN,
     ) -> tuple[Signals, "MLP"]:
-        """The way down: delta = phi'(z) * (delta of the layer above) @ its kernel^T.
+        """The way down: delta = phi'(z) * (delta of the layer above) @ its kernel^T; through a
+        normalisation by its own derivative, and besides a residual branch as it is.
 
         Args:
           delta: dL/d output, [example, output].
@@ -217,20 +263,45 @@ class MLP(nnx.Module):
           before: gradients of the step before, to be written over.
 
         Returns:
-          The signals, with new deltas; and dL/dW and dL/db of every layer.
+          The signals, with new deltas; and the gradient of every parameter.
         """
+        joined = remedy.branch is not None
+
+        def through(neuron: Neuron, place, above):
+            """dL/dz of dL/dh, but for the way besides the branch; and of what is trained there."""
+            sloped = take(signals.slope, place) * above
+            if remedy.normalization == "none":
+                return sloped, {}
+            own = {} if neuron.gain is None else {"gain": neuron.gain, "shift": neuron.shift}
+            plain = {name: parameter[...] for name, parameter in own.items()}
+
+            def normalised(z, plain):
+                return remedy.normalise(z, Neuron(neuron.kernel, neuron.bias, **plain))
+
+            _, back = jax.vjp(normalised, take(signals.preactivation, place), plain)
+            return back(sloped)
 
         def layer(number, carry):
-            above, deltas, gradients = carry
+            above, besides, deltas, gradients = carry
             i = count - 1 - number
-            delta = take(signals.slope, i + 1) * above
             own = self.hidden.at(i)
-            gradients = gradients.set(i, own.gradient(take(signals.activation, i), delta))
-            return own.down(delta), put(deltas, i + 1, delta), gradients
+            delta, others = through(own, i + 1, above)
+            below, sent = take(signals.activation, i), delta
+            if joined:
+                delta = delta + besides
+                if own.factor is not None:
+                    whole = own.preactivation(below) * delta * remedy.branch
+                    others |= {"factor": fold(jnp.add, whole, 2)}
+                sent = remedy.factor(own) * delta
+            gradients = gradients.set(i, own.gradient(below, sent, **others))
+            return own.down(sent), delta if joined else None, put(deltas, i + 1, delta), gradients
 
         readout = self.readout.gradient(take(signals.activation, count), delta)
-        start = self.readout.down(delta), signals.delta, before.hidden
-        above, deltas, hidden = lax.fori_loop(0, count, layer, start)
-        delta = signals.slope[0] * above
+        above = self.readout.down(delta)
+        besides = jnp.zeros_like(above) if joined else None
+        start = above, besides, signals.delta, before.hidden
+        above, besides, deltas, hidden = lax.fori_loop(0, count, layer, start)
+        delta, others = through(self.first, 0, above)
+        delta = delta + besides if joined else delta
         signals = signals._replace(delta=put(deltas, 0, delta))
-        return signals, MLP(self.first.gradient(x, delta), hidden, readout)
+        return signals, MLP(self.first.gradient(x, delta, **others), hidden, readout)

@@ -44,7 +44,7 @@ def updates(function: Callable) -> None:
 
 OPTIMIZERS = table(
     "optimizer", "learning_rate", check=updates,
-    reserved=("readout_factor", "schedule", "warmup_steps"),
+    reserved=("readout_factor", "schedule", "warmup_steps", "clip"),
 )  # fmt: skip
 
 ELEMENTWISE: set[Callable] = set()
@@ -136,6 +136,7 @@ def get_optimizer(
     schedule: str = "constant",
     warmup_steps: int = 0,
     steps: int = 0,
+    clip: float | None = None,
     **hyperparameters: float,
 ) -> optax.GradientTransformation:
     """The optax optimiser of this name, with optax's names for its hyperparameters.
@@ -144,11 +145,14 @@ def get_optimizer(
       learning_rate, hyperparameters: numbers or traced scalars.
       schedule: `constant`, `cosine` (to 0 at the last step), or `warmup` (linear from 0 over
         `warmup_steps`, then cosine).
+      clip: the largest norm of the gradient of all parameters together; None cuts nothing.
 
     Raises:
       FadeoutError: unknown name.
     """
     optimizer = lookup(OPTIMIZERS, name, "optimizer")(learning_rate, **hyperparameters)
+    if clip is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
     factor = lookup(SCHEDULES, schedule, "optimizer.schedule")(steps, warmup_steps)
     if schedule == "constant":
         return optimizer

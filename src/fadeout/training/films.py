@@ -10,6 +10,7 @@ from fadeout.config import Run
 from fadeout.networks.activations import get_activation
 from fadeout.networks.model import MLP
 from fadeout.registry import FadeoutError
+from fadeout.training.fit import remedy_of
 from fadeout.training.programs import batch_of, draw, fit_drawn, precision
 from fadeout.training.resolve import resolve
 
@@ -65,5 +66,6 @@ def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     chosen = run.activation
     activation = get_activation(chosen.name, chosen.surrogate, **dict(chosen.options))
-    z, output = model(jnp.asarray(inputs, run.training.dtype), activation)
+    remedy = remedy_of(run, run.model.residual, run.model.depth)
+    z, output = model(jnp.asarray(inputs, run.training.dtype), activation, remedy)
     return np.asarray(z), np.asarray(output)[:, 0]

@@ -17,6 +17,7 @@ from fadeout.networks.losses import OUTPUTS, get_loss
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
 from fadeout.networks.probes import get_probe
+from fadeout.networks.remedies import Remedy
 from fadeout.networks.tasks import Examples, classes_of, make_examples
 from fadeout.training.measuring import Sight, measure
 from fadeout.training.outcomes import Outcome, all_finite, judge, locate
@@ -126,6 +127,7 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         dtype,
         count,
         outputs_of(run),
+        **trained_besides(run),
         name=run.init.name,
         **dict(run.init.options) | values["init"],
     )
@@ -134,6 +136,24 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         activation = get_activation(run.activation.name, **own)
         model = model.scaled(examples.inputs, activation, values["init"]["gain"], count)
     return examples, model if run.model.bias else model.unbiased()
+
+
+def trained_besides(run: Run) -> dict[str, bool]:
+    """What a network trains besides kernels and biases, as `MLP.create` takes it."""
+    rezero = run.model.residual_scale == "zero" and bool(run.model.residual)
+    return {"affine": run.model.affine, "rezero": rezero}
+
+
+def remedy_of(run: Run, residual, depth) -> Remedy:
+    """What a run's network has besides neurons.
+
+    Args:
+      residual: the factor of its branches, which may be traced; looked at only where there are any.
+    """
+    branch = None
+    if run.model.residual:
+        branch = residual / depth**0.5 if run.model.residual_scale == "sqrt_depth" else residual
+    return Remedy(run.model.normalization, branch)
 
 
 def outputs_of(run: Run) -> int:
@@ -216,7 +236,8 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     def change(hyperparameters, gradients, state, model):
         return optimizer(hyperparameters).update(gradients, state, model)
 
-    elementwise = OPTIMIZERS[run.optimizer.name] in ELEMENTWISE
+    remedy = remedy_of(run, values["model"]["residual"], jnp.asarray(count + 1, dtype))
+    elementwise = OPTIMIZERS[run.optimizer.name] in ELEMENTWISE and run.optimizer.clip is None
     update = functools.partial(update_layers if elementwise else update_all, change)
 
     def judged(output, targets):
@@ -230,9 +251,9 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         examples, step, model: MLP, before: Seen, outcome: Outcome, all_of_them=True
     ) -> tuple[Seen, Outcome]:
         x, targets = examples
-        output, signals = model.forward(x, activation, count, before.signals)
+        output, signals = model.forward(x, activation, count, before.signals, remedy)
         delta, losses = jax.grad(judged, has_aux=True)(output, targets)
-        signals, gradients = model.backward(x, delta, count, signals, before.gradients)
+        signals, gradients = model.backward(x, delta, count, signals, before.gradients, remedy)
         if not run.model.bias:
             gradients = gradients.unbiased()
         accuracy = correct(output, targets)
@@ -281,7 +302,8 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         if not run.training.held_out:
             return {}
         inputs: Any = held[0]
-        output, _ = model.forward(inputs, activation, count, signals_of(inputs.shape[0]))
+        none = signals_of(inputs.shape[0])
+        output, _ = model.forward(inputs, activation, count, none, remedy)
         return {
             "validation_loss": judged(output, held[1])[1],
             "validation_accuracy": correct(output, held[1]),
@@ -306,7 +328,8 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     never, zeros = jnp.full(runs, -1), functools.partial(jnp.zeros, dtype=dtype)
 
     def signals_of(examples: int) -> Signals:
-        return Signals(*(zeros((places, examples, width, runs)) for _ in Signals._fields))
+        kept = 3 + (remedy.normalization != "none")
+        return Signals(*(zeros((places, examples, width, runs)) for _ in range(kept)))
 
     def nothing(examples: int) -> Seen:
         delta = zeros((examples, program.outputs, runs))

@@ -46,7 +46,7 @@ class Sight(NamedTuple):
         )
 
     def layers(self, count) -> Layers:
-        activation, slope, delta = self.signals
+        activation, slope, delta, _ = self.signals
         steepest = self.steepest_slope
         places = activation.shape[0] - 1
         return Layers(

@@ -29,7 +29,7 @@ from fadeout.networks.tasks import TASKS, Examples
 from fadeout.registry import FadeoutError, parameters
 from fadeout.schema import static_options, traced
 from fadeout.training.compiled import compiled
-from fadeout.training.fit import Program, Trace, fit, prepare_lanes
+from fadeout.training.fit import Program, Trace, fit, prepare_lanes, trained_besides
 from fadeout.training.resolve import resolve
 
 
@@ -128,6 +128,11 @@ def batch_of_erased(
         values = prepare_values(prepared, [run], depth)
         examples, model = jax.eval_shape(functools.partial(prepare_lanes, prepared), values)
     count, size = examples.inputs.shape[0], run.training.batch_size
+    if run.model.normalization == "batch" and 1 in (count, size):
+        raise FadeoutError(
+            "batch normalisation of one example gives 0, whatever comes in: take more examples, or "
+            "model.normalization=layer"
+        )
     if size is not None and size > count:
         raise FadeoutError(
             f"training.batch_size={size} is more than the {count} examples there are"
@@ -168,10 +173,14 @@ def prepare_values(like: Run, runs: Sequence[Run], depth: int) -> dict:
     return values | seeds(runs) | number(depth)
 
 
+FITTED = ("activation", "optimizer", "training", "model")
+"""The sections whose floats a program takes."""
+
+
 def fit_values(like: Run, runs: Sequence[Run], depth: int, index: int = 0) -> dict:
     """What the program `like` this takes of each run; and what they share, the depth and the index
     of the activation."""
-    values = {name: stack(runs, name, like) for name in ("activation", "optimizer", "training")}
+    values = {name: stack(runs, name, like) for name in FITTED}
     return values | {"index": np.int32(index)} | seeds(runs) | number(depth)
 
 
@@ -256,7 +265,7 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
     def shapes(seed):
         model = MLP.create(
             jax.random.key(seed), program.features, run.model.depth, run.model.width, dtype,
-            outputs=program.outputs, name=run.init.name,
+            outputs=program.outputs, **trained_besides(run), name=run.init.name,
         )  # fmt: skip
         total = program.examples + run.training.held_out
         examples = Examples(jnp.zeros((total, program.features), dtype), jnp.zeros(total, dtype))

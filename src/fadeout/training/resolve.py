@@ -11,7 +11,7 @@ from fadeout import theory
 from fadeout.config import Activation, Init, Run
 from fadeout.extensions import source
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES
-from fadeout.networks.initializers import OWN_BIASES
+from fadeout.networks.initializers import FROM_DATA, OWN_BIASES
 from fadeout.networks.probes import PROBES, get_probe
 from fadeout.networks.tasks import classes_of, contents_of
 from fadeout.registry import TABLES, FadeoutError, is_own, lookup
@@ -56,6 +56,7 @@ def resolve(run: Run) -> Run:
         found[group] = resolve_section(lookup(TABLES[group], section.name, group), group, section)
     classes = classes_of(run.task.name, dict(found["task"].options))
     check_judgement(run, classes)
+    check_remedies(run)
     if run.init.name in OWN_BIASES and run.init.bias_variance:
         raise FadeoutError(
             f"init={run.init.name} draws biases of its own: leave init.bias_variance out"
@@ -108,6 +109,25 @@ def check_judgement(run: Run, classes: int) -> None:
     if not run.model.bias and run.init.bias_variance:
         raise FadeoutError(
             f"init.bias_variance={run.init.bias_variance:g} needs biases: set model.bias=true"
+        )
+
+
+def check_remedies(run: Run) -> None:
+    """Refuses what cannot be measured, or drawn, of networks with remedies.
+
+    Raises:
+      FadeoutError
+    """
+    model = run.model
+    if not model.residual and model.normalization == "none":
+        return
+    what = "a residual branch" if model.residual else f"{model.normalization} normalisation"
+    if run.init.name in FROM_DATA:
+        raise FadeoutError(f"init={run.init.name} scales plain layers, not those of {what}")
+    odd = [name for name in run.probes if name.startswith(("ntk_", "layer_", "jacobian_"))]
+    if odd:
+        raise FadeoutError(
+            f"{odd[0]} is of layers phi(W h + b), and not of {what}: leave it out of probes"
         )
 
 

@@ -1,0 +1,78 @@
+"""What is said to help the gradient through: residual branches, and normalised preactivations.
+
+z_{l+1} = z_l + a (W phi(norm(z_l)) + b), from the second hidden layer on. Written for one network;
+as elsewhere the run may be the last axis of every array.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fadeout.networks.lanes import fold
+from fadeout.registry import lookup
+
+EPSILON = 1e-5
+"""Added to every mean square before its root, as libraries do."""
+
+
+def mean_along(x: jax.Array, axis: int) -> jax.Array:
+    """The mean along an axis of an array of one network, which is kept."""
+    return jnp.expand_dims(fold(jnp.add, jnp.moveaxis(x, axis, 0), 1) / x.shape[axis], axis)
+
+
+def scaled_along(x: jax.Array, axis: int) -> jax.Array:
+    """With mean square 1 along an axis."""
+    return x * jax.lax.rsqrt(mean_along(jnp.square(x), axis) + EPSILON)
+
+
+def layer(z: jax.Array) -> jax.Array:
+    """Over the units of each example: mean 0 and variance 1 (Ba 2016)."""
+    return scaled_along(z - mean_along(z, 1), 1)
+
+
+def rms(z: jax.Array) -> jax.Array:
+    """Over the units of each example: mean square 1 (Zhang & Sennrich 2019)."""
+    return scaled_along(z, 1)
+
+
+def batch(z: jax.Array) -> jax.Array:
+    """Over the examples, of each unit: mean 0 and variance 1 (Ioffe & Szegedy 2015)."""
+    return scaled_along(z - mean_along(z, 0), 0)
+
+
+NORMALIZATIONS: dict[str, Callable | None] = {
+    "none": None,
+    "layer": layer,
+    "rms": rms,
+    "batch": batch,
+}
+
+
+class Remedy(NamedTuple):
+    """What the hidden layers of a network have besides neurons.
+
+    Attributes:
+      normalization: of preactivations before the activation, by its name.
+      branch: the factor a of every residual branch; None where there are none.
+    """
+
+    normalization: str = "none"
+    branch: Any = None
+
+    def normalise(self, z: jax.Array, neuron: Any) -> jax.Array:
+        """What the activation is given, [example, unit]; with the neuron's own gain and shift, if
+        they are trained."""
+        function = lookup(NORMALIZATIONS, self.normalization, "model.normalization")
+        if function is None:
+            return z
+        z = function(z)
+        return z if neuron.gain is None else neuron.gain[...] * z + neuron.shift[...]
+
+    def factor(self, neuron: Any) -> Any:
+        """Of this neuron's branch: the trained one times a, or a."""
+        return self.branch if neuron.factor is None else neuron.factor[...] * self.branch
+
+
+PLAIN = Remedy()

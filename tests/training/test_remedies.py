@@ -1,0 +1,178 @@
+"""Residual branches, normalisation and clipping: against the plain module by jax.grad and optax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fadeout
+from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
+from fadeout.networks import remedies
+from fadeout.networks.activations import get_activation
+from fadeout.networks.losses import get_loss
+from fadeout.registry import FadeoutError
+from fadeout.training.fit import prepare, remedy_of
+from fadeout.training.programs import batch_of, precision, prepare_values, train
+from fadeout.training.resolve import identity, resolve
+
+REMEDIES = {
+    "layer": {"normalization": "layer"},
+    "rms, affine": {"normalization": "rms", "affine": True},
+    "batch, affine": {"normalization": "batch", "affine": True},
+    "residual": {"residual": 0.7},
+    "sqrt_depth": {"residual": 1.5, "residual_scale": "sqrt_depth"},
+    "rezero": {"residual": 0.7, "residual_scale": "zero"},
+    "all": {"residual": 0.5, "residual_scale": "zero", "normalization": "batch", "affine": True},
+}
+TASK = Task("noisy_xor", examples=6, inputs="bipolar")
+
+
+def drawn(run):
+    """A network without lanes, as the plain module, and its examples."""
+    batch = batch_of(run)
+    like = batch.preparation.run
+    values = prepare_values(like, [run], run.model.depth)
+    examples, model = prepare(like, jax.tree.map(lambda v: v[0] if v.ndim else v, values))
+    return examples, model.cut(run.model.depth)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 6])
+@pytest.mark.parametrize("name", REMEDIES)
+def test_training_against_the_plain_module(name, depth):
+    run = resolve(Run(
+        Activation("tanh"), Init("he_normal", bias_variance=0.1), TASK,
+        Model(depth, 4, **REMEDIES[name]), Optimizer("momentum", 0.2, clip=0.1),
+        Training(6, 3, dtype="float64"), ("delta_norm", "gradient_norm"), seed=5,
+    ))  # fmt: skip
+    trace = train(run)
+    with precision(run):
+        examples, model = drawn(run)
+        remedy = remedy_of(run, run.model.residual, depth)
+
+        def loss(model):
+            _, output = model(examples.inputs, get_activation("tanh"), remedy)
+            return get_loss("cross_entropy").of(output, examples.targets).mean()
+
+        optimizer = optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.2, 0.9))
+        state, losses, clipped = optimizer.init(model), [], 0
+        for _ in range(7):
+            value, gradients = jax.value_and_grad(loss)(model)
+            losses.append(value)
+            clipped += optax.tree.norm(gradients) > 0.1
+            last = model
+            updates, state = optimizer.update(gradients, state, model)
+            model = optax.apply_updates(model, updates)
+        assert clipped > 2, "or clipping was not tried"
+        np.testing.assert_allclose(trace.loss[:, 0], losses[::3], 1e-9)
+        ours = jax.tree.map(lambda a: a[..., 0], trace.model)
+        for got, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(last), strict=True):
+            np.testing.assert_allclose(got, wanted, 1e-7, 1e-10)
+        kernels = [gradients.first.kernel, *gradients.hidden.kernel[...], gradients.readout.kernel]
+        wanted = [jnp.linalg.norm(jnp.asarray(kernel[...])) for kernel in kernels]
+        np.testing.assert_allclose(trace.layers["gradient_norm"][-1, :, 0], wanted, 1e-7)
+
+
+@pytest.mark.parametrize("name", ["residual", "layer", "batch, affine"])
+def test_delta_is_the_gradient_by_the_preactivation(name):
+    """By hand in NumPy: a zero is added to z of one unit on one example, and moved."""
+    model, training = Model(3, 4, **REMEDIES[name]), Training(0, 1, dtype="float64")
+    run = resolve(Run(Activation("softplus"), Init("he_normal"), TASK, model, training=training,
+                      probes=("delta_norm",)))  # fmt: skip
+    measured = train(run).layers["delta_norm"][0, :, 0]
+    with precision(run):
+        examples, model = drawn(run)
+    x, targets = (np.asarray(a) for a in examples[:2])
+    weights = [(model.first.kernel, model.first.bias),
+               *zip(model.hidden.kernel[...], model.hidden.bias[...], strict=True),
+               (model.readout.kernel, model.readout.bias)]  # fmt: skip
+    weights = [(np.asarray(k[...]), np.asarray(b[...])) for k, b in weights]
+
+    def normalised(z):
+        axis = {"layer": 1, "batch": 0}.get(run.model.normalization)
+        if axis is None:
+            return z
+        z = z - z.mean(axis, keepdims=True)
+        return z / np.sqrt((z**2).mean(axis, keepdims=True) + 1e-5)
+
+    def loss(taps):
+        h = z = None
+        for number, (kernel, bias) in enumerate(weights[:-1]):
+            u = (x if h is None else h) @ kernel + bias
+            z = u if z is None or not run.model.residual else z + run.model.residual * u
+            z = z + taps[number]
+            h = np.logaddexp(0, normalised(z))
+        out = (h @ weights[-1][0] + weights[-1][1])[:, 0]
+        return np.mean(np.logaddexp(0, out) - targets * out)
+
+    taps = np.zeros((3, 6, 4))
+    slopes = np.zeros_like(taps)
+    for place in np.ndindex(*taps.shape):
+        for sign in (1, -1):
+            taps[place] = sign * 1e-5
+            slopes[place] += sign * loss(taps) / 2e-5
+        taps[place] = 0
+    np.testing.assert_allclose(measured[:3], np.sqrt((slopes**2).sum((1, 2))), 1e-6)
+
+
+def test_no_residual_is_plain_to_the_last_bit():
+    plain = Run(model=Model(3, 4), training=Training(8, 4), probes=("delta_norm",))
+    zero = Run(model=Model(3, 4, residual=0.0), training=Training(8, 4), probes=("delta_norm",))
+    assert identity(plain) == identity(zero)
+    assert batch_of(plain) == batch_of(zero)
+    branches = Run(model=Model(3, 4, residual=0.1), training=Training(8, 4), probes=("delta_norm",))
+    assert batch_of(branches) != batch_of(plain)
+    other = Run(model=Model(3, 4, residual=0.2), training=Training(8, 4), probes=("delta_norm",))
+    assert batch_of(branches) == batch_of(other), "the factor is traced"
+
+
+def test_rezero_is_the_identity_at_the_start_and_trains():
+    run = Run(Activation("relu"), Init("he_normal"), task=Task("xor", inputs="bipolar"),
+              model=Model(40, 8, residual=1.0, residual_scale="zero"),
+              training=Training(200, 100), probes=("delta_norm", "activation_std"))  # fmt: skip
+    found = fadeout.train(run, quiet=True).isel(run=0)
+    for name in ("delta_norm", "activation_std"):
+        start = found[name].sel(step=0, layer=slice(1, 40)).values
+        np.testing.assert_allclose(start, start[0], 1e-6, err_msg=name)
+    assert found.status == "solved"
+
+
+def test_batch_normalisation_in_lanes_keeps_to_its_run():
+    runs = [Run(task=TASK, model=Model(3, 4, normalization="batch"), seed=seed,
+                training=Training(4, 2), probes=("delta_norm",)) for seed in range(4)]  # fmt: skip
+    together, alone = fadeout.train(runs, quiet=True), fadeout.train(runs[2], quiet=True)
+    np.testing.assert_array_equal(together.delta_norm[2], alone.delta_norm[0])
+
+
+@pytest.mark.parametrize("name", ["layer", "rms", "batch"])
+def test_normalisations(name):
+    z = jax.random.normal(jax.random.key(0), (50, 60)) * 3 + 2
+    made = np.asarray(remedies.NORMALIZATIONS[name](z))
+    axis = 0 if name == "batch" else 1
+    np.testing.assert_allclose((made**2).mean(axis), 1, rtol=1e-4)
+    if name != "rms":
+        np.testing.assert_allclose(made.mean(axis), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Run(task=Task("teacher", examples=1), model=Model(normalization="batch")),
+         "batch normalisation of one example"),
+        (lambda: Run(model=Model(normalization="batch"), training=Training(batch_size=1)),
+         "batch normalisation of one example"),
+        (lambda: Run(model=Model(residual=float("inf"))), "model.residual must be a finite number"),
+        (lambda: Run(model=Model(residual_scale="zero")), "needs residual branches"),
+        (lambda: Run(model=Model(width=1, normalization="layer")), "of one unit"),
+        (lambda: Run(model=Model(affine=True)), "needs model.normalization"),
+        (lambda: Run(model=Model(normalization="bach")), "did you mean batch"),
+        (lambda: Run(optimizer=Optimizer(clip=0)), "optimizer.clip must be above 0, not 0"),
+        (lambda: Run(optimizer=Optimizer(clip=-1)), "optimizer.clip must be above 0, not -1"),
+        (lambda: Run(model=Model(residual=1), probes=("ntk_largest",)), "not of a residual branch"),
+        (lambda: Run(model=Model(normalization="rms"), probes=("jacobian_gain",)), "rms normalisa"),
+        (lambda: Run(init=Init("lsuv"), model=Model(residual=1)), "lsuv scales plain layers"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(make, words):
+    with pytest.raises(FadeoutError, match=words):
+        batch_of(make())

@@ -211,8 +211,9 @@ class Run(Section):
     def with_labels(self, labels: dict[str, Any]) -> Self:
         """The run with other values, each named by its label.
 
-        >>> Run().with_labels({"depth": 3, "activation": "relu"}).model
-        Model(depth=3, width=8)
+        >>> run = Run().with_labels({"depth": 3, "activation": "relu"})
+        >>> run.model.depth, run.activation.name
+        (3, 'relu')
         """
         changed: dict[str, dict[str, Any]] = {}
         for word, (section, key) in self.words().items():

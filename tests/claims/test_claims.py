@@ -202,7 +202,54 @@ def parity_hard(true):
     return [made({"bits": [2.0, 8.0]}, status=solves(lambda run: not true))]
 
 
+def remedy(normalization="none", residual=0.0):
+    def world(true):
+        def lost(run):
+            helped = (run["normalization"], run["residual"]) == (normalization, residual)
+            return 0.3 * (not (true and helped)) + 1e-3 * run["seed"]
+
+        axes = {"activation": ["sigmoid", "relu"], "residual": [0.0, 1.0],
+                "normalization": ["none", "layer", "batch"]}  # fmt: skip
+        return [made(axes, labels={"weight_variance": 1.0}, delta_norm=falling(lost), seeds=20)]
+
+    return world
+
+
+def residual_scale(true):
+    def lost(run):
+        return -1.0 * ((run["residual_scale"] == "constant") == true) + 1e-3 * run["seed"]
+
+    axes = {"activation": ["relu"], "residual_scale": ["constant", "sqrt_depth"], "depth": [8, 16]}
+    shared = {"weight_variance": 2.0, "residual": 1.0}
+    return [made(axes, labels=shared, delta_norm=falling(lost), seeds=20)]
+
+
+def rezero(true):
+    axes = {"activation": ["relu"], "depth": [4, 8]}
+    return [made(axes, status=solves(lambda run: true))]
+
+
+def clipping(true):
+    def learns(run):
+        return (run["clip"] == 0.1) == true and run["learning_rate"] == 0.1
+
+    axes = {"clip": [np.nan, 0.1], "learning_rate": [0.01, 0.1]}
+    return [made(axes, accuracy=lambda run: 1.0 if learns(run) else 0.5)]
+
+
+def adam_ignores(true):
+    axes = {"init": ["critical", "glorot_normal"], "optimizer": ["adam", "sgd"], "depth": [4, 8]}
+    return [made(axes, status=solves(lambda run: true or run["init"] == "critical"))]
+
+
 WORLDS = {
+    "residual-cures": remedy(residual=1.0),
+    "layernorm-cures": remedy(normalization="layer"),
+    "batchnorm-cures": remedy(normalization="batch"),
+    "residual-scale": residual_scale,
+    "rezero": rezero,
+    "clipping-cures": clipping,
+    "adam-ignores": adam_ignores,
     "step-untrainable": step_untrainable,
     "sigmoid-saturation": sigmoid_saturation,
     "init-avoids-saturation": init_avoids_saturation,

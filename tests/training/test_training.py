@@ -105,14 +105,14 @@ def test_gradient_matches_finite_differences_of_the_loss():
 # --- optimisers
 
 
-FIXED = ("name", "learning_rate", "readout_factor", "schedule", "warmup_steps")
+FIXED = ("name", "learning_rate", "readout_factor", "schedule", "warmup_steps", "clip")
 
 
 def plain_training(run, steps):
     """One network trained by plain optax and jax.grad, without lanes or modules."""
     run = resolve(run)
     (x, t), weights = network(run)
-    hyper = {k: v for k, v in vars(run.optimizer).items() if v is not None and k not in FIXED}
+    hyper = {k: v for k, v in run.optimizer.as_dict().items() if k not in FIXED}
     rate = {
         "constant": run.optimizer.learning_rate,
         "cosine": optax.cosine_decay_schedule(run.optimizer.learning_rate, run.training.steps),

@@ -10,7 +10,7 @@ from fadeout import theory
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, get_activation
-from fadeout.registry import FadeoutError, lookup
+from fadeout.registry import FadeoutError, lookup, named, parameters
 from fadeout.sweeps.sweep import train
 
 SEEDS = 8
@@ -69,7 +69,7 @@ def advise(
     width: int = 64,
     bias_variance: float = 0.0,
     measure: bool = False,
-    **options: float,
+    **options: Any,
 ) -> pd.DataFrame:
     """What theory expects of a deep network before it is trained, for each initialiser and remedy.
 
@@ -98,9 +98,13 @@ def advise(
         )
     if bias_variance < 0:
         raise FadeoutError(f"a variance is at least 0, not {bias_variance}")
+    function: Any = activation
     if isinstance(activation, str):
-        lookup(ACTIVATIONS, activation, "activation")
-    phi = get_activation(activation, **options)
+        function = lookup(ACTIVATIONS, activation, "activation")
+    unknown = options.keys() - parameters(function).keys()
+    if unknown:
+        raise FadeoutError(f"{named(function)} has no {' and no '.join(sorted(unknown))}")
+    phi = get_activation(function, **options)
     known = theory.moments(phi, 1.0)
     if not (np.isfinite([known.square, known.slope_square]).all() and known.slope_square > 0):
         raise FadeoutError(
@@ -173,18 +177,17 @@ def word(row: dict, depth: int) -> str:
 
 
 def sentence(frame: pd.DataFrame) -> str:
-    """What to choose: the first that is healthy, or else the one that changes the gradient least."""
+    """What to choose: an initialiser if one keeps the gradient within a decade, else the healthy
+    choice that changes it least, else the least bad."""
     healthy = frame[frame["word"] == "healthy"]
+    plain = healthy[~healthy.index.str.startswith("model.") & (healthy["decades"].abs() <= 1)]
     if len(healthy):
-        best = healthy.index[0]
-        row = healthy.iloc[0]
-        said = f"{best}: the gradient keeps its size ({row.decades:+.1f} decades)"
-        if best.startswith("model."):
-            said += "; no initialiser alone does"
-        return said
-    finite = frame[np.isfinite(frame["decades"])]
-    best = finite["decades"].abs().idxmin()
-    row = finite.loc[best]
+        best = plain.index[0] if len(plain) else healthy["decades"].abs().idxmin()
+        alone = "" if len(plain) else "; no initialiser alone does"
+        kept = f"the gradient keeps its size ({healthy.loc[best, 'decades']:+.1f} decades)"
+        return f"{best}: {kept}{alone}"
+    best = frame["decades"][np.isfinite(frame["decades"])].abs().idxmin()
+    row = frame.loc[best]
     return (
         f"{best} is the least bad ({row.decades:+.1f} decades, {row.word}): nothing here keeps a "
         "network of this depth healthy"

@@ -89,6 +89,7 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     Raises:
       FadeoutError: a quantity or an axis that they lack, with those that they have.
     """
+    results = groups.with_remedy(results)
     varying = [name for name in coordinates(results) if groups.varies(results, name)]
     known = dict.fromkeys([*DIMS, *coordinates(results)])
     measured = [str(n) for n in results.data_vars if n not in ("status", "error")]

@@ -12,9 +12,11 @@ from fadeout.networks.activations import ACTIVATIONS, ordered
 from fadeout.sweeps.results import final, settings
 
 HUES = (
-    "activation", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate", "gain",
-    "weight_variance", "width", "loss_function", "schedule", "dtype",
+    "activation", "remedy", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate",
+    "gain", "weight_variance", "width", "loss_function", "schedule", "dtype", "output", "clip",
+    "batch_size",
 )  # fmt: skip
+REMEDIES = ("residual", "residual_scale", "normalization", "affine")
 
 
 class Group(NamedTuple):
@@ -31,6 +33,38 @@ class Group(NamedTuple):
     runs: xr.Dataset
 
 
+def with_remedy(results: xr.Dataset) -> xr.Dataset:
+    """With the coordinate `remedy`, where what it says varies: plain, residual, layer norm, ..."""
+    there = [name for name in REMEDIES if name in results.coords]
+    if "remedy" in results.coords or not any(varies(results, name) for name in there):
+        return results
+    columns = [results[name].values.tolist() for name in there]
+    rows = list(zip(*columns, strict=True))
+    words = {row: remedy(**dict(zip(there, row, strict=True))) for row in set(rows)}
+    return results.assign_coords(remedy=("run", [words[row] for row in rows]))
+
+
+def remedy(
+    residual: float = 0.0,
+    residual_scale: str = "constant",
+    normalization: str = "none",
+    affine: bool = False,
+) -> str:
+    """What a network has besides plain layers, in a word or two.
+
+    >>> remedy(), remedy(1.0, "sqrt_depth"), remedy(0.5, normalization="layer")
+    ('plain', 'residual / sqrt(depth)', 'residual x 0.5, layer norm')
+    """
+    words = []
+    if residual:
+        scale = {"constant": "residual", "sqrt_depth": "residual / sqrt(depth)", "zero": "ReZero"}
+        factor = "" if residual == 1 else f" x {residual:g}"
+        words.append(scale[residual_scale] + factor)
+    if normalization != "none":
+        words.append(f"{normalization} norm" + ", trained" * affine)
+    return ", ".join(words) or "plain"
+
+
 def varies(results: xr.Dataset, name: str) -> bool:
     return name in results.coords and len(np.unique(results[name].values)) > 1
 
@@ -42,7 +76,8 @@ def hue_of(results: xr.Dataset) -> str:
 
 def pooled(results: xr.Dataset) -> list[str]:
     """Config values that vary within the groups: their spread is what the bands show."""
-    names = [name for name in settings(results) if name not in (hue_of(results), "depth")]
+    told = (hue_of(results), "depth", *(REMEDIES if "remedy" in results.coords else ()))
+    names = [name for name in settings(results) if name not in told]
     return [name for name in names if varies(results, name)]
 
 

@@ -4,7 +4,7 @@ No number here was measured. The bounds say what the words of a sentence mean: *
 `note.LEVEL` decades a layer, *untrainable* at most one network in twenty, *solved* at least half.
 """
 
-from fadeout.claims import literature, note
+from fadeout.claims import literature, note, remedies
 from fadeout.claims.rules import Claim, Rule, above, below
 from fadeout.claims.select import DECADES
 
@@ -168,5 +168,60 @@ CLAIMS: dict[str, Claim] = {
         {"share solved": below(0.5)},
         ("parity_hard",),
     ),
+    "residual-cures": Claim(
+        "Skip connections cure the vanishing gradient.",
+        "He 2016",
+        remedies.residual_cures,
+        {DECADES: below(note.LEVEL)},
+        ("remedies",),
+    ),
+    "residual-scale": Claim(
+        "Residual branches as they are explode with depth; scaled by 1/sqrt(depth) they do not.",
+        "Hanin & Rolnick 2018; Zhang 2019",
+        remedies.residual_scale,
+        {
+            f"{remedies.GAINED}, branches as they are": above(1),
+            f"{remedies.GAINED}, branches over sqrt(depth)": below(1),
+        },
+        ("residual_scale",),
+    ),
+    "rezero": Claim(
+        "A residual branch whose factor starts at 0 trains at any depth.",
+        "Bachlechner 2020",
+        remedies.rezero,
+        {"share solved": above(0.9)},
+        ("rezero",),
+    ),
+    "layernorm-cures": Claim(
+        "Layer normalisation cures the vanishing gradient.",
+        "common reading of Ba 2016",
+        remedies.layernorm_cures,
+        {DECADES: below(note.LEVEL)},
+        ("remedies",),
+    ),
+    "batchnorm-cures": Claim(
+        "Batch normalisation keeps the gradient level.",
+        "Ioffe & Szegedy 2015; denied by Yang 2019",
+        remedies.batchnorm_cures,
+        {DECADES: Rule(-note.LEVEL, note.LEVEL)},
+        ("remedies",),
+    ),
+    "clipping-cures": Claim(
+        "Clipping the gradient lets networks train whose gradient explodes.",
+        "Pascanu 2013",
+        remedies.clipping_cures,
+        {
+            "networks that learn, gradient clipped": above(0.5),
+            "networks that learn, gradient as it is": below(0.5),
+        },
+        ("clipping",),
+    ),
+    "adam-ignores": Claim(
+        "Adam makes the size of the gradient irrelevant.",
+        "common practice",
+        remedies.adam_ignores,
+        {"share solved, vanishing gradients less level ones": above(-0.05)},
+        ("adam_ignores",),
+    ),
 }
-"""Every claim by its id, the note's sentences first."""
+"""Every claim by its id: the note's sentences, the literature's, and what is said to help."""

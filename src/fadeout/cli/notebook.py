@@ -36,7 +36,7 @@ def train(
     Raises:
       FadeoutError: a run that cannot be trained, before any compute.
 
-    >>> result = train([Run(seed=seed) for seed in range(8)], cache=None)
+    >>> result = train([Run(seed=seed) for seed in range(8)], cache=None, quiet=True)
     >>> result.sizes["run"], int((result.status == "solved").sum())
     (8, 8)
     """

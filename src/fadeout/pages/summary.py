@@ -39,6 +39,7 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
     """
     if not results.sizes["run"]:
         raise FadeoutError("the sweep holds no runs")
+    results = groups.with_remedy(results)
     axes = axes_of(results)
     columns = places(results, axes)
     quantities = [probe for probe in SHOWN if probe in results]

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from fadeout.analysis import groups
 from fadeout.analysis.comparison import Comparison
 from fadeout.analysis.looks import USUAL
 from fadeout.claims import Claim, Finding, Verdict
@@ -70,7 +71,7 @@ def try_all(
     """
     paths: list[Path] = []
     failures: dict[str, str] = {}
-    about = made_of(results)
+    about, results = made_of(results), groups.with_remedy(results)
     drawings: dict[str, Callable[[], Any]] = {
         name: partial(drawing.draw, results)
         for name, drawing in FIGURES.items()

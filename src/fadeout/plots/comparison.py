@@ -48,6 +48,7 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
     Raises:
       FadeoutError: a quantity or an axis that the results lack.
     """
+    results = groups.with_remedy(results)
     asked = settled(asked, results)
     if asked.map:
         return heat_map(results, asked)

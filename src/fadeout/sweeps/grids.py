@@ -112,10 +112,10 @@ def expand(base: Run, axes: Mapping[str, Any], zipped: Sequence[str] = ()) -> Se
         raise FadeoutError(
             f"the axes make {total:,} runs, more than {LARGEST:,}: give fewer points"
         )
-    for path, (_, values) in along.items():
-        for value in values:
-            with_values(base, [path], [value])  # out of range: refused before any compute
     steps = [list(zip(*[along[path][1] for path in group], strict=True)) for group in groups]
+    for paths, own in zip(groups, steps, strict=True):
+        for values in own:
+            with_values(base, paths, values)  # out of range: refused before any compute
     return Grid(base, list(zip(groups, steps, strict=True)))
 
 
@@ -205,15 +205,17 @@ def unreadable(name: str, text: Any) -> str:
 
 def with_values(base: Run, paths: Sequence[tuple[str, str]], values: Sequence[Any]) -> Run:
     changes: dict[str, Any] = {}
+    inner: dict[str, list[tuple[str, Any]]] = {}
     for (section, key), value in zip(paths, values, strict=True):
-        if not section:
-            changes[key] = value
+        if section:
+            inner.setdefault(section, []).append((key, value))
         else:
-            before = changes.get(section, getattr(base, section))
-            changes[section] = with_value(before, key, value)
+            changes[key] = value
+    for section, pairs in inner.items():
+        changes[section] = section_with(getattr(base, section), tuple(pairs))
     return replace(base, **changes)
 
 
 @lru_cache(maxsize=65536)
-def with_value(section: Section, key: str, value: Any) -> Section:
-    return replace(section, **{key: value})  # type: ignore[arg-type]
+def section_with(section: Section, pairs: tuple[tuple[str, Any], ...]) -> Section:
+    return replace(section, **dict(pairs))  # type: ignore[arg-type]

@@ -1,0 +1,110 @@
+"""What is said to help the gradient through, and what measures it."""
+
+import numpy as np
+import xarray as xr
+
+from fadeout.analysis.intervals import mean, share
+from fadeout.analysis.slopes import trend
+from fadeout.claims.rules import Finding
+from fadeout.claims.select import DECADES, cases, compared, decades_lost, solved, where
+from fadeout.sweeps.results import final
+from fadeout.theory.remedies import branch_factor, profile
+
+GAINED = "decades of delta gained in all"
+LEARNT = 0.9
+"""The accuracy from which on a network counts as one that learns."""
+
+
+def lost_per_layer(runs: xr.Dataset, condition: str) -> Finding:
+    """Beside what theory expects, which for batch normalisation is nothing."""
+    first = runs.isel(run=0)
+    variance, depth = float(first["weight_variance"]), int(first["depth"])
+    scale, normalization = str(first["residual_scale"].values), str(first["normalization"].values)
+    expected = None
+    if normalization != "batch":
+        branch = branch_factor(float(first["residual"]), scale, depth)
+        known = profile(str(first["activation"].values), depth, variance, 0.0, variance, branch,
+                        normalization != "none")  # fmt: skip
+        expected = float(trend(known.gradient))
+    return Finding(DECADES, condition, mean(decades_lost(runs)), expected)
+
+
+def by_activation(results: xr.Dataset, **remedy) -> list[Finding]:
+    """Decades lost per layer with a remedy, and without any, which judges nothing."""
+    findings = []
+    for (activation,), runs in cases(where(results, **remedy), "activation"):
+        findings.append(lost_per_layer(runs, activation))
+    plain = where(results, residual=0.0, normalization="none")
+    for (activation,), runs in cases(plain, "activation"):
+        finding = lost_per_layer(runs, activation)
+        findings.append(finding._replace(quantity=f"{DECADES}, plain"))
+    return findings
+
+
+def residual_cures(results: xr.Dataset) -> list[Finding]:
+    return by_activation(results, residual=1.0, normalization="none")
+
+
+def layernorm_cures(results: xr.Dataset) -> list[Finding]:
+    return by_activation(results, residual=0.0, normalization="layer")
+
+
+def batchnorm_cures(results: xr.Dataset) -> list[Finding]:
+    return by_activation(results, residual=0.0, normalization="batch")
+
+
+def residual_scale(results: xr.Dataset) -> list[Finding]:
+    """By how much delta grows from top to bottom, with branches as they are and scaled down."""
+    findings = []
+    words = {"constant": "branches as they are", "sqrt_depth": "branches over sqrt(depth)"}
+    for (scale, activation, depth), runs in cases(results, "residual_scale", "activation", "depth"):
+        per_layer = lost_per_layer(runs, "")
+        across = -(depth - 1)
+        gained = mean(across * decades_lost(runs))
+        expected = None if per_layer.expected is None else across * per_layer.expected
+        condition = f"{activation}, {depth} layers"
+        findings.append(Finding(f"{GAINED}, {words[str(scale)]}", condition, gained, expected))
+    return findings
+
+
+def rezero(results: xr.Dataset) -> list[Finding]:
+    findings = []
+    for (activation, depth), runs in cases(results, "activation", "depth"):
+        condition = f"{activation}, {depth} layers"
+        findings.append(Finding("share solved", condition, share(solved(runs))))
+    return findings
+
+
+def clipping_cures(results: xr.Dataset) -> list[Finding]:
+    """Who learns with and without clipping, each at its best learning rate of half the seeds."""
+    findings = []
+    clipped = np.isfinite(results["clip"].values)
+    for words, chosen in (("clipped", clipped), ("as it is", ~clipped)):
+        runs = results.isel(run=chosen)
+        best = max(
+            cases(where(runs, half="even"), "learning_rate"),
+            key=lambda case: (final(case[1]["accuracy"]).values >= LEARNT).mean(),
+        )[0][0]
+        own = where(runs, learning_rate=best, half="odd")
+        learnt = share(final(own["accuracy"]).values >= LEARNT)
+        findings.append(Finding(f"networks that learn, gradient {words}", f"rate {best:g}", learnt))
+    return findings
+
+
+def adam_ignores(results: xr.Dataset) -> list[Finding]:
+    """Who solves the task whose gradient vanishes, less those whose gradient is level."""
+    findings = []
+    for (depth, optimizer), runs in cases(results, "depth", "optimizer"):
+        level, vanishing = where(runs, init="critical"), where(runs, init="glorot_normal")
+        less = compared(
+            difference_of_means,
+            (solved(vanishing).astype(float), vanishing), (solved(level).astype(float), level),
+        )  # fmt: skip
+        words = "share solved, vanishing gradients less level ones"
+        quantity = words if optimizer == "adam" else f"{words}, {optimizer}"
+        findings.append(Finding(quantity, f"{depth} layers", less))
+    return findings
+
+
+def difference_of_means(a, b, axis):
+    return np.nanmean(a, axis=axis) - np.nanmean(b, axis=axis)

@@ -1,0 +1,74 @@
+"""What is advised before training: against closed forms, and against networks that are drawn."""
+
+import numpy as np
+import pytest
+
+import fadeout
+from fadeout.analysis.advice import advise_all
+from fadeout.registry import FadeoutError
+from helpers import script
+
+
+def test_relus_choices_in_closed_form():
+    found = fadeout.advise("relu", depth=31, width=4)
+    he = found.loc["init=he_normal"]
+    assert (he.chi, he.decades) == (pytest.approx(1), pytest.approx(0, abs=1e-9))
+    glorot = found.iloc[0]
+    assert glorot.decades == pytest.approx(30 * 0.5 * np.log10(0.5))
+    assert (glorot.chi, glorot.word) == (pytest.approx(0.5), "vanishing")
+    assert found.loc["init=critical", "weight_variance"] == pytest.approx(2)
+    assert found.loc["init=lecun_normal init.gain=auto", "weight_variance"] == pytest.approx(2)
+    assert found.loc["init=he_normal", "born_dead"] == pytest.approx(1 - (1 - 2.0**-4) ** 31)
+    assert found.loc["init=he_normal", "word"] == "dead"
+    assert found.loc["model.residual=1", "decades"] == pytest.approx(15 * np.log10(1.5))
+    assert found.loc["model.residual=1", "word"] == "exploding"
+    assert "no initialiser alone does" in found.attrs["advice"]
+    wide = fadeout.advise("relu", depth=31, width=64)
+    assert wide.attrs["advice"].startswith("init=he_normal: the gradient keeps its size (+0.0")
+
+
+def test_what_is_measured_is_beside_what_is_expected():
+    found = fadeout.advise("tanh", depth=10, width=128, measure=True)
+    assert (found["measured"] - found["decades"]).abs().max() < 0.25
+    assert fadeout.advise("softplus").attrs["advice"].startswith("model.residual=1 model.residual_")
+    parametric = fadeout.advise("leaky_relu", slope=1.0)
+    assert parametric.iloc[0].decades == pytest.approx(0), "the identity"
+
+    @fadeout.activation
+    def of_my_own(z):
+        return z
+
+    assert fadeout.advise(of_my_own).iloc[0].decades == pytest.approx(0)
+
+
+def test_the_table_of_all_has_a_word_for_each():
+    found = advise_all(depth=20)
+    assert {"sigmoid", "relu", "gelu", "softplus"} <= set(found.index)
+    assert "step" not in found.index, "theory cannot judge it"
+    assert found["advice"].str.len().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fadeout.advise("rleu"), "did you mean relu"),
+        (lambda: fadeout.advise("step"), "theory cannot judge step: .* E phi'.2 0"),
+        (lambda: fadeout.advise("relu", depth=1), "depth and width of 2 or more, not 1"),
+        (lambda: fadeout.advise("relu", bias_variance=-1), "at least 0"),
+        (lambda: fadeout.advise("relu", slope=0.1), "relu has no slope"),
+    ],
+)
+def test_what_cannot_be_advised_is_said(call, words):
+    with pytest.raises(FadeoutError, match=words):
+        call()
+
+
+def test_ten_lines_in_the_terminal(tmp_path):
+    done = script("advise", "gelu", "--depth", "50", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 10
+    assert "residual_scale=sqrt_depth: the gradient keeps its size" in lines[-1]
+    assert script("advise", "gelu", "--depth", "x", cwd=tmp_path).returncode == 2
+    wrong = script("advise", "elu", "--option", "alpha", cwd=tmp_path)
+    assert "write it as slope=0.2" in wrong.stderr

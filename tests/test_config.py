@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fadeout.cli.config import Config
-from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
+from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks import initializers, optimizers, probes, tasks  # noqa: F401
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.schema import kinds, sections_of
@@ -44,6 +44,12 @@ def test_every_label_is_one_unique_word():
             words += {key for entry in table.values() for key in parameters(entry)}
     assert len(words) == len(set(words))
     assert not set(words) & {"loss", "accuracy", "status", "step", "layer", "run", "id", "config"}
+
+
+def test_a_choice_may_be_given_by_its_name_alone():
+    assert Run(activation="relu", task="and") == Run(Activation("relu"), task=Task("and"))
+    with pytest.raises(FadeoutError, match="model must be Model, not 3"):
+        Run(model=3)
 
 
 def test_numbers_of_numpy_are_numbers():

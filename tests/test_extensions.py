@@ -19,7 +19,7 @@ from fadeout.registry import NAMES, TABLES, FadeoutError, parameters
 from fadeout.sweeps.sweep import train
 from fadeout.training.programs import batch_of
 from fadeout.training.resolve import GROUPS, identity, resolve
-from helpers import CONF, script
+from helpers import CONF, network, script
 
 SHORT = {"model": Model(1, 4), "training": SMALL, "probes": ("delta_norm", "weight_norm")}
 
@@ -76,6 +76,22 @@ def test_the_same_activation_is_bit_identical_wherever_it_comes_from(tmp_path):
     assert batch_of(runs[5]).program == batch_of(runs[0]).program, "a float does not"
     z = jnp.array([-1.0, 2.0])
     assert get_activation("bent", power=3, slope=0.5)(z).tolist() == [-0.5, 8.0]
+
+
+def test_an_arctan_is_an_arctan_in_every_lane():
+    """XLA's is wrong in vectors of 512 bits (jaxlib 0.10.2)."""
+
+    @fadeout.activation
+    def arctan(z, *, stretch: float = 1.0):
+        return jnp.arctan(stretch * z) / stretch
+
+    many = [Run(Activation(arctan), **SHORT | {"probes": ("activation_std",)}, seed=seed)
+            for seed in range(3)]  # fmt: skip
+    found = train(many)
+    for row, run in enumerate(many):
+        (x, _), weights = network(run)
+        h = np.arctan(x @ weights[0][0] + weights[0][1])
+        assert found.activation_std.values[row, 0, 0] == pytest.approx(h.std(), rel=1e-5)
 
 
 def test_a_changed_source_never_meets_its_old_results(tmp_path):

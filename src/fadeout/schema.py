@@ -175,6 +175,8 @@ def convert(value: Any, kind: type, where: str) -> Any:
         return {str(key): inner for key, inner in value.items()}
     if kind not in (float, int, tuple) and isinstance(value, kind):
         return value
+    if issubclass(kind, Entry) and (isinstance(value, str) or callable(value)):
+        return kind(value)  # by its name alone
     expected = {float: "a finite number", int: "a whole number", tuple: "a list", str: "a word"}
     expected |= {bool: "true or false"}
     raise FadeoutError(f"{where} must be {expected.get(kind, kind.__name__)}, not {value!r}")

@@ -1,10 +1,13 @@
 """What is advised before training: against closed forms, and against networks that are drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import fadeout
-from fadeout.analysis.advice import advise_all
+from fadeout.analysis.advice import advise_all, warning
+from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.registry import FadeoutError
 from helpers import script
 
@@ -53,7 +56,7 @@ def test_the_table_of_all_has_a_word_for_each():
     [
         (lambda: fadeout.advise("rleu"), "did you mean relu"),
         (lambda: fadeout.advise("step"), "theory cannot judge step: .* E phi'.2 0"),
-        (lambda: fadeout.advise("relu", depth=1), "depth and width of 2 or more, not 1"),
+        (lambda: fadeout.advise("relu", depth=1), "a depth and a width of 2 or more, not 1"),
         (lambda: fadeout.advise("relu", bias_variance=-1), "at least 0"),
         (lambda: fadeout.advise("relu", slope=0.1), "relu has no slope"),
     ],
@@ -61,6 +64,24 @@ def test_the_table_of_all_has_a_word_for_each():
 def test_what_cannot_be_advised_is_said(call, words):
     with pytest.raises(FadeoutError, match=words):
         call()
+
+
+def test_a_long_sweep_that_cannot_train_is_warned_of():
+    def runs(depth, count=100, steps=10):
+        return [Run(Activation("sigmoid"), model=Model(depth, 4), training=Training(steps, 5),
+                    seed=seed) for seed in range(count)]  # fmt: skip
+
+    said = warning(runs(20))
+    assert said.startswith("by theory none of these runs can train: the gradient loses 12 decades")
+    assert "init=critical" in said
+    assert warning(runs(4)) is None
+    assert warning([*runs(20), *runs(4)]) is None, "some can"
+    assert warning(runs(20, count=99)) is None, "not worth a line"
+    assert warning(runs(20, steps=0)) is None, "nothing is trained"
+    unknown = [replace(run, init=Init("normal")) for run in runs(20)]
+    assert warning(unknown) is None, "theory has no word"
+    cured = [replace(run, model=Model(20, 4, residual=1.0)) for run in runs(20)]
+    assert warning(cured) is None
 
 
 def test_ten_lines_in_the_terminal(tmp_path):

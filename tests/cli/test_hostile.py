@@ -87,6 +87,9 @@ REFUSED = {
     "task=xor task.examples=32": "xor has no examples",
     "-m task=teacher,xor task.examples=32": "xor has no examples",
     "activation=relu activation.slope=0.2": "relu has no slope",
+    "depth=4": "unknown key 'depth': it is model.depth here",
+    "-m lr=0.1,0.2": "unknown key 'lr': it is optimizer.learning_rate here",
+    "clip=1": "it is optimizer.clip here",
     # figures
     "figure={quantity:losss}": "unknown quantity 'losss' (did you mean loss?)",
     "figure={quantiti:loss}": "unknown key of figure 'quantiti'",

@@ -1,17 +1,21 @@
 """What to choose before anything is trained: theory's word on initialisers and remedies."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fadeout import theory
+from fadeout.analysis.predictions import weight_variance
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, get_activation
 from fadeout.registry import FadeoutError, lookup, named, parameters
 from fadeout.sweeps.sweep import train
+from fadeout.training.resolve import resolve
 
 SEEDS = 8
 
@@ -192,6 +196,46 @@ def sentence(frame: pd.DataFrame) -> str:
         f"{best} is the least bad ({row.decades:+.1f} decades, {row.word}): nothing here keeps a "
         "network of this depth healthy"
     )
+
+
+HOPELESS, LONG = -6.0, 100
+"""Decades of delta over a network's depth from which on it does not learn (`fadeout claims
+adam-ignores`: none of 40 at 7), and runs from which on a sweep is worth a warning."""
+
+
+def warning(runs: Sequence[Run]) -> str | None:
+    """A line for a long sweep of which theory says that no run can train, and what would help; else
+    None, also where theory has no word."""
+    if len(runs) < LONG or not runs[0].training.steps:
+        return None
+    sample = [runs[i] for i in np.linspace(0, len(runs) - 1, LONG).round().astype(int)]
+    least = -math.inf
+    for run in dict.fromkeys(replace(run, seed=0) for run in sample):
+        found = decades_of(run)
+        if found is None or found > HOPELESS:
+            return None
+        least = max(least, found)
+    chosen, depth = sample[0].activation, sample[0].model.depth
+    try:
+        better = advise(chosen.name, depth, **dict(chosen.options)).attrs["advice"]
+    except FadeoutError:
+        return None
+    lost = f"the gradient loses {-least:.0f} decades or more on its way down"
+    return f"by theory none of these runs can train: {lost}; {chosen.name} at {depth}: {better}"
+
+
+def decades_of(run: Run) -> float | None:
+    """What theory expects delta to gain over the depth; None where it has no word."""
+    run, model = resolve(run), run.model
+    sw2 = weight_variance(run.labels())
+    if sw2 is None or model.normalization == "batch" or run.activation.surrogate != "none":
+        return None
+    phi = get_activation(run.activation.name, **dict(run.activation.options))
+    branch = theory.branch_factor(model.residual, model.residual_scale, model.depth)
+    sb2 = run.init.bias_variance
+    normalised = model.normalization != "none"
+    found = theory.profile(phi, model.depth, sw2, sb2, sw2 + sb2, branch, normalised).gradient[0]
+    return float(found) if np.isfinite(found) else None
 
 
 def advise_all(depth: int = 50, width: int = 64) -> pd.DataFrame:

@@ -190,6 +190,7 @@ def train_all(
       FadeoutError: before any compute, where a run or a folder is not good.
       SystemExit: some runs failed; the others are stored.
     """
+    from fadeout.analysis.advice import warning
     from fadeout.cli import console
     from fadeout.sweeps.forecast import forecast
     from fadeout.training.compiled import keep_compiled
@@ -206,6 +207,8 @@ def train_all(
     keep_compiled(cache)
     failed = False
     for folder, sweep in planned.items():
+        if words := warning(sweep.looked.runs):
+            console.console.print(f"warning:  {words}")
         with (
             console.progress() as watch,
             executor(launch.executor, launch.options, scratch) as workers,

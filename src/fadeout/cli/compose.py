@@ -197,9 +197,29 @@ def check_word(override: Override, conf: Path) -> None:
                 raise FadeoutError(f"{group} takes one option; to sweep: -m {group}=a,b")
     elif is_change(override) and not override.is_hydra_override():
         section, *rest = group.split(".")
+        if section not in kinds(Config) and (meant := elsewhere_named(group)):
+            raise FadeoutError(f"unknown key {group!r}: it is {' or '.join(meant)} here")
         kind, _ = lookup(kinds(Config), section, "key")
         if rest and section in sections_of(Config) and not is_open(section):
             lookup(kinds(kind), rest[0], f"key of {section}")
+
+
+OTHER_WORDS = {
+    "lr": "optimizer.learning_rate", "rate": "optimizer.learning_rate", "optim": "optimizer",
+    "epochs": "training.steps", "iterations": "training.steps", "batch": "training.batch_size",
+    "layers": "model.depth", "hidden": "model.width", "units": "model.width",
+    "neurons": "model.width", "loss": "training.loss_function", "norm": "model.normalization",
+    "initializer": "init", "initialization": "init", "act": "activation", "dataset": "task",
+}  # fmt: skip
+"""What others call it."""
+
+
+def elsewhere_named(word: str) -> list[str]:
+    """The keys that a word without its section may stand for."""
+    if word in OTHER_WORDS:
+        return [OTHER_WORDS[word]]
+    sections = sections_of(Config)
+    return [f"{name}.{word}" for name in sections if word in kinds(kinds(Config)[name][0])]
 
 
 def opened(override: Override, text: str) -> str:

@@ -144,6 +144,8 @@ def correlation_fixed_point(
 
     if growth(0.0) <= 1e-12:
         return 0.0
+    if growth(1 - 1e-9) >= 0:  # on the edge, as near as can be computed
+        return 1.0
     return float(brentq(growth, 0.0, 1 - 1e-9, xtol=1e-12))
 
 

@@ -17,6 +17,10 @@ gradient explodes, 0.083 decades a layer, whatever the weights. Reference: Yang,
 Sohl-Dickstein & Schoenholz 2019."""
 
 
+BEYOND = 1e60
+"""Variances from here on are infinite."""
+
+
 class Profile(NamedTuple):
     """A random network, hidden layer by hidden layer.
 
@@ -71,6 +75,10 @@ def profile(
         seen.append(1.0 if normalised else q)
         if layer == depth - 1:
             break
+        if q > BEYOND:
+            found.append(math.inf)
+            gains.append(math.nan)
+            continue
         known = moments(activation, seen[-1])
         grown = weight_variance * known.square + bias_variance
         gain = weight_variance * known.slope_square

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 import fadeout
 from conftest import SMALL
 from fadeout import extensions
-from fadeout.config import Activation, Init, Model, Run, Task
+from fadeout.config import Activation, Init, Model, Optimizer, Run, Task
 from fadeout.networks.activations import get_activation
 from fadeout.registry import NAMES, TABLES, FadeoutError, parameters
 from fadeout.sweeps.sweep import train
@@ -27,6 +27,7 @@ SHORT = {"model": Model(1, 4), "training": SMALL, "probes": ("delta_norm", "weig
 @pytest.fixture(autouse=True)
 def tables_as_they_were(monkeypatch):
     monkeypatch.setattr(extensions, "LOADED", {})
+    monkeypatch.setattr(extensions, "TEXTS", {})
     before = {kind: dict(table) for kind, table in TABLES.items()}
     names = dict(NAMES)
     yield
@@ -94,31 +95,126 @@ def test_an_arctan_is_an_arctan_in_every_lane():
         assert found.activation_std.values[row, 0, 0] == pytest.approx(h.std(), rel=1e-5)
 
 
-def test_a_changed_source_never_meets_its_old_results(tmp_path):
-    text = (
-        "FACTOR = 1\n\ndef inner(z):\n    return FACTOR * jnp.tanh(z)\n"
-        + """
+HELPERS = """
+import functools
+SHARP = 1.5
+BEND = 2.5
+SAME = 1.5
+def left(z): return jnp.tanh(SHARP * z)
+def right(z): return BEND * jnp.minimum(z, 0)
+def late(z):
+    import their_helper
+    return their_helper.bend(z)
+part = functools.partial(jnp.multiply, SAME)
+class Bent:
+    by = 1.0
+    def __call__(self, z): return self.by * z
+bent = Bent()
 @fadeout.activation
-def mine(z):
-    return inner(z)
-
-@fadeout.activation
-def other(z):
-    return jnp.sin(z)
+def two_part(z):
+    return left(z) + right(z) + part(bent(late(z)))
 """
-    )
-    path = write(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["BEND = 2.5/BEND = 0.1", "SAME = 1.5/SAME = 1.6", "by = 1.0/by = 2.0", "tanh/sin",
+     "self.by * z/self.by + z", "their_helper: 1/2"],
+)  # fmt: skip
+def test_a_changed_source_never_meets_its_old_results(tmp_path, monkeypatch, change):
+    (tmp_path / "their_helper.py").write_text("def bend(z):\n    return 1 * z\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write(tmp_path, HELPERS)
     extensions.load([str(path)])
-    runs = [Run(Activation(name), **SHORT) for name in ("mine", "other", "tanh")]
-    before = [identity(run) for run in runs]
-    kept = resolve(runs[0])
-    path.write_text(path.read_text().replace("FACTOR = 1", "FACTOR = 2"))
+    run = Run(Activation("two_part"), **SHORT)
+    before, kept, loss = identity(run), resolve(run), train([run]).loss.values
+    if change.startswith("their_helper"):
+        (tmp_path / "their_helper.py").write_text("def bend(z):\n    return 2 * z\n")
+        monkeypatch.setattr(extensions, "TEXTS", {})
+        del sys.modules["their_helper"]
+        path.write_text(path.read_text() + "\n")
+    else:
+        path.write_text(path.read_text().replace(*change.split("/")))
     extensions.load([str(path)])
-    after = [identity(run) for run in runs]
-    assert after[0] != before[0], "a constant that a function uses, through another"
-    assert after[1:] == before[1:], "what did not change is the same run"
-    with pytest.raises(FadeoutError, match="activation mine is not what it was"):
+    assert identity(run) != before
+    with pytest.raises(FadeoutError, match="activation two_part is not what it was"):
         resolve(kept)
+    assert not np.array_equal(train([run]).loss.values, loss)
+    sys.modules.pop("their_helper", None)
+
+
+def test_the_same_file_in_another_folder_is_the_same(tmp_path):
+    found = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        extensions.load([str(write(tmp_path / name, SAME))])
+        found.append(identity(Run(Activation("my_tanh"), **SHORT)))
+        for table in ("my_tanh", "bent"):
+            del TABLES["activation"][table]
+    assert found[0] == found[1]
+
+
+K = 1.0
+
+
+def test_a_constant_that_changes_in_a_notebook_is_another_run(monkeypatch):
+    @fadeout.activation
+    def scaled(z):
+        return jnp.tanh(K * z)
+
+    run = Run(Activation(scaled), **SHORT)
+    before, loss = identity(run), train([run]).loss.values
+    monkeypatch.setitem(globals(), "K", 3.0)
+    assert identity(run) != before
+    assert not np.array_equal(train([run]).loss.values, loss), "nor its compiled program"
+
+
+def test_typed_functions_are_told_apart(tmp_path):
+    """What was typed at a prompt has no source; only the names differ."""
+    code = (
+        "import fadeout, jax.numpy as jnp\nfrom fadeout import Activation, Model, Run, Training\n"
+        "@fadeout.activation\ndef mine(z): return jnp.{}(z)\n"
+        "run = Run(Activation(mine), model=Model(1, 4), training=Training(4, 2), probes=())\n"
+        "print(fadeout.identity(run), fadeout.train(run, quiet=True).loss.values.tolist())"
+    )
+    said = [
+        subprocess.run([sys.executable, "-"], input=code.format(name), cwd=tmp_path, text=True,
+                       capture_output=True, timeout=120, check=True).stdout.split(" ", 1)
+        for name in ("sin", "cos", "sin")
+    ]  # fmt: skip
+    assert said[0] == said[2]
+    assert said[0][0] != said[1][0]
+    assert said[0][1] != said[1][1]
+
+
+def test_classes_follow_from_a_tasks_options():
+    @fadeout.task
+    def arms_(key, *, arms: int = 2, examples: int = 12):
+        return jnp.ones((examples, 2)), jnp.arange(examples) % arms
+
+    run = Run(task=Task(arms_, arms=3), model=Model(1, 4), training=SMALL, probes=())
+    (_, _), weights = network(run)
+    assert weights[-1][0].shape == (4, 3)
+    assert train([run]).loss.values[0, 0] > 0
+    assert network(Run(task=Task(arms_), model=Model(1, 4)))[1][-1][0].shape == (4, 1)
+
+
+def test_parameters_may_have_the_names_of_other_things():
+    @fadeout.initializer
+    def scaled_down(key, shape, dtype, *, depth: float = 4.0, outputs: int = 1):
+        return jnp.ones(shape, dtype) / depth
+
+    @fadeout.optimizer
+    def slower(learning_rate, *, steps: float = 2.0):
+        import optax
+
+        return optax.sgd(learning_rate / steps)
+
+    run = Run(init=Init(scaled_down, depth=8.0), optimizer=Optimizer(slower), **SHORT)
+    assert network(run)[1][0][0].tolist() == [[1 / 8] * 4] * 2
+    same = Run(init=Init("constant", value=1 / 8), optimizer=Optimizer("sgd", 0.005), **SHORT)
+    found = train([run, same])
+    np.testing.assert_array_equal(found.loss[0], found.loss[1])
 
 
 def test_from_the_command_line_to_results_and_back(tmp_path):
@@ -214,6 +310,7 @@ BAD = {
     "def f(z, *, name: str = 'a'): return z": "activation.name is there already",
     "def f(z, *, a: 'Nowhere' = 1): return z": "the annotations of f cannot be read",
     "def f(z): return jnp.tahn(z)": "has no attribute 'tahn'",
+    "def f(z): return jnp.sqrt(z)": "f is not finite everywhere between -2 and 2",
 }
 
 
@@ -239,6 +336,8 @@ OTHERS = {
     "@fadeout.probe('a')\ndef f(layer): return layer.kernel": "must give one number of a layer",
     "@fadeout.probe('a', readout=True)\ndef f(layer): return jnp.mean(layer.slope)": "the readout",
     "@fadeout.probe('a', whole=True)\ndef f(layers): return 1.0": r"\[layer\] of all",
+    "@fadeout.probe('a')\ndef accuracy(layer): return 1.0": "results have a accuracy already",
+    "@fadeout.probe('a')\ndef depth(layer): return 1.0": "results have a depth already",
     "def f(:": "line 4: SyntaxError",
     "import nowhere": "ModuleNotFoundError: No module named 'nowhere'",
     "1 / 0": "line 4: ZeroDivisionError",

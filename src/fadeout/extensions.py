@@ -4,6 +4,7 @@ An extension is a Python file, or a module that can be imported; importing it re
 defines. Installed packages may name theirs in the entry point group `fadeout.extensions`.
 """
 
+import ast
 import functools
 import hashlib
 import importlib
@@ -62,6 +63,8 @@ def load_installed() -> None:
 
 
 LOADED: dict[Path, bytes] = {}
+TEXTS: dict[str, str] = {}
+"""The sources of a user's files, as they were when they were imported or first looked at."""
 
 
 def run_file(path: Path) -> None:
@@ -74,6 +77,7 @@ def run_file(path: Path) -> None:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    TEXTS[str(path)] = text.decode("utf-8", "replace")
     with told(str(path), path):
         exec(compile(text, str(path), "exec"), module.__dict__)
     LOADED[path] = text
@@ -104,62 +108,137 @@ class told:
         raise FadeoutError(f"{where}: {said}{line}") from error
 
 
-@functools.lru_cache(maxsize=1024)
 def source(function: Any) -> str:
-    """Sixteen hexadecimal digits that change when a function of a user's own does, or a function,
-    constant or module of theirs that it uses."""
+    """Sixteen hexadecimal digits that change when a function of a user's own does, the file that it
+    is in, another of theirs that this imports, or a value that the function uses."""
     parts: list[str] = []
-    collect(function, parts, set())
+    walk = Walk(parts)
+    walk.value(function)
+    walk.file(getattr(function, "__module__", None), always=True)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def collect(value: Any, parts: list[str], seen: set[int]) -> None:
-    """What a value is made of, as text."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, types.FunctionType):
-        if is_installed(value.__module__):
-            parts.append(f"{value.__module__}.{value.__qualname__}")
-            return
-        parts.append(text_of(value))
-        for inside in (value.__kwdefaults__ or {}, value.__defaults__ or (), uses(value)):
-            collect(inside, parts, seen)
-    elif isinstance(value, types.ModuleType):
-        file = getattr(value, "__file__", None)
-        if file is None or is_installed(value.__name__):
-            parts.append(value.__name__)
+class Walk:
+    """What a value is made of, as text; what cannot be seen is told by its type alone.
+
+    Args:
+      parts: to which it is added.
+    """
+
+    def __init__(self, parts: list[str]):
+        self.parts = parts
+        self.seen: list[Any] = []  # held, so that none of them is taken for another
+        self.files: set[str] = set()
+
+    def value(self, value: Any) -> None:
+        if isinstance(value, str | bytes | int | float | complex | None | range | slice):
+            self.parts.append(repr(value))
+        elif isinstance(value, dict):
+            for key in sorted(value, key=repr):
+                self.parts.append(repr(key))
+                self.value(value[key])
+        elif isinstance(value, tuple | list):
+            self.parts.append(f"{type(value).__name__} {len(value)}")
+            for inside in value:
+                self.value(inside)
+        elif isinstance(value, set | frozenset):
+            self.value(sorted(value, key=repr))
+        elif hasattr(value, "__array__") and not isinstance(value, type):
+            self.array(value)
+        elif not any(value is other for other in self.seen):
+            self.seen.append(value)
+            self.object(value)
+
+    def object(self, value: Any) -> None:
+        """Of an object that is looked at once."""
+        name = f"{plain_module(value)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+        self.parts.append(name)
+        if isinstance(value, types.ModuleType):
+            self.file(value.__name__)
+        elif is_installed(getattr(value, "__module__", None) or type(value).__module__) and (
+            isinstance(value, type | types.FunctionType | types.BuiltinFunctionType)
+        ):
+            return  # known by its version
+        elif isinstance(value, types.FunctionType):
+            self.file(value.__module__)
+            self.parts.append(text_of(value.__code__))
+            self.value([value.__defaults__, value.__kwdefaults__, uses(value)])
+        elif isinstance(value, types.MethodType):
+            self.value([value.__func__, value.__self__])
+        elif isinstance(value, functools.partial):
+            self.value([value.func, value.args, value.keywords])
+        elif isinstance(value, type):
+            self.file(value.__module__)
+            self.value([value.__bases__, {k: v for k, v in vars(value).items() if callable(v)}])
         else:
-            parts.append(Path(file).read_text())
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            parts.append(str(key))
-            collect(value[key], parts, seen)
-    elif isinstance(value, tuple | list):
-        for inside in value:
-            collect(inside, parts, seen)
-    elif isinstance(value, str | bytes | int | float | complex | None):
-        parts.append(repr(value))
-    elif hasattr(value, "__array__"):
+            slots = [s for kind in type(value).__mro__ for s in getattr(kind, "__slots__", ())]
+            held = {name: getattr(value, name, None) for name in slots if isinstance(name, str)}
+            self.value([type(value), held | getattr(value, "__dict__", {})])
+
+    def array(self, value: Any) -> None:
         array = value.__array__()
-        parts += [str(array.dtype), str(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
-    elif isinstance(value, type):
-        parts.append(f"{value.__module__}.{value.__qualname__}")
-        if not is_installed(value.__module__):
-            parts.append(text_of(value))
-    else:
-        parts.append(re.sub(r" at 0x[0-9a-f]+", "", repr(type(value))))
-        inner = getattr(value, "__wrapped__", None)
-        collect(vars(value) if inner is None and hasattr(value, "__dict__") else inner, parts, seen)
+        self.parts += [str(array.dtype), str(array.shape)]
+        if array.dtype.hasobject:
+            self.value([array.tolist(), [str(name) for name in getattr(value, "columns", ())]])
+        else:
+            self.parts.append(hashlib.sha256(array.tobytes()).hexdigest())
+
+    def file(self, module: str | None, always: bool = False) -> None:
+        """The text of a user's module as it was imported, and of those of theirs that it imports;
+        but not of the script or notebook that runs, much of which asks and does not define.
+
+        Args:
+          always: also of a module that is installed, as a package's that brings an extension.
+        """
+        path = getattr(sys.modules.get(module or ""), "__file__", None)
+        if path is None or path in self.files or module == "__main__":
+            return
+        if is_installed(module) and not always:
+            return
+        self.files.add(path)
+        if path not in TEXTS:  # read once: what is edited later is not what runs
+            TEXTS[path] = Path(path).read_text(errors="replace")
+        self.parts += [Path(path).name, TEXTS[path]]
+        for name in imported_by(TEXTS[path]):
+            if is_users(name):
+                self.file(name)
+
+
+@functools.lru_cache(maxsize=256)
+def imported_by(text: str) -> tuple[str, ...]:
+    """The modules that a source names in its imports, wherever they stand."""
+    names: list[str] = []
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:  # no Python, as of a built module
+        return ()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
+    return tuple(dict.fromkeys(names))
+
+
+def is_users(module: str) -> bool:
+    """Whether a module is a user's own, which is imported if it was not yet."""
+    if is_installed(module):
+        return False
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return not is_installed(module)
+
+
+def plain_module(value: Any) -> str:
+    """Its module's name, without what an extension's says of the folder that it is in."""
+    return re.sub(r"^extension_(\w+)_[0-9a-f]{8}$", r"\1", getattr(value, "__module__", None) or "")
 
 
 def uses(function: types.FunctionType) -> dict[str, Any]:
     """What a function refers to by name: globals, and variables around it."""
-    names, codes = set(), [function.__code__]
-    while codes:
-        code = codes.pop()
-        names |= set(code.co_names)
-        codes += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
+    names = {name for code in codes(function.__code__) for name in code.co_names}
     found = {name: function.__globals__[name] for name in names if name in function.__globals__}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -169,13 +248,20 @@ def uses(function: types.FunctionType) -> dict[str, Any]:
     return found
 
 
-def text_of(value: Any) -> str:
+def codes(code: types.CodeType) -> list[types.CodeType]:
+    """A code and those inside."""
+    inner = [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return [code, *(deeper for part in inner for deeper in codes(part))]
+
+
+def text_of(code: types.CodeType) -> str:
     """Its source; where that is not known, as of what was typed at a prompt, its bytecode."""
     try:
-        return inspect.getsource(value)
-    except (OSError, TypeError):
-        code = getattr(value, "__code__", None)
-        return f"{value.__qualname__} {code.co_code!r} {code.co_consts!r}" if code else repr(value)
+        return inspect.getsource(code)
+    except OSError:
+        plain = [part for part in code.co_consts if not isinstance(part, types.CodeType)]
+        own = f"{code.co_code!r} {plain!r} {code.co_names} {code.co_varnames} {code.co_freevars}"
+        return "\n".join([own, *map(text_of, codes(code)[1:])])
 
 
 @functools.cache

@@ -206,6 +206,45 @@ def test_what_a_layer_is_called_again():
     assert seen.delta_norm[0] < seen.delta_norm[1]
 
 
+def test_the_loss_is_no_part_of_the_network():
+    module, x = MLP(nnx.Rngs(1)), jax.random.normal(KEY, (7, 5))
+    for loss in (None, lambda output, _: jnp.mean(jnp.square(output - 1))):
+        assert np.isnan(examine(module, x, loss=loss).saturation[-1])
+    squashed = nnx.Sequential(nnx.Linear(5, 3, rngs=nnx.Rngs(0)), nnx.sigmoid)
+    seen = examine(squashed, x)
+    assert float(seen.activation_mean[0]) == pytest.approx(float(squashed(x).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("phi", [jnp.abs, jnp.sign, jnp.floor, lambda z: jnp.heaviside(z, 0.5)])
+def test_activations_of_constant_slopes_are_activations(phi):
+    module = nnx.Sequential(nnx.Linear(5, 8, rngs=nnx.Rngs(0)), phi,
+                            nnx.Linear(8, 1, rngs=nnx.Rngs(1)))  # fmt: skip
+    x = jax.random.normal(KEY, (7, 5))
+    seen = examine(module, x)
+    h = phi(x @ module.layers[0].kernel[...])
+    assert float(seen.activation_mean[0]) == pytest.approx(float(h.mean()), rel=1e-5)
+    assert seen.dead_units[0] == (0 if phi is jnp.abs else 1)
+
+
+def test_layers_of_half_precision():
+    module = nnx.Sequential(nnx.Linear(5, 8, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)), nnx.relu,
+                            nnx.Linear(8, 1, dtype=jnp.bfloat16, rngs=nnx.Rngs(1)))  # fmt: skip
+    seen = examine(module, jnp.ones((3, 5)), loss=lambda o, _: o.astype(jnp.float32).mean())
+    assert np.isfinite(seen.delta_norm).all()
+    assert not np.isnan(seen.saturation[0])
+
+
+def test_a_subclass_of_a_layer_is_one_layer():
+    class Own(linen.Dense):
+        def __call__(self, x):
+            return 2 * super().__call__(x)
+
+    module = Own(3)
+    x = jnp.ones((2, 4))
+    seen = examine(module, x, variables=module.init(KEY, x))
+    assert seen.sizes["layer"] == 1
+
+
 def test_a_layer_that_is_dead_says_so_and_is_drawn():
     dead = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
     dead.bias[...] = -100.0

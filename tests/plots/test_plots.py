@@ -199,6 +199,7 @@ def test_predicted_signals_are_those_of_wide_networks(init, task):
     "odd",
     [
         {"inputs": "binary"}, {"surrogate": "sigmoid"}, {"task": "noisy_xor"}, {"init": "normal"},
+        {"task": "moons"}, {"task": "of_my_own"}, {"normalization": "batch"}, {"init": "torch"},
     ],
 )  # fmt: skip
 def test_theory_is_silent_where_it_knows_nothing(sweep, odd):

@@ -10,6 +10,7 @@ import fadeout
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.tasks import TASKS, arrays, make_examples
 from fadeout.registry import NAMES, FadeoutError
+from fadeout.sweeps.sweep import sweep
 from fadeout.training.programs import train
 from fadeout.training.resolve import identity, resolve
 from helpers import network
@@ -222,15 +223,20 @@ def test_arrays_of_a_notebook(table):
         same = Run(task=table, model=Model(1, 4), probes=(), training=Training(4, 2))
         other = fadeout.train(same, quiet=True)
         np.testing.assert_array_equal(found.loss, other.loss)
-        was = identity(one)
-        arrays(x + 1, targets, "mine")
-        assert identity(one) != was, "other numbers are another run"
+        assert arrays(x, targets, "mine") == one.task, "the same again"
+        with pytest.raises(FadeoutError, match="already a task mine, of other data"):
+            arrays(x + 1, targets, "mine")
+        two = [Run(task=arrays(x + by, targets), model=Model(1, 4), probes=(),
+                   training=Training(4, 2)) for by in (0, 1)]  # fmt: skip
+        both = fadeout.train(two, quiet=True)
+        np.testing.assert_array_equal(both.loss[0], found.loss[0])
+        assert not np.array_equal(both.loss[1], found.loss[0])
         with pytest.raises(FadeoutError, match="already a task xor"):
             arrays(x, targets, "xor")
         with pytest.raises(FadeoutError, match=r"targets \[example\]"):
-            arrays(x, targets[1:], "mine")
+            arrays(x, targets[1:])
         with pytest.raises(FadeoutError, match="not finite"):
-            arrays(x + np.inf, targets, "mine")
+            arrays(x + np.inf, targets)
     finally:
         for table, entries in zip((TASKS, NAMES), before, strict=True):
             table.clear()
@@ -254,6 +260,32 @@ def test_numbers_as_targets(tmp_path):
         resolve(Run(task=Task("table", file=str(whole), regression=True)))
 
 
+def test_words_are_classes_whatever_they_are(tmp_path):
+    path = tmp_path / "words.csv"
+    path.write_text("a,y\n1,NA\n2,None \n3,NA\n4, null\n")
+    (_, targets), _ = network(Run(task=Task("table", file=str(path))))
+    assert targets.tolist() == [0, 1, 0, 2]
+    path.write_text("a,y\n1,10\n2,9\n3,10\n")
+    (_, targets), _ = network(Run(task=Task("table", file=str(path))))
+    assert targets.tolist() == [1, 0, 1]
+
+
+def test_a_folder_holds_several_files_and_no_two_versions_of_one(tmp_path):
+    files = [tmp_path / f"{name}.csv" for name in ("one", "two")]
+    for path in files:
+        path.write_text(ROWS)
+
+    def runs(*names):
+        return [Run(task=Task("table", file=str(n)), model=Model(1, 4), training=Training(2, 1),
+                    probes=()) for n in names]  # fmt: skip
+
+    sweep(runs(files[0]), tmp_path / "all")
+    assert sweep(runs(files[1]), tmp_path / "all").outcomes.total() == 1, "it widens the study"
+    files[1].write_text(ROWS.replace("4,", "5,"))
+    with pytest.raises(FadeoutError, match=r"what is task table .*two.csv"):
+        sweep(runs(*files), tmp_path / "all")
+
+
 def test_a_changed_table_is_another_run(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text(ROWS)
@@ -275,6 +307,9 @@ TABLES = {
     "a,y\n": "needs a row",
     "": "is no CSV table",
     "a,y\n1,inf\n2,0.5\n": "finite",
+    "5.1,3.5,no\n4.9,3.0,yes\n": "begins with numbers, as 5.1: its first row must name",
+    "a,b,y\n1,2,3,0\n4,5,6,1\n": "is no CSV table",
+    "a;y\n1;0\n2;1\n": "is separated by ';'",
 }
 
 

@@ -442,7 +442,7 @@ def test_nothing_is_measured_in_a_layer_that_is_not_finite():
 def test_every_initialiser_builds_with_every_activation(init):
     def build(key, x):
         solved = {"weight_variance": 1.0} if init == "critical" else {}
-        model = MLP.create(key, 2, depth=3, width=4, name=init, **solved)
+        model = MLP.create(key, 2, depth=3, width=4, init={"name": init} | solved)
         return [model(x, get_activation(activation)) for activation in ACTIVATIONS]
 
     for z, output in jax.eval_shape(build, jax.random.key(0), jnp.zeros((4, 2))):
@@ -459,9 +459,8 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
         return phi(z), differentiate(phi, z)
 
     with jax.enable_x64(True):
-        roomy = MLP.create(
-            jax.random.key(1), 2, room, 5, jnp.float64, name="he_normal", bias_variance=0.3
-        )
+        init = {"name": "he_normal", "bias_variance": 0.3}
+        roomy = MLP.create(jax.random.key(1), 2, room, 5, jnp.float64, init=init)
         plain = roomy.cut(depth)
         x = jnp.asarray([[0.3, -0.7], [1.1, 0.4], [0.2, 0.9]])
         rubbish = jnp.full((room, 3, 5), 7.0)

@@ -271,12 +271,12 @@ def predicted(runs, quantity, x, asked, at, middle) -> np.ndarray | None:
 
 
 def shared_labels(runs: xr.Dataset) -> dict[str, Any]:
-    """The config values that all runs have in common."""
+    """The config values that all runs have in common; NaN is what none of them has."""
     found = {}
     for name in coordinates(runs):
         values = runs[name].values
         first = values[0]
-        if np.all(values == first):
+        if np.all((values == first) | ((values != values) & (first != first))):
             found[name] = first.item() if hasattr(first, "item") else first
     return found
 

@@ -53,13 +53,17 @@ def activation_of(labels: Labels) -> Callable | None:
     )
 
 
+BOOLEAN = ("xor", "and", "or", "nand", "linear", "parity")
+"""Tasks whose inputs are corners, and nothing besides."""
+
+
 def features(labels: Labels) -> int | None:
     """How many inputs of mean square 1 a task has; None where its examples are of another size, as
     XOR's on {0, 1}, which differ in norm."""
     task = labels.get("task")
     if task == "teacher":
         return whole(labels.get("features"))
-    if labels.get("inputs") != "bipolar" or task in (None, "noisy_xor"):
+    if labels.get("inputs") != "bipolar" or task not in BOOLEAN:
         return None
     return whole(labels.get("bits")) if task == "parity" else 2
 

@@ -138,7 +138,9 @@ def announce(arguments: Sequence[str], conf: Path) -> None:
         if key == "extensions":
             with contextlib.suppress(HydraException):  # Hydra says what is wrong with it
                 found = OverridesParser.create().parse_override(f"{key}={value}").value()
-                names += map(str, found if isinstance(found, list) else [found])
+                if not isinstance(found, list):
+                    raise FadeoutError(f"extensions takes a list: extensions=[{value}]")
+                names += map(str, found)
         elif key == "experiment":
             for path in (folder / "experiment" / f"{value}.yaml" for folder in folders):
                 if path.is_file():

@@ -28,7 +28,11 @@ def elementwise(function: Callable) -> None:
         it gives another shape or dtype.
     """
     what = f"activation {named(function)}"
-    floats = {k: jnp.float32(p.default) for k, p in takes(function).items() if p.kind is float}
+    floats = {
+        key: jnp.float32(p.default)
+        for key, p in takes(function).items()
+        if p.kind is float and p.default is not None
+    }
     z = jnp.linspace(-2, 2, 6, dtype=jnp.float32).reshape(2, 3)
 
     def both(z, floats):
@@ -45,6 +49,8 @@ def elementwise(function: Callable) -> None:
             f"{what} must give the shape and dtype that it is given, {z.shape} {z.dtype}, not "
             f"{value.shape} {value.dtype}"
         )
+    if not jnp.all(jnp.isfinite(value)):
+        raise FadeoutError(f"{what} is not finite everywhere between -2 and 2")
     with tried(what):
         alone = jax.vmap(lambda z: both(z, floats)[0])(z.reshape(-1, 1, 1)).reshape(z.shape)
         spread = jax.jacfwd(lambda z: function(z, **floats).ravel())(z).reshape(z.size, z.size)

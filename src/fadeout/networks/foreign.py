@@ -122,9 +122,15 @@ def nnx_calls(module: nnx.Module, recorder: Recorder) -> Iterator[None]:
 def linen_calls(recorder: Recorder) -> Iterator[None]:
     """Every call of a layer of Linen goes through the recorder."""
 
+    inside: list[tuple] = []
+
     def interceptor(call, arguments, given, context):
-        z = call(*arguments, **given)
         layer = context.module
+        if layer.path in inside:  # of a subclass, which calls its own
+            return call(*arguments, **given)
+        inside.append(layer.path)
+        z = call(*arguments, **given)
+        inside.pop()
         if not isinstance(layer, LINEN) or context.method_name != "__call__":
             return z
         axis = getattr(layer, "axis", None)
@@ -201,21 +207,24 @@ def look(
         recorder = Recorder(taps)
         with jax.disable_jit():  # what is compiled inside is traced in one piece
             output = network.call(parameters, inputs, recorder)
-            judged = jnp.asarray(loss(output, targets))
+            try:
+                judged = jnp.asarray(loss(output, targets))
+            except (TypeError, ValueError) as error:
+                raise FadeoutError(f"the loss of output and targets fails: {error}") from error
             if not jnp.issubdtype(judged.dtype, jnp.floating):
                 raise FadeoutError(f"the loss must be a real number, not of {judged.dtype}")
             value = jnp.mean(judged)
         found[:] = recorder.calls
-        return value, recorder.passed
+        return value, (recorder.passed, output)
 
     arguments = [network.parameters, inputs, targets, None]
     with untransformed():
-        _, passed = jax.eval_shape(run, *arguments)
+        _, (passed, _) = jax.eval_shape(run, *arguments)
         if not found:
             raise FadeoutError(f"no layer was called of those that are known: {LAYERS}")
         arguments[3] = [jnp.zeros(z.shape, z.dtype) for _, z in passed]
         both = jax.value_and_grad(run, argnums=(0, 3), has_aux=True)
-        (value, passed), (gradients, deltas) = jax.jit(both)(*arguments)
+        (value, (passed, _)), (gradients, deltas) = jax.jit(both)(*arguments)
         program = jax.make_jaxpr(run)(*arguments)
     leaves = len(jax.tree.leaves(network.parameters))
     activations = graded(program, leaves, jax.tree.leaves(arguments), len(found))
@@ -251,7 +260,16 @@ class Matrices(NamedTuple):
         return math.prod(shape[:cut]), math.prod(shape[cut:])
 
     def rows(self, call: Call, z: jax.Array) -> jax.Array:
-        """[example, out]: positions count as examples, and the features of heads as units."""
+        """[example, out]: positions count as examples, and the features of heads as units.
+
+        Raises:
+          FadeoutError: the kernel is of several layers.
+        """
+        if z.size % self.shape(call)[1]:
+            raise FadeoutError(
+                f"{call.path} is of several layers in one, as nnx.scan and nnx.vmap make: examine "
+                "the module without"
+            )
         return z.reshape(-1, self.shape(call)[1])
 
     def layer(self, call: Call, x, delta, activation=None, slope=None, steepest=None) -> Layer:
@@ -286,16 +304,19 @@ def graded(program: Any, leaves: int, values: list, calls: int) -> list[tuple]:
     """
     jaxpr = program.jaxpr
     moving, _ = follow(jaxpr, jaxpr.invars[leaves:])  # with the examples
-    outputs = jaxpr.outvars[1:]
-    return [grade(program, values, outputs[2 * i + 1], moving) for i in range(calls)]
+    seen, made = jaxpr.outvars[1 : 1 + 2 * calls], set(jaxpr.outvars[1 + 2 * calls :])
+    return [grade(program, values, seen[2 * i + 1], moving, made) for i in range(calls)]
 
 
-def grade(program: Any, values: list, z: Any, moving: set) -> tuple:
+def grade(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
+    """Of one call; what the module gives, `made`, ends what belongs to it."""
     jaxpr = program.jaxpr
     inside, equations = {z}, []
     for equation in jaxpr.eqns:
         used = [v for v in equation.invars if isinstance(v, core.Var)]
         if not inside & set(used) or any(v in moving and v not in inside for v in used):
+            continue
+        if made & set(used):  # the loss's
             continue
         if {v.aval.shape for v in equation.outvars} == {z.aval.shape} and plain(equation):
             inside |= set(equation.outvars)
@@ -307,6 +328,7 @@ def grade(program: Any, values: list, z: Any, moving: set) -> tuple:
         for v in equation.invars
         if isinstance(v, core.Var) and v in inside
     }
+    after |= inside & made
     if len(after) != 1 or z in after:
         return ()
     (h,) = after
@@ -324,15 +346,15 @@ def grade(program: Any, values: list, z: Any, moving: set) -> tuple:
         return jax.jvp(lambda z: phi(z, *fixed)[0], (z,), (jnp.ones_like(z),))
 
     def extremes(number, found):
-        slope = jnp.abs(both(jnp.full_like(at, number / 10 - 3))[1])
+        slope = both(jnp.full_like(at, number / 10 - 3))[1].astype(at.dtype)
         return jnp.minimum(found[0], slope), jnp.maximum(found[1], slope)
 
     activation, slope = jax.jit(both)(at)
-    start = jnp.full_like(at, jnp.inf), jnp.zeros_like(at)
+    start = jnp.full_like(at, jnp.inf), jnp.full_like(at, -jnp.inf)
     flattest, steepest = jax.jit(lambda: jax.lax.fori_loop(0, 61, extremes, start))()
-    if jnp.all(flattest == steepest):  # no more than a factor
+    if jnp.all(flattest == steepest) and jnp.all(steepest != 0):  # no more than a factor
         return ()
-    return activation, slope, steepest
+    return activation, slope, jnp.maximum(jnp.abs(flattest), jnp.abs(steepest))
 
 
 def plain(equation: Any) -> bool:

@@ -4,7 +4,8 @@ A module is a plain pytree here, written for one network. `contract` and broadca
 code run with one network per lane, the run as the last axis of every parameter.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,7 @@ class MLP(nnx.Module):
     @classmethod
     def create(
         cls, key, features: int, depth: int, width: int, dtype=jnp.float32, count=None,
-        outputs: int = 1, affine: bool = False, rezero: bool = False, **init,
+        outputs: int = 1, affine: bool = False, rezero: bool = False, *, init: Mapping[str, Any],
     ):  # fmt: skip
         """Draws a network.
 

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules by name. The only room that knows optax."""
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +137,7 @@ def get_optimizer(
     warmup_steps: int = 0,
     steps: int = 0,
     clip: float | None = None,
-    **hyperparameters: float,
+    hyperparameters: Mapping[str, Any] = {},
 ) -> optax.GradientTransformation:
     """The optax optimiser of this name, with optax's names for its hyperparameters.
 

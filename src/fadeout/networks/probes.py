@@ -11,10 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fadeout import config
 from fadeout.networks.activations import FLAT
 from fadeout.networks.lanes import contract, fold, mean, scan
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
 from fadeout.registry import FadeoutError, is_own, lookup, named, table, tried
+from fadeout.schema import kinds
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -130,6 +132,9 @@ def probe(
     """
 
     def door(function: Callable) -> Callable:
+        name = named(function)
+        if name in {*config.TAKEN, *config.Run().labels(), *kinds(config.Run)}:
+            raise FadeoutError(f"results have a {name} already: give the probe another name")
         entry = Probe(function, title, readout, whole, path, lapack)
         if not is_own(function):
             entry = looked_at(entry)

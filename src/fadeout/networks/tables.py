@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import warnings
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -79,6 +80,8 @@ def frame_of(path: Path, content: bytes) -> pd.DataFrame:
                 f"[example], not {', '.join(arrays) or 'nothing'}"
             )
         inputs, targets = arrays["inputs"], arrays["targets"]
+        if inputs.dtype.kind not in "biuf":
+            raise FadeoutError(f"{path.name}: inputs must be real numbers, not {inputs.dtype}")
         if inputs.ndim != 2 or targets.shape != inputs.shape[:1]:
             raise FadeoutError(
                 f"{path.name}: inputs must be [example, feature] and targets [example], not "
@@ -87,10 +90,24 @@ def frame_of(path: Path, content: bytes) -> pd.DataFrame:
         frame = pd.DataFrame(inputs).rename(columns=str)
         return frame.assign(targets=targets)
     try:
-        frame = pd.read_csv(io.BytesIO(content), skipinitialspace=True)
-    except (ValueError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            frame = pd.read_csv(
+                io.BytesIO(content), skipinitialspace=True, index_col=False, dtype=str,
+                keep_default_na=False, encoding="utf-8-sig",
+            )  # fmt: skip
+    except (ValueError, Warning) as error:
         raise FadeoutError(f"{path.name} is no CSV table: {str(error).splitlines()[0]}") from error
-    return frame.rename(columns=str)
+    frame = frame.rename(columns=lambda name: str(name).strip())
+    for mark in ";\t":
+        if frame.shape[1] == 1 and mark in frame.columns[0]:
+            raise FadeoutError(f"{path.name} is separated by {mark!r}: write it with commas")
+    numeric = [name for name in frame.columns if pd.notna(pd.to_numeric(name, errors="coerce"))]
+    if numeric:
+        raise FadeoutError(
+            f"{path.name} begins with numbers, as {numeric[0]}: its first row must name the columns"
+        )
+    return frame.apply(lambda column: column.str.strip())
 
 
 def numbers_of(column: pd.Series, path: Path) -> np.ndarray:
@@ -98,7 +115,7 @@ def numbers_of(column: pd.Series, path: Path) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         found = column.iloc[bad[0]]
-        said = "nothing" if pd.isna(found) else repr(found)
+        said = "nothing" if pd.isna(found) or found == "" else repr(str(found))
         raise FadeoutError(
             f"{path.name}, column {column.name}, row {bad[0] + 1}: a finite number is needed, not "
             f"{said}" + (f" ({bad.size} such rows)" if bad.size > 1 else "")
@@ -110,15 +127,17 @@ def targets_of(column: pd.Series, path: Path, regression: bool) -> tuple[np.ndar
     """A class number for each word or whole number, or the numbers as they are."""
     if regression:
         return numbers_of(column, path), 0
-    if column.isna().any():
-        row = int(np.flatnonzero(column.isna())[0])
-        raise FadeoutError(
-            f"{path.name}, column {column.name}, row {row + 1}: the target is missing"
-        )
-    if column.dtype.kind == "f" and (column % 1 != 0).any():
-        return numbers_of(column, path), 0
-    classes, place = np.unique(column.astype(str) if column.dtype == object else column,
-                               return_inverse=True)  # fmt: skip
+    words = column.astype(str)
+    if (words == "").any() or column.isna().any():
+        row = int(np.flatnonzero((words == "") | column.isna())[0])
+        where = f"{path.name}, column {column.name}, row {row + 1}"
+        raise FadeoutError(f"{where}: the target is missing")
+    numbers = pd.to_numeric(words, errors="coerce")
+    if numbers.notna().all() and column.dtype.kind != "b":
+        if (numbers % 1 != 0).any():
+            return numbers_of(column, path), 0
+        words = numbers  # so that 10 stands after 9
+    classes, place = np.unique(words, return_inverse=True)
     if classes.size < 2:
         raise FadeoutError(f"{path.name}: all targets are of one class, {classes[0]}")
     if classes.size > MOST_CLASSES:

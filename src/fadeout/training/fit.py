@@ -128,8 +128,7 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         count,
         outputs_of(run),
         **trained_besides(run),
-        name=run.init.name,
-        **dict(run.init.options) | values["init"],
+        init={"name": run.init.name} | dict(run.init.options) | values["init"],
     )
     if run.init.name in FROM_DATA:
         own = dict(run.activation.options) | values["activation"]
@@ -221,13 +220,15 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
 
     def optimizer(hyperparameters):
         chosen = run.optimizer
+        given = {k: v for k, v in hyperparameters.items() if k != "readout_factor"}
         return get_optimizer(
             chosen.name,
-            schedule=chosen.schedule,
-            warmup_steps=chosen.warmup_steps,
-            steps=run.training.steps,
-            **dict(chosen.options)
-            | {k: v for k, v in hyperparameters.items() if k != "readout_factor"},
+            given.pop("learning_rate"),
+            chosen.schedule,
+            chosen.warmup_steps,
+            run.training.steps,
+            given.pop("clip", None),
+            dict(chosen.options) | given,
         )
 
     def begin(hyperparameters, model):

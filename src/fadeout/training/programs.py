@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fadeout.config import Activation, Init, Run, Task, Training
+from fadeout.extensions import source
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bound
 from fadeout.networks.initializers import FROM_DATA, INITIALIZERS, decomposes
 from fadeout.networks.lanes import per_lane
@@ -26,7 +27,7 @@ from fadeout.networks.model import MLP
 from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import get_probe
 from fadeout.networks.tasks import TASKS, Examples
-from fadeout.registry import FadeoutError, parameters
+from fadeout.registry import FadeoutError, is_own, parameters
 from fadeout.schema import static_options, traced
 from fadeout.training.compiled import compiled
 from fadeout.training.fit import Program, Trace, fit, prepare_lanes, trained_besides
@@ -96,12 +97,25 @@ def functions_of(run: Run) -> tuple[tuple, tuple]:
     """What a run's names stand for now: what its preparation calls, and what its program calls
     besides the activations."""
     activation = ACTIVATIONS[run.activation.name] if run.init.name in FROM_DATA else None
-    prepares = INITIALIZERS[run.init.name], TASKS[run.task.name], activation
-    trains = (
+    drawn_by = INITIALIZERS[run.init.name], TASKS[run.task.name], activation
+    prepares = (*drawn_by, *made_of(drawn_by))
+    trains: tuple = (
         SURROGATES[run.activation.surrogate], OPTIMIZERS[run.optimizer.name],
         get_loss(run.training.loss_function), *map(get_probe, run.probes),
     )  # fmt: skip
-    return prepares, trains
+    return prepares, (*trains, *made_of((*trains, *brought(tuple(ACTIVATIONS.values())))))
+
+
+@functools.lru_cache(maxsize=64)
+def brought(functions: tuple[Callable, ...]) -> tuple[Callable, ...]:
+    """Those of some functions that are a user's own."""
+    return tuple(function for function in functions if not is_own(function))
+
+
+def made_of(functions: Sequence) -> tuple[str, ...]:
+    """What those of a user's own are made of now, which may change while they stay the same."""
+    found = (getattr(f, "function", f) for f in functions if f is not None)
+    return tuple(source(f) for f in found if callable(f) and not is_own(f))
 
 
 EVERY = "every"
@@ -265,7 +279,7 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
     def shapes(seed):
         model = MLP.create(
             jax.random.key(seed), program.features, run.model.depth, run.model.width, dtype,
-            outputs=program.outputs, **trained_besides(run), name=run.init.name,
+            outputs=program.outputs, **trained_besides(run), init={"name": run.init.name},
         )  # fmt: skip
         total = program.examples + run.training.held_out
         examples = Examples(jnp.zeros((total, program.features), dtype), jnp.zeros(total, dtype))

@@ -12,6 +12,7 @@ from fadeout.config import Activation, Init, Run
 from fadeout.extensions import source
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES
 from fadeout.networks.initializers import FROM_DATA, OWN_BIASES
+from fadeout.networks.optimizers import OPTIMIZERS  # noqa: F401 - fills its table
 from fadeout.networks.probes import PROBES, get_probe
 from fadeout.networks.tasks import classes_of, contents_of
 from fadeout.registry import TABLES, FadeoutError, is_own, lookup
@@ -91,8 +92,8 @@ def check_judgement(run: Run, classes: int) -> None:
     squared = "set training.loss_function=squared_error"
     if not classes and entropy:
         raise FadeoutError(
-            f"task={run.task.name} has no classes, and cross_entropy no lowest value there: "
-            f"{squared}"
+            f"task={run.task.name} has no classes (0, 1, ..., all of which occur), and "
+            f"cross_entropy no lowest value without: {squared}"
         )
     if entropy and run.model.output != "linear":
         raise FadeoutError(
@@ -143,7 +144,8 @@ def sources_of(run: Run, probes: tuple[str, ...]) -> tuple[str, ...]:
     data = contents_of(run.task.name, dict(run.task.options))
     if data is not None:
         found = [text for text in found if not text.startswith("task ")]
-        found.append(f"task {run.task.name} {data}")
+        file = dict(run.task.options).get("file", "")
+        found.append(f"task {run.task.name} {file} {data}".replace("  ", " "))
     return tuple(found)
 
 

@@ -1,5 +1,6 @@
 from .analysis.advice import advise as advise
 from .analysis.examine import examine as examine
+from .analysis.ranking import best as best
 from .analysis.verdicts import verdicts as verdicts
 from .cli.notebook import expand as expand
 from .cli.notebook import train as train

@@ -6,6 +6,7 @@ import pytest
 import fadeout
 from conftest import small_runs
 from fadeout.registry import FadeoutError
+from helpers import made
 
 
 def test_a_notebook_asks_in_the_words_of_the_command_line():
@@ -45,3 +46,24 @@ def test_a_figure_and_a_frame_of_results(small_sweep):
     assert set(fadeout.verdicts(results)) <= {"healthy", "vanishing", "exploding", "dead"} | {
         "no_gradient", "saturated"
     }  # fmt: skip
+
+
+def test_the_best_configs_over_their_seeds():
+    losses = {0.1: [0.3, 0.1, 0.2], 1.0: [0.5, 0.6, 0.7], 10.0: [np.nan] * 3}
+    runs = made(
+        {"learning_rate": list(losses)}, depth=1, steps=(0, 10), seeds=3,
+        loss=lambda run: [1.0, losses[run["learning_rate"]][run["seed"]]],
+        status=lambda run: "solved" if run["learning_rate"] < 1 else "diverged",
+    )  # fmt: skip
+    found = fadeout.best(runs, "loss")
+    assert found.learning_rate.tolist() == [0.1, 1.0], "where nothing is finite nothing is ranked"
+    np.testing.assert_allclose(found.loss, [0.2, 0.6])
+    assert (found.low <= found.loss).all()
+    assert (found.high >= found.loss).all()
+    solved = fadeout.best(runs, most=1)
+    assert solved.learning_rate.tolist() == [0.1]
+    assert (solved.solved[0], solved.runs[0]) == (1.0, 3)
+    with pytest.raises(FadeoutError, match="unknown quantity 'delta_norm'"):
+        fadeout.best(runs, "delta_norm")
+    with pytest.raises(FadeoutError, match="at least one row"):
+        fadeout.best(runs, most=0)

@@ -1,0 +1,64 @@
+"""Which configs did best: a row for each, over its seeds."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from fadeout.analysis.comparison import flags, is_share
+from fadeout.analysis.groups import varies
+from fadeout.analysis.intervals import mean, share
+from fadeout.registry import FadeoutError, lookup
+from fadeout.sweeps.results import OVER_STEPS, final, settings
+
+HIGHER_IS_BETTER = ("solved", "healthy", "accuracy", "validation_accuracy")
+LOWER_IS_BETTER = ("loss", "validation_loss", "solved_step", "reached_step")
+
+
+def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFrame:
+    """The best configs of a sweep, by a quantity over their seeds.
+
+    Args:
+      by: solved or healthy, a share of runs; accuracy or loss (and validation_...), at the end;
+        solved_step or reached_step, of the runs that have one.
+      most: how many rows.
+
+    Returns:
+      The config values that vary, how many `runs` each row has, and the mean (or the share) of the
+      quantity with its 95 % interval, `low` and `high`; the best first.
+
+    Raises:
+      FadeoutError: a quantity that the results lack, or that has no better and worse.
+
+    >>> from fadeout.config import Optimizer, Run
+    >>> from fadeout.sweeps.sweep import train
+    >>> rates = [Optimizer(learning_rate=rate) for rate in (1e-6, 0.05)]
+    >>> found = best(train([Run(optimizer=rate, seed=s) for rate in rates for s in range(4)]))
+    >>> found.learning_rate.tolist(), found.solved.tolist()
+    ([0.05, 1e-06], [1.0, 0.0])
+    """
+    known = [n for n in (*HIGHER_IS_BETTER, *LOWER_IS_BETTER) if is_share(n) or n in results]
+    lookup(dict.fromkeys(known), by, "quantity")
+    if not isinstance(most, int) or most < 1:
+        raise FadeoutError(f"at least one row is shown, not {most}")
+    if is_share(by):
+        values = flags(results, by).astype(float)
+    else:
+        values = (final(results[by]) if by in OVER_STEPS else results[by]).values.astype(float)
+    names = [name for name in settings(results) if name != "seed" and varies(results, name)]
+    columns = [results[name].astype(str).values for name in names]
+    keys = np.array(["\x1f".join(row) for row in zip(*columns, strict=True)] if names else
+                    [""] * results.sizes["run"])  # fmt: skip
+    seeds, rows = results["seed"].values, []
+    for key in dict.fromkeys(keys.tolist()):
+        own = np.flatnonzero((keys == key) & np.isfinite(values))
+        if not own.size:
+            continue
+        first: dict[str, Any] = {name: results[name].values[own[0]] for name in names}
+        interval = share(values[own] == 1, seeds[own]) if is_share(by) else mean(values[own])
+        middle = float(values[own].mean())
+        rows.append(first | {"runs": own.size, by: middle, "low": interval[0], "high": interval[2]})
+    frame = pd.DataFrame(rows, columns=[*names, "runs", by, "low", "high"])
+    ordered = frame.sort_values(by, ascending=by in LOWER_IS_BETTER, kind="stable")
+    return ordered.head(most).reset_index(drop=True)

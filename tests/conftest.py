@@ -1,9 +1,11 @@
 import atexit
+import gc
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+import jax
 import matplotlib
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -12,6 +14,7 @@ from hydra.core.utils import setup_globals
 
 from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.sweeps.sweep import sweep
+from fadeout.training import programs
 from fadeout.training.compiled import keep_compiled
 
 matplotlib.use("agg")
@@ -42,6 +45,22 @@ def small_sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs") / "small"
     sweep(small_runs(), folder)
     return folder
+
+
+MOST_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Every program takes maps of memory, of which Linux gives a process 65,530: beyond them XLA
+    ends it without a word."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
+        for compile_one in (programs.compile_preparation, programs.compile_fit):
+            compile_one.clear()
+        gc.collect()
 
 
 @pytest.fixture

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
-from fadeout.networks.foreign import Seen, look
+from fadeout.networks.foreign import look
 from fadeout.networks.norms import average, root_mean_square
-from fadeout.networks.probes import PROBES
+from fadeout.networks.probes import PROBES, Layer
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.results import described
 
@@ -60,7 +61,10 @@ def examine(
         raise FadeoutError(f"loss must be a function of output and targets, not {loss!r:.60}")
     judge = loss or (lambda output, _: jnp.mean(jnp.square(output)))
     value, layers = look(module, inputs, targets, judge, variables, keywords)
-    rows = [quantities(seen) for seen in layers]
+    shown = jax.jit(lambda shown: [quantities(*pair) for pair in shown])(
+        [(seen.layer, seen.preactivation) for seen in layers]
+    )  # at once: one by one, every operation is compiled by itself
+    rows = [{name: float(value) for name, value in row.items()} for row in shown]
     variables_ = {
         name: ("layer", np.array([row[name] for row in rows]), about(name)) for name in rows[0]
     }
@@ -77,8 +81,8 @@ def examine(
     return found
 
 
-def quantities(seen: Seen) -> dict[str, float]:
-    layer, z = seen.layer, seen.preactivation
+def quantities(layer: Layer, z: jax.Array) -> dict[str, jax.Array]:
+    """What the probes make of a layer and its preactivations [example, out]."""
     graded = layer.slope is not None
     found = {name: PROBES[name].function(layer) for name in ALWAYS}
     biased = layer.bias_gradient is not None
@@ -88,7 +92,7 @@ def quantities(seen: Seen) -> dict[str, float]:
     found |= {name: PROBES[name].function(layer) if graded else np.nan for name in GRADED}
     if not graded:
         found["dead_units"] = jnp.mean(jnp.all(layer.delta == 0, axis=0))
-    return {name: float(value) for name, value in found.items()}
+    return {name: jnp.asarray(value) for name, value in found.items()}
 
 
 def about(name: str) -> dict[str, str]:

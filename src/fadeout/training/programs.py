@@ -231,6 +231,7 @@ def once(function: Callable) -> Callable:
             return results[key]
 
     call.count = lambda: len(results)  # type: ignore[attr-defined]
+    call.clear = results.clear  # type: ignore[attr-defined]
     return call
 
 

@@ -13,6 +13,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.utils import setup_globals
 
 from fadeout.config import Activation, Init, Model, Run, Training
+from fadeout.registry import NAMES, TABLES
 from fadeout.sweeps.sweep import sweep
 from fadeout.training import programs
 from fadeout.training.compiled import keep_compiled
@@ -45,6 +46,18 @@ def small_sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs") / "small"
     sweep(small_runs(), folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def tables_as_they_were():
+    """What a test registers is gone after it."""
+    tables = [NAMES, *TABLES.values()]
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        if dict(table) != entries:
+            table.clear()
+            table.update(entries)
 
 
 MOST_MAPS = 20_000

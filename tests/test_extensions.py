@@ -15,7 +15,7 @@ from conftest import SMALL
 from fadeout import extensions
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task
 from fadeout.networks.activations import get_activation
-from fadeout.registry import NAMES, TABLES, FadeoutError, parameters
+from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.sweeps.sweep import train
 from fadeout.training.programs import batch_of
 from fadeout.training.resolve import GROUPS, identity, resolve
@@ -25,17 +25,9 @@ SHORT = {"model": Model(1, 4), "training": SMALL, "probes": ("delta_norm", "weig
 
 
 @pytest.fixture(autouse=True)
-def tables_as_they_were(monkeypatch):
+def no_files_yet(monkeypatch):
     monkeypatch.setattr(extensions, "LOADED", {})
     monkeypatch.setattr(extensions, "TEXTS", {})
-    before = {kind: dict(table) for kind, table in TABLES.items()}
-    names = dict(NAMES)
-    yield
-    for kind, table in TABLES.items():
-        table.clear()
-        table.update(before[kind])
-    NAMES.clear()
-    NAMES.update(names)
 
 
 def write(folder, text, name="my_lab.py"):

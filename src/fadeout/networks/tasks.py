@@ -273,6 +273,7 @@ def arrays(inputs: Any, targets: Any, name: str | None = None) -> config.Task:
 
     >>> arrays(np.eye(2), [0, 1], name="two").name
     'two'
+    >>> del TASKS["two"]
     """
     x, t = np.array(inputs, float), np.array(targets)
     told = x.tobytes() + t.tobytes() + repr((x.shape, t.dtype)).encode()

@@ -66,7 +66,8 @@ def profile(
 
     >>> profile("relu", 3, 2.0, branch=1.0).variances.tolist()
     [1.0, 2.0, 4.0]
-    >>> round(10 ** profile("relu", 2, 0.3, normalised=True).gradient[0], 9)
+    >>> settled = profile("relu", 2, 0.3, variance=0.15, normalised=True)
+    >>> round(float(10 ** settled.gradient[0]), 9)
     1.0
     """
     found, seen, gains = [float(variance)], [], []

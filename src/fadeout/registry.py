@@ -196,7 +196,7 @@ class Entries(dict[str, Any]):
         if not name.isidentifier():
             raise FadeoutError(f"{self.kind} {name} needs a name: define it with def")
         before = self.get(name)
-        if before is not None and origin(getattr(before, "function", before)) != origin(function):
+        if before is not None and origin(function_in(before)) != origin(function):
             an = "an" if self.kind[0] in "aeio" else "a"
             raise FadeoutError(f"there is already {an} {self.kind} {name}: choose another name")
         self.check_signature(function, name)
@@ -227,7 +227,7 @@ class Entries(dict[str, Any]):
 
     def own(self) -> dict[str, Any]:
         """The entries that are a user's."""
-        return {n: e for n, e in self.items() if not is_own(getattr(e, "function", e))}
+        return {n: e for n, e in self.items() if not is_own(function_in(e))}
 
 
 TABLES: dict[str, Entries] = {}
@@ -240,11 +240,17 @@ def table(kind: str, *positional: str, **about: Any) -> Entries:
     return TABLES[kind]
 
 
+def function_in(entry: Any) -> Callable:
+    """What an entry calls: itself, or of a probe and a loss its function."""
+    return getattr(entry, "function", entry)
+
+
 def origin(function: Callable) -> tuple[bool, str]:
     """Where a function comes from: one that is defined again, as in a notebook, replaces itself."""
     return is_own(function), getattr(function, "__module__", "") or ""
 
 
+@lru_cache(maxsize=4096)
 def is_own(function: Callable) -> bool:
     """Whether it is the package's."""
     return (getattr(function, "__module__", None) or "").split(".")[0] == "fadeout"

@@ -9,8 +9,15 @@ from scipy.linalg import hadamard
 from fadeout.analysis.intervals import Interval, bootstrap, exactly, mean, share
 from fadeout.analysis.slopes import trend
 from fadeout.claims.rules import Finding
-from fadeout.claims.select import DECADES, cases, decades_lost, ratio_of_means, solved, where
-from fadeout.sweeps.results import final
+from fadeout.claims.select import (
+    DECADES,
+    cases,
+    decades_lost,
+    learns,
+    ratio_of_means,
+    solved,
+    where,
+)
 from fadeout.theory.finite_width import log_gradient_moments
 from fadeout.theory.gaussian import moments, value_and_slope
 from fadeout.theory.mean_field import (
@@ -40,15 +47,11 @@ def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:
     return findings
 
 
-LEARNT = 0.9
-"""The accuracy from which on a network counts as one that learns."""
-
-
 def he_30(results: xr.Dataset) -> list[Finding]:
     findings = []
     for (init, optimizer), runs in cases(results, "init", "optimizer"):
         name = {"glorot_normal": "Xavier", "he_normal": "He"}[init]
-        learnt = share(final(runs["accuracy"]).values >= LEARNT)
+        learnt = share(learns(runs))
         findings.append(Finding(f"networks that learn with {name}", optimizer, learnt))
     return findings
 

@@ -6,13 +6,10 @@ import xarray as xr
 from fadeout.analysis.intervals import mean, share
 from fadeout.analysis.slopes import trend
 from fadeout.claims.rules import Finding
-from fadeout.claims.select import DECADES, cases, compared, decades_lost, solved, where
-from fadeout.sweeps.results import final
+from fadeout.claims.select import DECADES, cases, compared, decades_lost, learns, solved, where
 from fadeout.theory.remedies import branch_factor, profile
 
 GAINED = "decades of delta gained in all"
-LEARNT = 0.9
-"""The accuracy from which on a network counts as one that learns."""
 
 
 def lost_per_layer(runs: xr.Dataset, condition: str) -> Finding:
@@ -83,10 +80,10 @@ def clipping_cures(results: xr.Dataset) -> list[Finding]:
         runs = results.isel(run=chosen)
         best = max(
             cases(where(runs, half="even"), "learning_rate"),
-            key=lambda case: (final(case[1]["accuracy"]).values >= LEARNT).mean(),
+            key=lambda case: learns(case[1]).mean(),
         )[0][0]
         own = where(runs, learning_rate=best, half="odd")
-        learnt = share(final(own["accuracy"]).values >= LEARNT)
+        learnt = share(learns(own))
         findings.append(Finding(f"networks that learn, gradient {words}", f"rate {best:g}", learnt))
     return findings
 

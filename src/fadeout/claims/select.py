@@ -9,6 +9,7 @@ import xarray as xr
 
 from fadeout.analysis.intervals import UNKNOWN, Interval, bootstrap
 from fadeout.analysis.slopes import slopes
+from fadeout.sweeps.results import final
 
 DECADES = "decades of delta lost per layer"
 
@@ -39,6 +40,14 @@ def cases(results: xr.Dataset, *names: str) -> Iterator[tuple[tuple, xr.Dataset]
 
 def solved(runs: xr.Dataset) -> np.ndarray:
     return runs["status"].values == "solved"
+
+
+LEARNT = 0.9
+"""The accuracy from which on a network counts as one that learns."""
+
+
+def learns(runs: xr.Dataset) -> np.ndarray:
+    return final(runs["accuracy"]).values >= LEARNT
 
 
 def decades_lost(runs: xr.Dataset, probe: str = "delta_norm", lowest: int = 1) -> np.ndarray:

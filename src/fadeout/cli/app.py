@@ -205,6 +205,7 @@ def train_all(
         return losses.tolist()
     cache, scratch = configs[0].cache, Path(configs[0].outputs)
     keep_compiled(cache)
+    extensions = load(extensions_of(configs))  # by their full paths, for workers
     failed = False
     for folder, sweep in planned.items():
         if words := warning(sweep.looked.runs):
@@ -213,7 +214,6 @@ def train_all(
             console.progress() as watch,
             executor(launch.executor, launch.options, scratch) as workers,
         ):
-            extensions = load(extensions_of(configs))
             summary = train_folder(sweep.looked, folder, watch, launch, workers, cache, extensions)
         console.account(summary, compose_seconds, perf_counter() - began)
         ends = finish(sweep.looked, folder, sweep.asked, configs[0].formats)

@@ -14,7 +14,7 @@ from pathlib import Path
 from fadeout.cli.app import command
 from fadeout.cli.places import CONF
 from fadeout.extensions import load
-from fadeout.registry import TABLES, lookup, parameters
+from fadeout.registry import TABLES, function_in, lookup, parameters
 
 
 def first_line(text: str | None) -> str:
@@ -37,7 +37,7 @@ def entries(kind: str) -> Iterator[tuple[str, str]]:
     from fadeout.networks import activations, initializers, optimizers, probes, tasks  # noqa: F401
 
     for name, entry in TABLES[kind].items():
-        function = getattr(entry, "function", entry)
+        function = function_in(entry)
         yield signature(name, function), first_line(function.__doc__)
 
 

@@ -192,8 +192,7 @@ class MLP(nnx.Module):
 
         def layer(carry, neuron):
             h, z = carry
-            u = neuron.preactivation(h)
-            z = u if remedy.branch is None else z + remedy.factor(neuron) * u
+            z = remedy.join(z, neuron.preactivation(h), neuron)
             return (activation(remedy.normalise(z, neuron)), z), z
 
         z = self.first.preactivation(x)
@@ -226,8 +225,7 @@ class MLP(nnx.Module):
         def layer(i, carry):
             h, z, kept = carry
             neuron = self.hidden.at(i)
-            u = neuron.preactivation(h)
-            z = u if remedy.branch is None else z + remedy.factor(neuron) * u
+            z = remedy.join(z, neuron.preactivation(h), neuron)
             h, slope = see(neuron, z)
             return h, z if joined else None, keep(kept, i + 1, h, slope, z)
 

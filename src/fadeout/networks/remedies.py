@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fadeout.networks.lanes import fold
+from fadeout.networks.lanes import mean
 from fadeout.registry import lookup
 
 EPSILON = 1e-5
@@ -19,7 +19,7 @@ EPSILON = 1e-5
 
 def mean_along(x: jax.Array, axis: int) -> jax.Array:
     """The mean along an axis of an array of one network, which is kept."""
-    return jnp.expand_dims(fold(jnp.add, jnp.moveaxis(x, axis, 0), 1) / x.shape[axis], axis)
+    return jnp.expand_dims(mean(jnp.moveaxis(x, axis, 0)), axis)
 
 
 def scaled_along(x: jax.Array, axis: int) -> jax.Array:
@@ -69,6 +69,10 @@ class Remedy(NamedTuple):
             return z
         z = function(z)
         return z if neuron.gain is None else neuron.gain[...] * z + neuron.shift[...]
+
+    def join(self, below: Any, sums: jax.Array, neuron: Any) -> jax.Array:
+        """z of a layer, of z below and the weighted sums of its own."""
+        return sums if self.branch is None else below + self.factor(neuron) * sums
 
     def factor(self, neuron: Any) -> Any:
         """Of this neuron's branch: the trained one times a, or a."""

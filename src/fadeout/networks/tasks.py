@@ -13,10 +13,9 @@ import numpy as np
 from fadeout import config, registry
 from fadeout.networks.lanes import contract
 from fadeout.networks.tables import read_table
-from fadeout.registry import Between, FadeoutError, is_own, lookup, named, tried
+from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, tried
 
 Count = Annotated[int, Between(1, 65536)]
-Noise = Annotated[float, Between(0)]
 
 
 class Examples(NamedTuple):
@@ -191,7 +190,7 @@ def parity(key, levels, *, bits: Annotated[int, Between(1, 12)] = 4):
 
 
 @task
-def noisy_xor(key, levels, *, examples: Count = 64, noise: Noise = 0.1):
+def noisy_xor(key, levels, *, examples: Count = 64, noise: NotNegative = 0.1):
     """XOR's four corners in turn, each input with noise N(0, noise^2) in units of the inputs."""
     corners, targets = xor(key, levels)
     turn = np.arange(examples) % 4
@@ -199,7 +198,7 @@ def noisy_xor(key, levels, *, examples: Count = 64, noise: Noise = 0.1):
 
 
 @task
-def circles(key, *, examples: Count = 64, noise: Noise = 0.05, factor: Noise = 0.5):
+def circles(key, *, examples: Count = 64, noise: NotNegative = 0.05, factor: NotNegative = 0.5):
     """A ring inside another, of radius `factor` and 1, with noise (scikit-learn's make_circles)."""
     label = np.arange(examples) % 2
     turn = 2 * np.pi * np.arange(examples) / examples
@@ -209,7 +208,7 @@ def circles(key, *, examples: Count = 64, noise: Noise = 0.05, factor: Noise = 0
 
 
 @task
-def moons(key, *, examples: Count = 64, noise: Noise = 0.05):
+def moons(key, *, examples: Count = 64, noise: NotNegative = 0.05):
     """Two half circles that reach into each other, with noise (scikit-learn's make_moons)."""
     label = np.arange(examples) % 2
     turn = np.pi * (np.arange(examples) // 2) / max(examples // 2 - 1, 1)
@@ -227,8 +226,8 @@ def spirals(
     key,
     *,
     examples: Count = 96,
-    noise: Noise = 0.02,
-    turns: Noise = 1.0,
+    noise: NotNegative = 0.02,
+    turns: NotNegative = 1.0,
     arms: Annotated[int, Between(2, 16)] = 2,
 ):
     """Arms that wind around each other, a class each, with noise (Lang & Witbrock 1988)."""

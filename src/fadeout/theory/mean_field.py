@@ -24,6 +24,7 @@ from fadeout.theory.gaussian import (
     panel_rule,
     value_and_slope,
 )
+from fadeout.theory.remedies import profile
 
 LARGEST, SMALLEST = 1e12, 1e-14
 """Variances beyond these count as infinite, or as 0."""
@@ -279,10 +280,7 @@ def variances(
     >>> [round(q, 12) for q in variances("relu", 3, weight_variance=1.0)]
     [1.0, 0.5, 0.25]
     """
-    found = [variance]
-    for _ in range(depth - 1):
-        found.append(variance_map(activation, found[-1], weight_variance, bias_variance))
-    return found
+    return profile(activation, depth, weight_variance, bias_variance, variance).variances.tolist()
 
 
 def spread_added(known: Moments, orthogonal: bool) -> float:
@@ -311,9 +309,4 @@ def gradient_profile(
     Going down from hidden layer l + 1 to l, the squared norm is multiplied by
     sw2 E phi'(sqrt(q_l) Z)^2, the widths being equal.
     """
-    log_gains = []
-    for q in variances(activation, depth, weight_variance, bias_variance, variance):
-        gain = chi(activation, q, weight_variance)
-        log_gains.append(0.5 * math.log10(gain) if gain > 0 else -math.inf)
-    below = np.concatenate([log_gains[:-1], [0.0]])
-    return np.cumsum(below[::-1])[::-1]
+    return profile(activation, depth, weight_variance, bias_variance, variance).gradient

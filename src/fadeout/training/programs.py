@@ -27,7 +27,7 @@ from fadeout.networks.model import MLP
 from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import get_probe
 from fadeout.networks.tasks import TASKS, Examples
-from fadeout.registry import FadeoutError, is_own, parameters
+from fadeout.registry import FadeoutError, function_in, is_own, parameters
 from fadeout.schema import static_options, traced
 from fadeout.training.compiled import compiled
 from fadeout.training.fit import Program, Trace, fit, prepare_lanes, trained_besides
@@ -103,19 +103,19 @@ def functions_of(run: Run) -> tuple[tuple, tuple]:
         SURROGATES[run.activation.surrogate], OPTIMIZERS[run.optimizer.name],
         get_loss(run.training.loss_function), *map(get_probe, run.probes),
     )  # fmt: skip
-    return prepares, (*trains, *made_of((*trains, *brought(tuple(ACTIVATIONS.values())))))
+    return prepares, (*trains, *made_of((*trains, *ACTIVATIONS.values())))
 
 
-@functools.lru_cache(maxsize=64)
-def brought(functions: tuple[Callable, ...]) -> tuple[Callable, ...]:
-    """Those of some functions that are a user's own."""
-    return tuple(function for function in functions if not is_own(function))
+@functools.lru_cache(maxsize=1024)
+def brought(functions: tuple) -> tuple[Callable, ...]:
+    """Those of some functions, probes and losses that are a user's own."""
+    found = (function_in(entry) for entry in functions if entry is not None)
+    return tuple(f for f in found if callable(f) and not is_own(f))
 
 
-def made_of(functions: Sequence) -> tuple[str, ...]:
+def made_of(functions: tuple) -> tuple[str, ...]:
     """What those of a user's own are made of now, which may change while they stay the same."""
-    found = (getattr(f, "function", f) for f in functions if f is not None)
-    return tuple(source(f) for f in found if callable(f) and not is_own(f))
+    return tuple(source(function) for function in brought(functions))
 
 
 EVERY = "every"

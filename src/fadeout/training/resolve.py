@@ -15,7 +15,7 @@ from fadeout.networks.initializers import FROM_DATA, OWN_BIASES
 from fadeout.networks.optimizers import OPTIMIZERS  # noqa: F401 - fills its table
 from fadeout.networks.probes import PROBES, get_probe
 from fadeout.networks.tasks import classes_of, contents_of
-from fadeout.registry import TABLES, FadeoutError, is_own, lookup
+from fadeout.registry import TABLES, FadeoutError, function_in, is_own, lookup
 from fadeout.schema import Entry, complete, kinds, sections_of
 
 GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
@@ -69,7 +69,7 @@ def resolve(run: Run) -> Run:
     if run.init.name == "critical" and "weight_variance" not in dict(run.init.options):
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
         found["init"] = on_the_edge(found["init"], found["activation"], entry)
-    found["sources"] = sources_of(dataclasses.replace(run, task=found["task"]), found["probes"])
+    found["sources"] = sources_of(found)
     if run.sources and run.sources != found["sources"]:
         changed = {s.rsplit(" ", 1)[0] for s in {*run.sources} ^ {*found["sources"]}}
         raise FadeoutError(
@@ -132,21 +132,26 @@ def check_remedies(run: Run) -> None:
         )
 
 
-def sources_of(run: Run, probes: tuple[str, ...]) -> tuple[str, ...]:
-    """Of each function of a user's own, its kind, its name and a hash of its source."""
-    chosen = [(group, getattr(run, group).name) for group in GROUPS]
-    chosen += [("probe", name) for name in probes]
-    found = [
-        f"{kind} {name} {source(getattr(entry, 'function', entry))}"
+def sources_of(found: dict[str, Any]) -> tuple[str, ...]:
+    """Of each function of a user's own, its kind, its name and a hash of its source; of a task that
+    reads data, a hash of these.
+
+    Args:
+      found: the resolved sections, and the probes.
+    """
+    task = found["task"]
+    data = contents_of(task.name, dict(task.options))
+    chosen = [(group, found[group].name) for group in GROUPS if group != "task" or data is None]
+    chosen += [("probe", name) for name in found["probes"]]
+    sources = [
+        f"{kind} {name} {source(function)}"
         for kind, name in chosen
-        if not is_own(getattr(entry := TABLES[kind][name], "function", entry))
+        if not is_own(function := function_in(TABLES[kind][name]))
     ]
-    data = contents_of(run.task.name, dict(run.task.options))
     if data is not None:
-        found = [text for text in found if not text.startswith("task ")]
-        file = dict(run.task.options).get("file", "")
-        found.append(f"task {run.task.name} {file} {data}".replace("  ", " "))
-    return tuple(found)
+        file = dict(task.options).get("file", "")
+        sources.append(" ".join(filter(None, ("task", task.name, file, data))))
+    return tuple(sources)
 
 
 def identity(run: Run) -> str:
@@ -190,9 +195,7 @@ def on_the_edge(init: Init, activation: Activation, entry: Callable) -> Init:
     if points:
         point = next((point for point in points if point.variance > 0), points[0])
         return dataclasses.replace(
-            init,
-            # type: ignore[call-arg]
-            weight_variance=float(f"{point.weight_variance:.9g}"),
+            init, options=(("weight_variance", float(f"{point.weight_variance:.9g}")),)
         )
     weight_variance, bias_variance = theory.edge(chosen)
     where = f"{activation.name} has no edge of chaos at init.bias_variance={init.bias_variance:g}"

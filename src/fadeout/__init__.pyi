@@ -23,6 +23,7 @@ from .plots import compare as compare
 from .registry import Between as Between
 from .registry import FadeoutError as FadeoutError
 from .sweeps.results import to_frame as to_frame
+from .sweeps.results import weights as weights
 from .sweeps.store import load as load
 from .training.resolve import identity as identity
 

@@ -146,6 +146,9 @@ class Training(Section):
             )
 
 
+KEPT = ("weights", "outputs")
+"""What `keep` may name."""
+
 DEFAULT_PROBES = (
     "gradient_norm",
     "bias_gradient_norm",
@@ -165,6 +168,7 @@ class Run(Section):
     """Everything that determines the numbers of one run, and nothing else.
 
     Attributes:
+      keep: of the last network, its `weights` and its `outputs` for every example.
       sources: of every function and file of a user's own that the run uses, its kind, its name and
         a hash of what it is; `resolve` writes them.
     """
@@ -177,7 +181,14 @@ class Run(Section):
     training: Training = field(default_factory=Training)
     probes: tuple[str, ...] = DEFAULT_PROBES
     seed: int = bounded(0, minimum=0, maximum=2**32 - 1)
+    keep: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        for word in self.keep:
+            lookup(dict.fromkeys(KEPT), word, "word of keep")
+        object.__setattr__(self, "keep", tuple(word for word in KEPT if word in self.keep))
 
     def erased(self) -> Self:
         """The run with its traced values erased: runs that share this share a program.
@@ -248,7 +259,8 @@ class Run(Section):
     def digest(self) -> str:
         """A hash of the config as it is written. Of a run whose defaults are written out it is the
         identity (`fadeout.identity`), by which results are found."""
-        names = (name for name in sorted(kinds(Run)) if name != "sources" or self.sources)
+        left_out = {name for name in ("keep", "sources") if not getattr(self, name)}
+        names = (name for name in sorted(kinds(Run)) if name not in left_out)
         parts = [f'"{name}": {canonical(getattr(self, name))}' for name in names]
         text = f"[{NUMERICS}, {{{', '.join(parts)}}}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -273,7 +285,9 @@ def words_of(keys: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, str]]:
 
 TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "error", "sweep",
          "solved_step", "diverged_step", "diverged_layer", "reached_step", "validation_loss",
-         "validation_accuracy")  # fmt: skip
+         "validation_accuracy", "last_kernel", "last_bias", "last_gain", "last_shift",
+         "last_factor", "last_output", "last_target", "fan_in", "fan_out", "example",
+         "output_unit")  # fmt: skip
 """What results have besides labels and probes."""
 
 NUMERICS = 7

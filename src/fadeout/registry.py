@@ -233,6 +233,10 @@ class Entries(dict[str, Any]):
 TABLES: dict[str, Entries] = {}
 """All tables of functions, by the group of the config that chooses among them, and the probes."""
 
+CONTENTS: dict[Callable, Callable[..., str]] = {}
+"""Of a function that reads a file or arrays, what tells a hash of these, of its options, and the
+file's name before it."""
+
 
 def table(kind: str, *positional: str, **about: Any) -> Entries:
     """A new table of functions."""

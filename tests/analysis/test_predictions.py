@@ -15,7 +15,7 @@ BASE = {"model": Model(3, 8), "task": Task(inputs="bipolar")}
 SQUARED = Training(loss_function="squared_error")
 OPTIONS = {
     "activation": [Run(Activation(name), **BASE) for name in ACTIVATIONS],
-    "init": [Run(init=Init(name), **BASE) for name in INITIALIZERS],
+    "init": [Run(init=Init(name), **BASE) for name in INITIALIZERS if name != "given"],
     "task": [Run(task=Task(name), model=Model(3, 8), training=SQUARED)
              for name in TASKS if name != "table"],
     "optimizer": [Run(optimizer=Optimizer(name), **BASE) for name in OPTIMIZERS],

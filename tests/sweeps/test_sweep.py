@@ -256,4 +256,5 @@ def test_eight_devices_share_a_sweep_and_change_no_bit():
     )
     assert done.returncode == 0, done.stderr
     runs = [Run(model=Model(1, 49), training=Training(2, 1), probes=(), seed=s) for s in range(40)]
+    # how it goes is said elsewhere than what the script prints
     assert done.stdout.strip() == fadeout.train(runs, quiet=True)["loss"].values.tobytes().hex()

@@ -335,7 +335,7 @@ def test_what_is_no_table_is_refused(tmp_path, text):
         (Run(task=Task("spirals", arms=3), probes=("ntk_largest",)), "of one output"),
         (Run(model=Model(bias=False), probes=("ntk_largest",)), "with biases"),
         (Run(model=Model(bias=False), init=Init(bias_variance=1)), "needs biases"),
-        (Run(init=Init("torch", bias_variance=1)), "draws biases of its own"),
+        (Run(init=Init("torch", bias_variance=1)), "has biases of its own"),
         (Run(task=Task("spirals", arms=1)), "task.arms must be at least 2"),
     ],
 )  # fmt: skip
@@ -362,3 +362,99 @@ def test_clouds_are_where_one_draws_them(name):
     else:
         np.testing.assert_allclose(x[label == 1], -x[label == 0], atol=1e-6)
         assert radius.max() == pytest.approx(1)
+
+
+# --- weights that are given, and kept
+
+
+def forward(x, weights, phi=np.tanh):
+    """A network's outputs in NumPy."""
+    count = len(weights) // 2
+    for layer in range(1, count):
+        x = phi(x @ weights[f"kernel_{layer}"] + weights[f"bias_{layer}"])
+    return x @ weights[f"kernel_{count}"] + weights[f"bias_{count}"]
+
+
+def kept(run):
+    return fadeout.train(run, cache=None, quiet=True).isel(run=0)
+
+
+def test_the_last_network_and_its_answers_are_kept(table):
+    """The outputs of all examples as the task gives them, those that are held out among them; one
+    more evaluation of the last weights by hand gives them."""
+    run = Run(task=table, model=Model(3, 5), training=Training(20, 10, held_out=7, dtype="float64"),
+              keep=("outputs", "weights"), probes=("weight_norm",), seed=3)  # fmt: skip
+    result = kept(run)
+    weights = fadeout.weights(result)
+    x, targets = make_examples(None, jnp.float32, name="table", **dict(table.options))[:2]
+    np.testing.assert_allclose(result.last_output, forward(np.asarray(x), weights), rtol=1e-5)
+    np.testing.assert_array_equal(result.last_target, targets)
+    norms = [np.linalg.norm(weights[f"kernel_{layer}"]) for layer in range(1, 5)]
+    np.testing.assert_allclose(result.weight_norm.sel(step=20), norms, rtol=1e-12)
+    assert result.validation_loss.dims == ("step",)
+
+
+def test_what_is_kept_is_stored_and_joined(tmp_path):
+    """Networks of two depths and widths in one folder, NaN where a layer lacks a unit."""
+    runs = [Run(model=Model(depth, width, affine=True, normalization="layer"),
+                training=Training(10, 10), probes=(), keep=("weights", "outputs"))
+            for depth, width in ((1, 2), (2, 5))]  # fmt: skip
+    sweep(runs, tmp_path)
+    there, here = fadeout.load(tmp_path), fadeout.train(runs, cache=None, quiet=True)
+    there = there.set_index(run="id").sel(run=here.id.values)
+    for name in ("last_kernel", "last_bias", "last_gain", "last_shift", "last_output"):
+        np.testing.assert_array_equal(there[name], here[name])
+    small = there.isel(run=0)
+    assert small.last_kernel.shape == (3, 5, 5)
+    assert np.isfinite(small.last_kernel).sum() == 2 * 2 + 2
+    assert small.last_gain.count() == 2
+    with pytest.raises(FadeoutError, match=r"keep: .* -> "):
+        sweep([Run(training=Training(10, 10), probes=())], tmp_path)
+
+
+def test_given_weights_are_where_training_begins(tmp_path):
+    """What one run ends with, the next begins with, to the last bit; twice `gain` is twice."""
+    first = Run(model=Model(3, 5), training=Training(20, 10), keep=("weights", "outputs"))
+    result = kept(first)
+    path = tmp_path / "w.npz"
+    np.savez(path, **fadeout.weights(result))
+    again = Run(init=Init("given", npz=str(path)), model=Model(3, 5), training=Training(0, 1),
+                keep=("weights", "outputs"))  # fmt: skip
+    start = kept(again)
+    for name in ("last_kernel", "last_bias", "last_output", "weight_norm"):
+        ours = result[name].sel(step=20) if name == "weight_norm" else result[name]
+        theirs = start[name].sel(step=0) if name == "weight_norm" else start[name]
+        np.testing.assert_array_equal(ours, theirs)
+    twice = Run(init=Init("given", 2.0, npz=str(path)), model=Model(3, 5),
+                training=Training(0, 1), keep=("weights",))  # fmt: skip
+    np.testing.assert_array_equal(kept(twice).last_kernel, 2 * result.last_kernel)
+    np.testing.assert_array_equal(kept(twice).last_bias, result.last_bias)
+    before = identity(again)
+    np.savez(path, **{k: 2 * v for k, v in fadeout.weights(result).items()})
+    assert identity(again) != before
+
+
+def test_given_weights_that_do_not_fit_are_refused(tmp_path):
+    good = {"kernel_1": np.ones((2, 5)), "kernel_2": np.ones((5, 1))}
+    run = Run(init=Init("given", npz=str(tmp_path / "w.npz")), model=Model(1, 5))
+    refused = [
+        (good | {"kernel_2": np.ones((4, 1))}, "kernel_2 is .4, 1., and of .* .5, 1."),
+        (good | {"kernel_3": np.ones((5, 1))}, "has 2 hidden layers: set model.depth=2"),
+        (good | {"other": np.ones(3)}, "not other"),
+        (good | {"bias_1": np.ones(4)}, "bias_1 must be .out., as many as its kernel"),
+        (good | {"bias_2": np.array([np.nan])}, "bias_2 must be of finite numbers"),
+        ({"kernel_1": np.ones((2, 5))}, "of a hidden layer or more"),
+    ]
+    for arrays_, words in refused:
+        np.savez(tmp_path / "w.npz", **arrays_)
+        with pytest.raises(FadeoutError, match=words):
+            train(run)
+    (tmp_path / "w.npz").write_text("no")
+    with pytest.raises(FadeoutError, match=r"w\.npz is no npz file"):
+        train(run)
+    with pytest.raises(FadeoutError, match=r"init\.npz=weights\.npz"):
+        train(Run(init=Init("given")))
+    with pytest.raises(FadeoutError, match="has biases of its own"):
+        train(Run(init=Init("given", npz="w.npz", bias_variance=1.0)))
+    with pytest.raises(FadeoutError, match="did you mean weights"):
+        Run(keep=("weight",))

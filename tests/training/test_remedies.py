@@ -115,6 +115,67 @@ def test_delta_is_the_gradient_by_the_preactivation(name):
     np.testing.assert_allclose(measured[:3], np.sqrt((slopes**2).sum((1, 2))), 1e-6)
 
 
+WHOLE = ("jacobian_gain", "jacobian_spread", "jacobian_largest", "jacobian_smallest",
+         "ntk_largest", "ntk_smallest")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_probes_of_all_layers_against_jacobians_of_the_plain_module(name):
+    """The tangent kernel by jax.jacrev over all parameters, gains and factors among them; dz/dz_1
+    of each example by jax.jacrev of the layers above, after two steps."""
+    probes = WHOLE if "batch" not in name and name != "all" else WHOLE[4:]
+    run = resolve(Run(
+        Activation("tanh"), Init("he_normal", bias_variance=0.1), TASK,
+        Model(4, 3, **REMEDIES[name]), Optimizer("sgd", 0.3), Training(2, 1, dtype="float64"),
+        probes, seed=2,
+    ))  # fmt: skip
+    trace = train(run)
+    measured = {probe: trace.layers[probe][-1, :, 0] for probe in probes}
+    tanh = get_activation("tanh")
+    with precision(run):
+        examples, _ = drawn(run)
+        model = jax.tree.map(jnp.asarray, jax.tree.map(lambda a: a[..., 0], trace.model))
+        remedy = remedy_of(run, run.model.residual, 4)
+        found = jax.jacrev(lambda m: m(examples.inputs, tanh, remedy)[1][:, 0])(model)
+
+        def flat(part):
+            return jnp.concatenate([a.reshape(6, -1) for a in jax.tree.leaves(part)], axis=1)
+
+        stack = [jax.tree.map(lambda a, i=i: a[:, i], found.hidden) for i in range(3)]
+        rows = [flat(part) for part in (found.first, *stack, found.readout)]
+        kernels = np.cumsum([row @ row.T for row in rows], axis=0)
+        values = np.linalg.eigvalsh(kernels)
+        np.testing.assert_allclose(measured["ntk_largest"], values[:, -1], 1e-8)
+        np.testing.assert_allclose(measured["ntk_smallest"], values[:, 0], 1e-6, 1e-12)
+        if len(probes) == 2:
+            return
+
+        def above(z, layer):
+            """z of a layer, of z_1 of one example."""
+            part, z = model.first, z[None]
+            for place in range(layer):
+                h = tanh(remedy.normalise(z, part))
+                part = model.hidden.at(place)
+                z = remedy.join(z, part.preactivation(h), part)
+            return z[0]
+
+        first = model.first.preactivation(examples.inputs)
+        for layer in range(4):
+            of_each = [jax.jacrev(above)(z, layer) for z in first]
+            singular = np.linalg.svd(np.array(of_each), compute_uv=False)
+            squares = np.square(singular)
+            wanted = {
+                "jacobian_gain": np.sqrt(squares.mean(1)).mean(),
+                "jacobian_spread": (squares.var(1) / squares.mean(1) ** 2).mean(),
+                "jacobian_largest": singular[:, 0].mean(),
+                "jacobian_smallest": singular[:, -1].mean(),
+            }
+            for probe, value in wanted.items():
+                np.testing.assert_allclose(
+                    measured[probe][layer], value, 1e-8, 1e-12, err_msg=f"{probe}, {layer}"
+                )
+
+
 def test_no_residual_is_plain_to_the_last_bit():
     plain = Run(model=Model(3, 4), training=Training(8, 4), probes=("delta_norm",))
     zero = Run(model=Model(3, 4, residual=0.0), training=Training(8, 4), probes=("delta_norm",))
@@ -168,8 +229,9 @@ def test_normalisations(name):
         (lambda: Run(model=Model(normalization="bach")), "did you mean batch"),
         (lambda: Run(optimizer=Optimizer(clip=0)), "optimizer.clip must be above 0, not 0"),
         (lambda: Run(optimizer=Optimizer(clip=-1)), "optimizer.clip must be above 0, not -1"),
-        (lambda: Run(model=Model(residual=1), probes=("ntk_largest",)), "not of a residual branch"),
-        (lambda: Run(model=Model(normalization="rms"), probes=("jacobian_gain",)), "rms normalisa"),
+        (lambda: Run(model=Model(residual=1), probes=("layer_gain",)), "not of a residual branch"),
+        (lambda: Run(model=Model(normalization="batch"), probes=("jacobian_gain",)),
+         "jacobian_gain is of one example"),
         (lambda: Run(init=Init("lsuv"), model=Model(residual=1)), "lsuv scales plain layers"),
     ],
 )  # fmt: skip

@@ -1,11 +1,13 @@
 """What a person sees in the terminal. The only room that knows rich."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import TextIO
 
 import numpy as np
 import xarray as xr
@@ -57,8 +59,12 @@ def solving(configs: Sequence[Config]) -> Iterator[None]:
 
 
 @contextmanager
-def progress() -> Iterator[Watch]:
-    """One bar for a sweep and a line for each program; plain lines where there is no terminal."""
+def progress(lines: TextIO | None = None) -> Iterator[Watch]:
+    """One bar for a sweep and a line for each program; plain lines where there is no terminal.
+
+    Args:
+      lines: where these go; by default standard output.
+    """
     began = perf_counter()
     if not console.is_terminal:
         soon = began + 2  # and then every ten seconds
@@ -69,7 +75,8 @@ def progress() -> Iterator[Watch]:
             if now > soon:
                 soon = now + 10
                 line = f"{summary.done} of {summary.asked} runs, {state(summary, now - began)}"
-                print(f"{line}, {time_left(summary, now - began)}", flush=True)
+                words = f"{line}, {time_left(summary, now - began)}"
+                print(words, file=lines or sys.stdout, flush=True)
 
         yield report
         return

@@ -1,6 +1,7 @@
 """What a notebook has of the command line: its grammar, its progress and its compiled programs."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 
 import xarray as xr
@@ -45,7 +46,7 @@ def train(
     keep_compiled(cache)
     if quiet:
         return sweep.train(runs)
-    with console.progress() as watch:
+    with console.progress(sys.stderr) as watch:  # a script's output is its own
         return sweep.train(runs, watch)
 
 

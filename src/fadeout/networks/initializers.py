@@ -12,7 +12,18 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers as library
 
-from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, table, tried
+from fadeout.networks.given import read_weights
+from fadeout.registry import (
+    CONTENTS,
+    Between,
+    FadeoutError,
+    NotNegative,
+    is_own,
+    lookup,
+    named,
+    table,
+    tried,
+)
 
 DRAWN = jnp.float32
 """The precision of all draws."""
@@ -142,11 +153,22 @@ def lsuv(key, shape, dtype):
     return library.orthogonal()(key, shape, dtype)
 
 
+@initializer
+def given(key, shape, dtype, *, npz: str = ""):
+    """Weights of a file; until they come, all is 0 (`MLP.weighted`)."""
+    return jnp.zeros(shape, dtype)
+
+
+CONTENTS[given] = lambda npz, **_: f"{npz} {read_weights(npz).digest}"
+
 ORTHOGONAL = ("orthogonal", "lsuv")
 """Those that decompose a matrix; a user's may."""
 
-OWN_BIASES = ("torch",)
-"""Those that draw the biases as they draw a row of the kernel."""
+OWN_BIASES = ("torch", "given")
+"""Those that have biases of their own."""
+
+FROM_FILE = ("given",)
+"""Those that read a file: see `networks.given`."""
 
 FROM_DATA = ("lsuv",)
 """Those that look at the task's examples, through the run's activation."""
@@ -179,7 +201,7 @@ def initialize(
     """
     weights, biases = jax.random.split(key)
     kernel = get_initializer(name)(weights, shape, DRAWN, **parameters).astype(dtype)
-    if name in OWN_BIASES:
+    if name in OWN_BIASES:  # as a row of the kernel
         bias = get_initializer(name)(biases, (shape[0], shape[1]), DRAWN, **parameters)[0]
         return gain * kernel, bias.astype(dtype)
     bias = jax.random.normal(biases, shape[1:], DRAWN).astype(dtype)

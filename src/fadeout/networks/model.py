@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
 from fadeout.networks.activations import Activation, Graded
+from fadeout.networks.given import Weights
 from fadeout.networks.initializers import initialize
 from fadeout.networks.lanes import contract, fold, outer, put, scan, take
 from fadeout.networks.remedies import PLAIN, Remedy
+from fadeout.registry import FadeoutError
 
 
 class Neuron(nnx.Module):
@@ -164,6 +167,39 @@ class MLP(nnx.Module):
         count = self.hidden.kernel.shape[0] if count is None else count
         x, hidden = scan(layer, x, self.hidden, count)
         return MLP(first, hidden, layer(x, self.readout)[1])
+
+    def weighted(self, weights: Weights, gain: float | jax.Array = 1.0) -> "MLP":
+        """The network with kernels, times gain, and biases that are given for each layer.
+
+        Raises:
+          FadeoutError: they are of a network of another size.
+        """
+        kernels, biases = weights.kernels, weights.biases
+        sizes = [n.kernel.shape[-2:] for n in (self.first, self.hidden, self.readout)]
+        sizes[1:2] *= len(kernels) - 2
+        for layer, (kernel, size) in enumerate(zip(kernels, sizes, strict=True), 1):
+            if kernel.shape != size:
+                raise FadeoutError(
+                    f"{weights.name}: kernel_{layer} is {kernel.shape}, and of a network of this "
+                    f"task and model.width {size}"
+                )
+
+        def part(neuron: Neuron, kernel, bias) -> Neuron:
+            own = [
+                None if p is None else p[...] for p in (neuron.factor, neuron.gain, neuron.shift)
+            ]
+            kernel = gain * jnp.asarray(kernel, neuron.kernel.dtype)
+            return Neuron(kernel, jnp.asarray(bias, neuron.bias.dtype), *own)
+
+        inner = self.hidden.kernel[...], self.hidden.bias[...]
+        if len(kernels) > 2:
+            given = np.stack(kernels[1:-1]), np.stack(biases[1:-1])
+            inner = tuple(a.at[: len(g)].set(g) for a, g in zip(inner, given, strict=True))
+        return MLP(
+            part(self.first, kernels[0], biases[0]),
+            part(self.hidden, *inner),
+            part(self.readout, kernels[-1], biases[-1]),
+        )
 
     def unbiased(self) -> "MLP":
         """The network with every bias times 0, which hides nothing that is not finite."""

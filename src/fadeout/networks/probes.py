@@ -15,6 +15,7 @@ from fadeout import config
 from fadeout.networks.activations import FLAT
 from fadeout.networks.lanes import contract, fold, mean, scan
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
+from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.registry import FadeoutError, is_own, lookup, named, table, tried
 from fadeout.schema import kinds
 
@@ -34,6 +35,9 @@ class Layer(NamedTuple):
       path: of its kernel since the start.
       activation, slope: phi(z) and phi'(z), [example, out].
       steepest_slope: the largest |phi'|, a scalar.
+      preactivation: z, [example, out], where it is normalised; and the `gain` and `shift` of that,
+        [out], where they are trained.
+      factor: of its residual branch, a scalar, where that is trained.
     """
 
     kernel: jax.Array
@@ -46,6 +50,10 @@ class Layer(NamedTuple):
     activation: jax.Array = None
     slope: jax.Array = None
     steepest_slope: jax.Array = None
+    preactivation: jax.Array = None
+    gain: jax.Array = None
+    shift: jax.Array = None
+    factor: jax.Array = None
 
 
 class Path(NamedTuple):
@@ -66,12 +74,18 @@ class Layers(NamedTuple):
 
     Attributes:
       present: how many of the stack are there, if not all; a probe need not care for the others.
+      remedy: what the network has besides neurons, if anything.
+      of_outputs: gives the gradient of each example's output by every parameter: of `first` and
+        `readout` [example, parameter], of `hidden` [place, example, parameter]. There only where
+        the network has a remedy, by which one example may depend on others.
     """
 
     first: Layer
     hidden: Layer
     readout: Layer
     present: jax.Array | int | None = None
+    remedy: Remedy | None = None
+    of_outputs: Callable[[], tuple[jax.Array, ...]] | None = None
 
     def scan(self, function: Callable, carry, reverse: bool = False):
         """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
@@ -306,22 +320,45 @@ def jacobians(statistic: Callable, layers: Layers) -> jax.Array:
         exponent of 2 that it lacks, so that only a true size can under- or overflow.
     """
 
+    remedy = layers.remedy or PLAIN
+
     def summary(jacobian, exponent):
         return average(jax.vmap(statistic)(jacobian, exponent))
 
+    def part(layer):  # what the layer above needs of it
+        return layer.slope, (layer.preactivation, layer.gain, layer.shift)
+
+    def through(below, jacobian):
+        """Of the activations of the layer below, of its preactivations."""
+        slope, (z, gain, shift) = below
+        if remedy.normalization != "none":
+            neuron = layers.first._replace(gain=gain, shift=shift)
+
+            def along(tangent):
+                return jax.jvp(lambda z: remedy.normalise(z, neuron), (z,), (tangent,))[1]
+
+            jacobian = jax.vmap(along, 2, 2)(jacobian)
+        return slope[:, :, None] * jacobian
+
     def up(carry, layer):
-        slope_below, jacobian, exponent = carry
-        sloped, one = jax.vmap(scaled)(slope_below[:, :, None] * jacobian)
+        below, jacobian, exponent = carry
+        sloped, one = jax.vmap(scaled)(through(below, jacobian))
         kernel, two = scaled(layer.kernel)
         grown, three = jax.vmap(scaled)(jnp.matmul(kernel.T, sloped, precision=HIGHEST))
-        exponent = exponent + one + two + three
-        return (layer.slope, grown, exponent), summary(grown, exponent)
+        more = one + two + three
+        if remedy.branch is not None:  # besides the branch, the layer below as it is
+            top = jnp.maximum(more, 0)
+            above = jnp.ldexp(grown, (more - top)[:, None, None]) * remedy.factor(layer)
+            grown, more = jax.vmap(scaled)(jnp.ldexp(jacobian, -top[:, None, None]) + above)
+            more = more + top
+        exponent = exponent + more
+        return (part(layer), grown, exponent), summary(grown, exponent)
 
     examples, width = layers.first.slope.shape
     same = jnp.broadcast_to(jnp.eye(width, dtype=layers.first.slope.dtype) / 2,
                             (examples, width, width))  # fmt: skip
     exponent = jnp.ones(examples, jnp.int32)
-    start = (layers.first.slope, same, exponent), summary(same, exponent)
+    start = (part(layers.first), same, exponent), summary(same, exponent)
     return scan_up(up, start, layers)
 
 
@@ -370,7 +407,8 @@ def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
     Reference: Jacot, Gabriel & Hongler 2018.
 
     d output / dz goes down by the kernels and slopes; a layer's share of the kernel is its Gram
-    matrix times that of the activations below plus 1 for the bias. All are scaled, so that only
+    matrix times that of the activations below plus 1 for the bias. With a remedy, where that does
+    not hold, it is the Gram matrix of the gradients of all outputs. All are scaled, so that only
     the kernel's true size can under- or overflow.
     """
 
@@ -383,8 +421,14 @@ def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
         inside = jnp.ldexp(gram(below), 2 * (exponent + more) - top) + jnp.ldexp(
             jnp.ones((), gradient.dtype), 2 * exponent - top
         )
-        # of a share that is nothing no exponent may rule
-        return gram(gradient) * inside, jnp.where(jnp.any(gradient != 0), top, -(2**20))
+        return gram(gradient) * inside, ruling(gradient, top)
+
+    def ruling(gradient, exponent):  # of a share that is nothing no exponent may rule
+        return jnp.where(jnp.any(gradient != 0), exponent, -(2**20))
+
+    def share_of_all(gradient):  # [example, parameter]
+        gradient, exponent = scaled(gradient)
+        return gram(gradient), ruling(gradient, 2 * exponent)
 
     def down(carry, layer):  # of the output by this layer's activations, [example, out]
         gradient, exponent = carry
@@ -394,7 +438,15 @@ def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
         own = share_of(gradient, exponent + one, layer.below)
         return (below, exponent + one + two + three), own
 
-    first, _, readout, count = layers
+    if layers.of_outputs is not None:
+        first, stack, readout = layers.of_outputs()
+        parts = first[None], stack, readout[None]
+        shares, exponents = (
+            jnp.concatenate(own)
+            for own in zip(*(jax.vmap(share_of_all)(part) for part in parts), strict=True)
+        )
+        return summed(shares, exponents)
+    first, _, readout, count = layers[:4]
     ones = jnp.ones_like(readout.below[:, :1])
     top = share_of(ones, jnp.zeros((), jnp.int32), readout.below)
     start = scaled(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
@@ -407,6 +459,12 @@ def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
         jnp.concatenate([low[None], middle, high[None]])
         for low, middle, high in zip(bottom, others, top, strict=True)
     )
+    return summed(shares, exponents)
+
+
+def summed(shares: jax.Array, exponents: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sums of each layer's share and all those below, [layer, example, example]; each lacks a
+    power of 2."""
     largest = jax.lax.cummax(exponents)
     weights = jnp.tril(jnp.ldexp(jnp.ones((), shares.dtype), exponents[None] - largest[:, None]))
     return jnp.einsum("lk,kij->lij", weights, shares, precision=HIGHEST), largest

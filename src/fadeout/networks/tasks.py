@@ -42,9 +42,14 @@ class Examples(NamedTuple):
             raise FadeoutError(
                 f"training.held_out={count} leaves none of the {total} examples to train on"
             )
-        order = jax.random.permutation(key, total)
+        order = shuffle(key, total)
         cut = [(a[order[count:]], a[order[:count]]) for a in self[:2]]
         return Examples(cut[0][0], cut[1][0], cut[0][1], cut[1][1])
+
+
+def shuffle(key, count: int) -> jax.Array:
+    """So many examples in an order that the key draws; those that are held out are the first."""
+    return jax.random.permutation(key, count)
 
 
 def gives_examples(function: Callable) -> None:
@@ -89,9 +94,6 @@ def classes_among(targets: np.ndarray) -> int:
     whole = np.array_equal(found, np.arange(found.size)) and found.size > 1
     return found.size if whole else 0
 
-
-CONTENTS: dict[Callable, Callable[..., str]] = {}
-"""Of a task that reads data, what tells a hash of them, of its options."""
 
 CLASSES: dict[Callable, int | Callable[..., int]] = {}
 """How many classes a task's targets are of; 0 where they are any number, and no example is
@@ -256,7 +258,10 @@ def table(
     return x, found.targets
 
 
-CONTENTS[table] = lambda **options: read_table(**options).digest
+registry.CONTENTS[table] = lambda **options: f"{options['file']} {read_table(**options).digest}"
+
+
+ARRAYS = "a notebook's arrays"
 
 
 def arrays(inputs: Any, targets: Any, name: str | None = None) -> config.Task:
@@ -278,24 +283,19 @@ def arrays(inputs: Any, targets: Any, name: str | None = None) -> config.Task:
     told = x.tobytes() + t.tobytes() + repr((x.shape, t.dtype)).encode()
     digest = hashlib.sha256(told).hexdigest()[:16]
     name = name or f"arrays_{digest[:6]}"
-    if name in TASKS and contents_of(name, {}) == digest:
-        return config.Task(name)
     if name in TASKS:
+        known = TASKS[name]
+        if known.__module__ == ARRAYS and registry.CONTENTS[known]() == digest:
+            return config.Task(name)
         raise FadeoutError(f"there is already a task {name}, of other data: give another name")
 
     def given(key):
         return x, t
 
-    given.__module__ = "a notebook's arrays"
+    given.__module__ = ARRAYS
     TASKS.add(given, name=name)
-    CONTENTS[given] = lambda **_: digest
+    registry.CONTENTS[given] = lambda **_: digest
     return config.Task(name)
-
-
-def contents_of(name: str, options: dict[str, Any]) -> str | None:
-    """A hash of the data that a task reads; None where it reads none."""
-    found = CONTENTS.get(TASKS[name])
-    return None if found is None else found(**options)
 
 
 @task

@@ -12,9 +12,10 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from fadeout.config import Run
+from fadeout.networks.model import MLP
 from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import classes_of
-from fadeout.registry import parameters
+from fadeout.registry import FadeoutError, parameters
 from fadeout.training.fit import Trace
 
 FAILED = "failed"
@@ -33,7 +34,25 @@ VARIABLES = {
     "reached_step": {"long_name": "step since which the loss is below until_loss"},
     "diverged_step": {"long_name": "step of the first value that is not finite"},
     "diverged_layer": {"long_name": "weight layer of the first value that is not finite"},
+    "last_kernel": {"long_name": "kernel after the last step", **UNITS},
+    "last_bias": {"long_name": "bias after the last step", **UNITS},
+    "last_gain": {"long_name": "gain of the normalisation after the last step", **UNITS},
+    "last_shift": {"long_name": "shift of the normalisation after the last step", **UNITS},
+    "last_factor": {"long_name": "trained factor of the branch after the last step", **UNITS},
+    "last_output": {"long_name": "output after the last step", **UNITS},
+    "last_target": {"long_name": "target", **UNITS},
 }
+KEPT = {
+    "weights": {
+        "last_kernel": ("layer", "fan_in", "fan_out"),
+        "last_bias": ("layer", "fan_out"),
+        "last_gain": ("layer", "fan_out"),
+        "last_shift": ("layer", "fan_out"),
+        "last_factor": ("layer",),
+    },
+    "outputs": {"last_output": ("example", "output_unit"), "last_target": ("example",)},
+}
+"""The variables of each word of `keep`, and their dims besides the run."""
 AXES = {
     "step": {"long_name": "optimiser steps taken", **UNITS},
     "layer": {"long_name": "weight layer; the readout is depth + 1", **UNITS},
@@ -47,7 +66,7 @@ class Part(NamedTuple):
     Attributes:
       run: one of them; what is not among `labels` holds for all.
       labels: the config values in which they differ, each [run], and their identities, `id`.
-      step, layer: which were recorded.
+      axes: which steps and layers were recorded; of other dims, numbers from 0 on.
       kinds: the dtype of every variable; its dims follow from `dims`.
       get: a variable's values by its name, [run], [run, step] or [run, step, layer].
       about: provenance.
@@ -55,8 +74,7 @@ class Part(NamedTuple):
 
     run: Run
     labels: dict[str, np.ndarray]
-    step: np.ndarray
-    layer: np.ndarray
+    axes: dict[str, np.ndarray]
     kinds: dict[str, np.dtype]
     get: Callable[[str], np.ndarray]
     about: dict[str, str]
@@ -73,6 +91,9 @@ def dims(name: str) -> tuple[str, ...]:
     """The dims of a variable; what is not known here is a probe."""
     if name in OVER_STEPS:
         return DIMS[:2]
+    for own in KEPT.values():
+        if name in own:
+            return ("run", *own[name])
     return DIMS[:1] if name in VARIABLES else DIMS
 
 
@@ -134,8 +155,41 @@ def recorded(runs: Sequence[Run], trace: Trace) -> Part:
             "diverged_layer": diverged_layer,
         }
         | validation
+        | kept(runs[0], trace)
         | {name: np.moveaxis(values, -1, 0) for name, values in trace.layers.items()},
     )
+
+
+def kept(run: Run, trace: Trace) -> dict[str, np.ndarray]:
+    """What is kept of the last networks, with NaN where a layer lacks a unit, or what is trained
+    there."""
+    found = {}
+    if "weights" in run.keep:
+        found |= {f"last_{name}": values for name, values in by_layer(trace.model).items()}
+    if "outputs" in run.keep:
+        found |= dict(zip(KEPT["outputs"], trace.answers, strict=True))
+    return {name: np.moveaxis(np.asarray(values), -1, 0) for name, values in found.items()}
+
+
+def by_layer(model: MLP) -> dict[str, np.ndarray]:
+    """The parameters of networks by name, each [layer, ..., run]."""
+    others, width, _, runs = model.hidden.kernel.shape
+    fan_in = max(model.first.kernel.shape[0], width)
+    fan_out = max(model.readout.kernel.shape[1], width)
+    shapes = {"kernel": (fan_in, fan_out), "bias": (fan_out,), "gain": (fan_out,),
+              "shift": (fan_out,), "factor": ()}  # fmt: skip
+    found: dict[str, np.ndarray] = {}
+    for name, shape in shapes.items():
+        whole = np.full((others + 2, *shape, runs), np.nan, model.first.kernel.dtype)
+        places = {"first": 0, "hidden": slice(1, -1), "readout": -1}
+        for part, place in places.items():
+            own = getattr(getattr(model, part), name)
+            if own is not None:
+                values = np.asarray(own[...])
+                inside = values.shape[values.ndim - len(shape) - 1 : -1]
+                whole[(place, *map(slice, inside))] = values
+                found[name] = whole
+    return found
 
 
 def failed(runs: Sequence[Run], error: str) -> Part:
@@ -158,16 +212,25 @@ def planned(runs: Sequence[Run]) -> Part:
 
 
 def part(runs: Sequence[Run], values: dict[str, np.ndarray]) -> Part:
-    training, depth = runs[0].training, runs[0].model.depth
+    sizes = {d: n for name, a in values.items() for d, n in zip(dims(name), a.shape, strict=True)}
     return Part(
         runs[0],
         differing(runs) | {"id": np.array([run.digest() for run in runs])},
-        np.arange(0, training.steps + 1, training.record_every),
-        np.arange(1, depth + 2),
+        axes_of(runs[0], sizes),
         {name: array.dtype for name, array in values.items()},
         values.__getitem__,
         {},
     )
+
+
+def axes_of(run: Run, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The axes of what is recorded of runs like this; others than steps and layers count from 0."""
+    training = run.training
+    others = {dim: np.arange(size) for dim, size in sizes.items() if dim not in DIMS}
+    return {
+        "step": np.arange(0, training.steps + 1, training.record_every),
+        "layer": np.arange(1, run.model.depth + 2),
+    } | others
 
 
 def differing(runs: Sequence[Run]) -> dict[str, np.ndarray]:
@@ -198,7 +261,11 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
     order = np.lexsort([status == FAILED, identity, *reversed(keys)])
     _, first = np.unique(identity[order], return_index=True)
     order = order[np.sort(first)]
-    axes = {axis: np.unique(np.concatenate([getattr(p, axis) for p in parts])) for axis in DIMS[1:]}
+    known = dict.fromkeys(axis for p in parts for axis in p.axes)
+    axes = {
+        axis: np.unique(np.concatenate([p.axes[axis] for p in parts if axis in p.axes]))
+        for axis in known
+    }
     sizes = {"run": order.size} | {axis: values.size for axis, values in axes.items()}
     place = np.full(identity.size, -1)
     place[order] = np.arange(order.size)
@@ -272,7 +339,7 @@ def gather(name, kind, shape, parts: Sequence[Part], place: np.ndarray, axes: di
         if name not in p.kinds:
             continue
         values, wanted = p.get(name), rows >= 0
-        where = [np.searchsorted(axes[dim], getattr(p, dim)) for dim in dims(name)[1:]]
+        where = [np.searchsorted(axes[dim], p.axes[dim]) for dim in dims(name)[1:]]
         if all(index.size == size for index, size in zip(where, shape[1:], strict=True)):
             whole[rows[wanted]] = values[wanted]
         else:
@@ -363,6 +430,32 @@ def to_frame(results: xr.Dataset) -> Any:
     frame = pd.DataFrame(values, index=pd.Index(results["id"].values, name="id"))
     varying = [name for name in labels if frame[name].astype(str).nunique() > 1]
     return frame[[*varying, *told, *ends]].dropna(axis="columns", how="all")
+
+
+def weights(result: xr.Dataset) -> dict[str, np.ndarray]:
+    """The last kernels and biases of a run that keeps them, by name: `kernel_1` [in, out], `bias_1`
+    [out], ..., the readout's last.
+
+    `np.savez("weights.npz", **weights)` writes what `init=given init.npz=weights.npz` reads.
+
+    Args:
+      result: of one run, `results.isel(run=0)`, trained with `keep=[weights]`.
+
+    Raises:
+      FadeoutError: there are several, or it does not keep them.
+    """
+    if "run" in result.dims:
+        raise FadeoutError("weights are of one run: results.isel(run=0)")
+    if "last_kernel" not in result:
+        raise FadeoutError("this run did not keep its weights: train it with keep=[weights]")
+    found = {}
+    for layer in range(1, int(result["depth"]) + 2):
+        own = result.sel(layer=layer)
+        kernel, bias = own["last_kernel"].values, own["last_bias"].values
+        there = ~np.isnan(kernel)
+        found[f"kernel_{layer}"] = kernel[there.any(1)][:, there.any(0)]
+        found[f"bias_{layer}"] = bias[there.any(0)]
+    return found
 
 
 def numbers(identities: Any) -> np.ndarray:

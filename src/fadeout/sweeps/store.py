@@ -38,6 +38,7 @@ from fadeout.sweeps.results import (
     STATUSES,
     VARIABLES,
     Part,
+    axes_of,
     described,
     dims,
     join,
@@ -190,7 +191,7 @@ def save(folder: Path, part: Part, **about: str) -> Path:
     )
     codes = np.array([STATUSES.index(word) for word in status.tolist()], np.int8)
     data["status"] = ("run",), codes, VARIABLES["status"] | WORDS
-    data |= {axis: ((axis,), getattr(part, axis), words) for axis, words in AXES.items()}
+    data |= {axis: ((axis,), part.axes[axis], words) for axis, words in AXES.items()}
     try:
         # HDF5 itself crashes the process where a disk fills up, so that it writes to memory
         put(path, netcdf(data, attributes))
@@ -245,7 +246,8 @@ def protocol(run: Run) -> dict[str, Any]:
     """What all runs under one name should share: how they are trained, what is recorded, and what
     is meant by the names of a user's own functions and files."""
     sources = {f"what is {s.rsplit(' ', 1)[0]}": s.rsplit(" ", 1)[1] for s in run.sources}
-    return run.training.as_dict() | {"probes": list(run.probes), "numerics": NUMERICS} | sources
+    recorded = {"probes": list(run.probes), "keep": list(run.keep)}
+    return run.training.as_dict() | recorded | {"numerics": NUMERICS} | sources
 
 
 def check_protocol(folder: Path, runs: Iterable[Run]) -> None:
@@ -263,7 +265,7 @@ def check_protocol(folder: Path, runs: Iterable[Run]) -> None:
     before: list[dict[str, Any]] = []
     for path in files(folder):
         with opened(path) as file:
-            before.append(protocol_of(file))
+            before.append({"keep": []} | protocol_of(file))
     now = [json.loads(text) for text in {json.dumps(protocol(run)) for run in runs}]
     lines = []
     for key in sorted({key for values in (*before, *now) for key in values}):
@@ -354,7 +356,7 @@ def known_format(form: str) -> bool:
     return form in (FORMAT, *OLDER)
 
 
-SHARED = {"steps", "record_every", "probes", "depth"}
+SHARED = {"steps", "record_every", "probes", "keep", "depth"}
 """Labels in which the runs of a file cannot differ: they say how large its variables are."""
 
 ALWAYS = dict.fromkeys((*VARIABLES, *AXES), "iuf") | {"id": "uO", "status": "iO", "error": "O"}
@@ -397,24 +399,21 @@ def check_kinds(file: h5py.File, kinds: dict[str, str]) -> None:
 def check_sizes(file: h5py.File, run: Run) -> None:
     """Refuses variables that are not as the config says: shapes, steps, layers and the labels that
     all runs share."""
-    training = run.training
-    size = {
-        "run": file["id"].size,
-        "step": training.steps // training.record_every + 1,
-        "layer": run.model.depth + 1,
-    }
+    axes = axes_of(run, {})
+    size = {"run": file["id"].size} | {axis: values.size for axis, values in axes.items()}
     kinds = inside(run)
     for name in file:
         if name in kinds:
             label = name not in VARIABLES and name not in run.probes
             along = (name,) if name in AXES else ("run",) if label else dims(name)
-            wanted = tuple(size[dim] for dim in along)
+            for dim, length in zip(along, file[name].shape, strict=False):
+                size.setdefault(dim, length)  # of a kernel, which its variables must share
+            wanted = tuple(size.get(dim, 0) for dim in along)
             if file[name].shape != wanted:
                 raise OSError(f"{name} has the shape {file[name].shape}, and not {wanted}")
     if own := SHARED & set(file):
         raise OSError(f"{', '.join(sorted(own))} should be one for all its runs")
-    steps = np.arange(size["step"]) * training.record_every
-    for name, wanted in (("step", steps), ("layer", np.arange(1, size["layer"] + 1))):
+    for name, wanted in axes.items():
         if not np.array_equal(file[name][:], wanted):
             raise OSError(f"{name} is not as its config says")
 
@@ -484,11 +483,14 @@ def head(path: Path) -> Part:
         recorded = [name for name in ours if name in VARIABLES or name in run.probes]
         variables = {name: file[name].dtype for name in recorded}
         variables["status"] = np.dtype(str)
+        lengths = {
+            dim: n for name in recorded for dim, n in zip(dims(name), file[name].shape, strict=True)
+        }
         labels = {n: values_of(file[n]) for n in ours if n not in recorded and n not in AXES}
         labels["id"] = np.array([f"{number:016x}" for number in numbers_of(file["id"]).tolist()])
         status = words_of(file["status"])
         return Part(
-            run, labels, file["step"][:], file["layer"][:], variables,
+            run, labels, axes_of(run, lengths), variables,
             partial(read, path, {"status": status}), about_of(file),
         )  # fmt: skip
 

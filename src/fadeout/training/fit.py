@@ -11,14 +11,15 @@ from jax import lax
 from fadeout.config import Run
 from fadeout.networks import lanes
 from fadeout.networks.activations import get_activation, graded_one_of, steepest_slope
-from fadeout.networks.initializers import FROM_DATA
+from fadeout.networks.given import read_weights
+from fadeout.networks.initializers import FROM_DATA, FROM_FILE
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.losses import OUTPUTS, get_loss
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
 from fadeout.networks.probes import get_probe
 from fadeout.networks.remedies import Remedy
-from fadeout.networks.tasks import Examples, classes_of, make_examples
+from fadeout.networks.tasks import Examples, classes_of, make_examples, shuffle
 from fadeout.training.measuring import Sight, measure
 from fadeout.training.outcomes import Outcome, all_finite, judge, locate
 from fadeout.training.updates import (
@@ -59,7 +60,19 @@ class Program(NamedTuple):
     @property
     def recorded(self) -> int:
         """How many numbers are recorded of one run."""
-        return self.records * (len(self.run.probes) * (self.run.model.depth + 1) + 4)
+        of_records = self.records * (len(self.run.probes) * (self.run.model.depth + 1) + 4)
+        return of_records + self.kept
+
+    @property
+    def kept(self) -> int:
+        """How many numbers are kept of one run's last network."""
+        model, kept = self.run.model, 0
+        if "weights" in self.run.keep:
+            widest = max(model.width, self.outputs)
+            kept += (model.depth + 1) * widest * (max(self.features, model.width) + 4)
+        if "outputs" in self.run.keep:
+            kept += (self.examples + self.run.training.held_out) * (self.outputs + 1)
+        return kept
 
     @property
     def lanes(self) -> int:
@@ -82,6 +95,8 @@ class Trace(NamedTuple):
       validation: the same of held-out examples, if there are any, by name.
       outcome: [run].
       model: the networks after the last step, the run as last axis.
+      answers: the last outputs, [example, output, run], and the targets, [example, run], of all
+        examples as the task gives them, if they are kept.
     """
 
     layers: dict[str, jax.Array]
@@ -90,12 +105,17 @@ class Trace(NamedTuple):
     validation: dict[str, jax.Array]
     outcome: Outcome
     model: MLP
+    answers: tuple[jax.Array, ...] = ()
 
     def cut(self, depth: int) -> "Trace":
         """Without the empty places above a network's depth."""
         rows = [*range(depth), -1]
         layers = {name: values[:, rows] for name, values in self.layers.items()}
         return self._replace(layers=layers, model=self.model.cut(depth))
+
+
+HELD = 2
+"""What a run's key is folded with for the examples that are held out."""
 
 
 def prepare_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:
@@ -118,7 +138,7 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         **dict(run.task.options) | values["task"],
     )
     if run.training.held_out:
-        examples = examples.held(jax.random.fold_in(key, 2), run.training.held_out)
+        examples = examples.held(jax.random.fold_in(key, HELD), run.training.held_out)
     model = MLP.create(
         jax.random.fold_in(key, 1),
         examples.inputs.shape[1],
@@ -130,6 +150,8 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         **trained_besides(run),
         init={"name": run.init.name} | dict(run.init.options) | values["init"],
     )
+    if run.init.name in FROM_FILE:
+        model = model.weighted(read_weights(run.init.npz), values["init"]["gain"])
     if run.init.name in FROM_DATA:
         own = dict(run.activation.options) | values["activation"]
         activation = get_activation(run.activation.name, **own)
@@ -310,9 +332,26 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             "validation_accuracy": correct(output, held[1]),
         }
 
+    def answers(model: MLP) -> tuple:
+        if "outputs" not in run.keep:
+            return ()
+        inputs, wanted = x, targets
+        if run.training.held_out:
+            inputs = jnp.concatenate([held[0], x])
+            wanted = jnp.concatenate([held[1], targets])
+        none = signals_of(inputs.shape[0])
+        output, _ = model.forward(inputs, activation, count, none, remedy)
+        output = made_of(output)
+        if run.training.held_out:
+            back = jnp.argsort(held_order(values["seed"], inputs.shape[0]), axis=0)
+            output = jnp.take_along_axis(output, back[:, None], 0)
+            wanted = jnp.take_along_axis(wanted, back, 0)
+        return output, wanted
+
     @per_lane
-    def look(hyperparameters, model, trained, x, signals, delta, gradients, steepest):
-        layers = Sight(model, trained, gradients, signals, x, delta, steepest).layers(count)
+    def look(hyperparameters, model, trained, x, signals, delta, gradients, steepest, branch):
+        own = remedy._replace(branch=branch)
+        layers = Sight(model, trained, gradients, signals, x, delta, steepest, own).layers(count)
         step = kernel_updates(change, hyperparameters, gradients, trained, elementwise)
         return measure(probes, layers, step)
 
@@ -321,7 +360,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         seen = state.seen
         measured = look(
             values["optimizer"], model, state.trained, x, seen.signals, seen.delta, seen.gradients,
-            steepest,
+            steepest, remedy.branch,
         )  # fmt: skip
         return state, (measured, seen.loss, seen.accuracy, validate(state.trained.model))
 
@@ -346,7 +385,18 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     end, (layers, losses, accuracy, validation) = lax.scan(
         record, unseen, jnp.arange(program.records)
     )
-    return Trace(layers, losses, accuracy, validation, end.outcome, end.trained.model)
+    last = end.trained.model
+    return Trace(layers, losses, accuracy, validation, end.outcome, last, answers(last))
+
+
+def held_order(seeds: jax.Array, count: int) -> jax.Array:
+    """The order in which `prepare` has so many examples, those that are held out first, [example,
+    run]."""
+
+    def own(seed):
+        return shuffle(jax.random.fold_in(jax.random.key(seed), HELD), count)
+
+    return jax.vmap(own, out_axes=-1)(seeds)
 
 
 def shuffled(seeds: jax.Array, epoch: jax.Array, count: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """What the probes make of one step: of every layer a row."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from fadeout.networks.lanes import scan, take
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.probes import Layer, Layers, Path, Probe
+from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.training.updates import Trained
 
 
@@ -20,6 +22,7 @@ class Sight(NamedTuple):
       inputs: [example, feature].
       delta: dL/d output, [example, 1].
       steepest_slope: the largest |phi'|, a scalar.
+      remedy: what the network has besides neurons.
     """
 
     start: MLP
@@ -29,6 +32,7 @@ class Sight(NamedTuple):
     inputs: jax.Array
     delta: jax.Array
     steepest_slope: jax.Array
+    remedy: Remedy = PLAIN
 
     def part(self, name: str) -> Layer:
         """A part of the network, but for its update and what the signals show."""
@@ -43,23 +47,53 @@ class Sight(NamedTuple):
             delta=None,
             below=None,
             path=Path(*(getattr(of, name).kernel[...] for of in path)) if path else None,  # type: ignore[arg-type]
+            **{
+                what: parameter[...]
+                for what in ("gain", "shift", "factor")
+                if (parameter := getattr(own, what)) is not None
+            },
         )
 
+    def of_outputs(self, count) -> tuple[jax.Array, ...]:
+        """The gradient of each example's output by every parameter, as `Layers` has it."""
+        model, examples = self.trained.model, self.inputs.shape[0]
+        nothing = jax.tree.map(jnp.zeros_like, model)
+
+        def of_one(one):
+            return model.backward(
+                self.inputs, one[:, None], count, self.signals, nothing, self.remedy
+            )[1]
+
+        found = jax.vmap(of_one)(jnp.eye(examples, dtype=self.inputs.dtype))
+
+        def flat(part, lead: int) -> jax.Array:
+            leaves = [leaf.reshape(*leaf.shape[:lead], -1) for leaf in jax.tree.leaves(part)]
+            return jnp.concatenate(leaves, axis=-1)
+
+        stack = jnp.swapaxes(flat(found.hidden, 2), 0, 1)
+        return flat(found.first, 1), stack, flat(found.readout, 1)
+
     def layers(self, count) -> Layers:
-        activation, slope, delta, _ = self.signals
+        activation, slope, delta, preactivation = self.signals
+        low = high = None
+        if preactivation is not None:
+            low, high = preactivation[0], preactivation[1:]
+        remedied = self.remedy != PLAIN
         steepest = self.steepest_slope
         places = activation.shape[0] - 1
         return Layers(
             self.part("first")._replace(
                 delta=delta[0], below=self.inputs, activation=activation[0], slope=slope[0],
-                steepest_slope=steepest,
+                steepest_slope=steepest, preactivation=low,
             ),
             self.part("hidden")._replace(
                 delta=delta[1:], below=activation[:-1], activation=activation[1:], slope=slope[1:],
-                steepest_slope=jnp.broadcast_to(steepest, places),
+                steepest_slope=jnp.broadcast_to(steepest, places), preactivation=high,
             ),
             self.part("readout")._replace(delta=self.delta, below=take(activation, count)),
             count,
+            self.remedy if remedied else None,
+            functools.partial(self.of_outputs, count) if remedied else None,
         )  # fmt: skip
 
 
@@ -101,7 +135,8 @@ def measure(probes: dict[str, Probe], layers: Layers, update: Callable | None = 
     }
     if any(probe.whole for probe in probes.values()):
         stack = of_each(lambda place: hidden_at(place).kernel_update)
-        whole = Layers(first, hidden._replace(kernel_update=stack), readout, count)
+        hidden = hidden._replace(kernel_update=stack)
+        whole = layers._replace(first=first, hidden=hidden, readout=readout, present=count)
         for name, probe in probes.items():
             if probe.whole:
                 found = probe.function(whole)

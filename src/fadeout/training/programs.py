@@ -159,7 +159,12 @@ def batch_of_erased(
         names = [activation.name]
     program = Program(
         dataclasses.replace(
-            run, init=Init(), task=Task(targets=run.task.targets), activation=activation, sources=()
+            run,
+            init=Init(),
+            task=Task(targets=run.task.targets),
+            activation=activation,
+            keep=run.keep,
+            sources=(),
         ).erased(),
         examples=count,
         outputs=model.readout.kernel.shape[1],

@@ -11,11 +11,12 @@ from fadeout import theory
 from fadeout.config import Activation, Init, Run
 from fadeout.extensions import source
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES
-from fadeout.networks.initializers import FROM_DATA, OWN_BIASES
+from fadeout.networks.given import read_weights
+from fadeout.networks.initializers import FROM_DATA, FROM_FILE, OWN_BIASES
 from fadeout.networks.optimizers import OPTIMIZERS  # noqa: F401 - fills its table
 from fadeout.networks.probes import PROBES, get_probe
-from fadeout.networks.tasks import classes_of, contents_of
-from fadeout.registry import TABLES, FadeoutError, function_in, is_own, lookup
+from fadeout.networks.tasks import classes_of
+from fadeout.registry import CONTENTS, TABLES, FadeoutError, function_in, is_own, lookup
 from fadeout.schema import Entry, complete, kinds, sections_of
 
 GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
@@ -60,8 +61,12 @@ def resolve(run: Run) -> Run:
     check_remedies(run)
     if run.init.name in OWN_BIASES and run.init.bias_variance:
         raise FadeoutError(
-            f"init={run.init.name} draws biases of its own: leave init.bias_variance out"
+            f"init={run.init.name} has biases of its own: leave init.bias_variance out"
         )
+    if run.init.name in FROM_FILE:
+        weights = read_weights(found["init"].npz)
+        if run.model.depth != (depth := len(weights.kernels) - 1):
+            raise FadeoutError(f"{weights.name} has {depth} hidden layers: set model.depth={depth}")
     if run.init.gain is None:
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
         gain = gain_of(found["activation"], entry)
@@ -125,32 +130,34 @@ def check_remedies(run: Run) -> None:
     what = "a residual branch" if model.residual else f"{model.normalization} normalisation"
     if run.init.name in FROM_DATA:
         raise FadeoutError(f"init={run.init.name} scales plain layers, not those of {what}")
-    odd = [name for name in run.probes if name.startswith(("ntk_", "layer_", "jacobian_"))]
-    if odd:
-        raise FadeoutError(
-            f"{odd[0]} is of layers phi(W h + b), and not of {what}: leave it out of probes"
-        )
+    for name in run.probes:
+        if name.startswith("layer_"):
+            raise FadeoutError(
+                f"{name} is of layers phi(W h + b), and not of {what}: take jacobian_gain instead"
+            )
+        if name.startswith("jacobian_") and model.normalization == "batch":
+            raise FadeoutError(
+                f"{name} is of one example, and batch normalisation makes it depend on the others: "
+                "leave it out of probes"
+            )
 
 
 def sources_of(found: dict[str, Any]) -> tuple[str, ...]:
-    """Of each function of a user's own, its kind, its name and a hash of its source; of a task that
-    reads data, a hash of these.
+    """Of each function of a user's own, its kind, its name and a hash of its source; of what reads
+    a file or arrays, a hash of these.
 
     Args:
       found: the resolved sections, and the probes.
     """
-    task = found["task"]
-    data = contents_of(task.name, dict(task.options))
-    chosen = [(group, found[group].name) for group in GROUPS if group != "task" or data is None]
-    chosen += [("probe", name) for name in found["probes"]]
-    sources = [
-        f"{kind} {name} {source(function)}"
-        for kind, name in chosen
-        if not is_own(function := function_in(TABLES[kind][name]))
-    ]
-    if data is not None:
-        file = dict(task.options).get("file", "")
-        sources.append(" ".join(filter(None, ("task", task.name, file, data))))
+    chosen = [(group, found[group].name, dict(found[group].options)) for group in GROUPS]
+    chosen += [("probe", name, {}) for name in found["probes"]]
+    sources = []
+    for kind, name, options in chosen:
+        function = function_in(TABLES[kind][name])
+        if function in CONTENTS:
+            sources.append(f"{kind} {name} {CONTENTS[function](**options)}")
+        elif not is_own(function):
+            sources.append(f"{kind} {name} {source(function)}")
     return tuple(sources)
 
 

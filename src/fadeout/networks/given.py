@@ -1,0 +1,77 @@
+"""Weights from a file: an npz of `kernel_1`, `bias_1`, ..., the readout last."""
+
+import functools
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fadeout.registry import FadeoutError
+
+
+class Weights(NamedTuple):
+    """A file of weights.
+
+    Attributes:
+      name: of the file.
+      kernels: [in, out] of every layer, bottom to top.
+      biases: [out] of each; 0 where the file has none.
+      digest: a hash of the file's content.
+    """
+
+    name: str
+    kernels: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    digest: str
+
+
+def read_weights(file: str) -> Weights:
+    """The weights of an npz file.
+
+    Raises:
+      FadeoutError: there is no such file, or it is not of one network.
+    """
+    if not file:
+        raise FadeoutError("init=given needs its file: init.npz=weights.npz")
+    path = Path(file).expanduser()
+    try:
+        status = path.stat()
+        return read_file(path.absolute(), status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise FadeoutError(f"init.npz={file} cannot be read: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=16)
+def read_file(path: Path, changed: int, size: int) -> Weights:
+    content = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file)
+    except (ValueError, OSError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise FadeoutError(f"{path.name} is no npz file of numbers: {error}") from error
+    count = sum(name.startswith("kernel_") for name in arrays)
+    kernels = [f"kernel_{layer}" for layer in range(1, count + 1)]
+    biases = [f"bias_{layer}" for layer in range(1, count + 1)]
+    odd = sorted(arrays.keys() - {*kernels, *biases})
+    if count < 2 or odd or not set(kernels) <= arrays.keys():
+        raise FadeoutError(
+            f"{path.name} must hold kernel_1, bias_1, kernel_2, ... of a hidden layer or more, and "
+            f"the readout's last, not {', '.join(odd or sorted(arrays)) or 'nothing'}"
+        )
+    for name, array in arrays.items():
+        kernel = arrays[name.replace("bias", "kernel")]
+        wanted, words = (2, "[in, out]") if array is kernel else (1, "[out], as many as its kernel")
+        if array.ndim != wanted or array.shape[-1:] != kernel.shape[-1:]:
+            raise FadeoutError(f"{path.name}: {name} must be {words}, not {array.shape}")
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise FadeoutError(f"{path.name}: {name} must be of finite numbers")
+    zeros = {bias: np.zeros(arrays[k].shape[1]) for k, bias in zip(kernels, biases, strict=True)}
+    return Weights(
+        path.name,
+        tuple(arrays[name] for name in kernels),
+        tuple((zeros | arrays)[name] for name in biases),
+        hashlib.sha256(content).hexdigest()[:16],
+    )

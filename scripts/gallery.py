@@ -19,18 +19,20 @@ def script(name: str, *arguments: object) -> None:
     subprocess.run(command, check=True)
 
 
-def photograph(page: Path, picture: Path, *clicks: str, height: int = 1000) -> None:
+def photograph(
+    page: Path, picture: Path, *clicks: str, height: int = 1000, at: str = "", wait: int = 300
+) -> None:
     from playwright.sync_api import sync_playwright
 
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         opened = chromium.new_page(viewport={"width": 1280, "height": height})
-        opened.goto(page.absolute().as_uri())
+        opened.goto(f"{page.absolute().as_uri()}#{at}")
         opened.wait_for_selector("body[data-ready=yes]")
         for click in clicks:
             opened.click(click)
-        opened.wait_for_timeout(300)
+        opened.wait_for_timeout(wait)
         opened.screenshot(path=picture)
         chromium.close()
 
@@ -55,7 +57,8 @@ def main() -> None:
     for name, made in pictures.items():
         shutil.copyfile(made, DOCS / name)
     photograph(MADE / "demo/report.html", DOCS / "report.png", height=1150)
-    photograph(MADE / "playground.html", DOCS / "playground.png", height=620)
+    training = {"at": "activation=tanh&task=circles", "wait": 4000}
+    photograph(MADE / "playground.html", DOCS / "playground.png", "#play", height=1180, **training)
 
 
 if __name__ == "__main__":

@@ -80,3 +80,40 @@ def few_programs():
 def loader():
     setup_globals()  # Hydra's resolvers, as its own main registers them
     return ConfigLoaderImpl(create_config_search_path(str(Path(__file__).parents[1] / "conf")))
+
+
+# --- a real browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("NO BROWSER: the pages were not opened; apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a file, and in the end says whether anything went wrong or was fetched."""
+    wrong, pages = [], []
+
+    def open_page(path, fragment="", **options):
+        page = browser.new_page(**options)
+        pages.append(page)
+        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda r: wrong.append(r.url) if r.url != path.as_uri() else None)
+        page.goto(f"{path.as_uri()}{'#' if fragment else ''}{fragment}")
+        page.wait_for_selector("body[data-ready=yes]")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert wrong == []

@@ -7,7 +7,7 @@ import pytest
 
 import fadeout
 from fadeout.config import Activation, Init, Model, Run, Task, Training
-from fadeout.networks.initializers import FROM_FILE, INITIALIZERS, initialize
+from fadeout.networks.initializers import FROM_FILE, INITIALIZERS, initialize, kernel_variance
 from fadeout.registry import FadeoutError
 from fadeout.training.programs import train
 from fadeout.training.resolve import resolve
@@ -53,6 +53,8 @@ def test_variance(name):
     kernel, bias = draw(name)
     # 150,000 draws: five standard errors of a variance are at most 5 sqrt(2 / n)
     np.testing.assert_allclose(np.var(kernel), VARIANCE[name], rtol=5 * np.sqrt(2 / kernel.size))
+    told = kernel_variance(name, FAN_IN, FAN_OUT, **GIVEN.get(name, {}))
+    assert told == (None if name == "lsuv" else pytest.approx(VARIANCE[name]))
     if name != "torch":
         np.testing.assert_array_equal(bias, np.zeros(FAN_OUT))
 

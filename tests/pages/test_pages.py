@@ -4,24 +4,21 @@ import base64
 import json
 import re
 import shlex
-import shutil
 
 import numpy as np
 import pytest
 
 from conftest import small_runs
-from fadeout import load, theory, train
+from fadeout import load, train
 from fadeout.analysis import groups
 from fadeout.cli.compose import compose_jobs
 from fadeout.config import Activation, Optimizer, Run, Training
-from fadeout.networks.activations import ACTIVATIONS
-from fadeout.pages import as_json, write_playground, write_report
+from fadeout.pages import as_json, write_report
 from fadeout.pages.summary import NOTHING, ZERO, coded, summary
 from fadeout.registry import FadeoutError
 from fadeout.training.resolve import resolve
 from helpers import script
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EVIL = "</script><script>document.title='taken'</script><b>x</b>"
 
 
@@ -114,38 +111,6 @@ def test_without_probes_the_verdicts_are_the_statuses(bare):
 
 
 # --- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("NO BROWSER: the pages were not opened; apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def opened(browser):
-    """Opens a file, and in the end says whether anything went wrong or was fetched."""
-    wrong, pages = [], []
-
-    def open_page(path, **options):
-        page = browser.new_page(**options)
-        pages.append(page)
-        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda r: wrong.append(r.url) if r.url != path.as_uri() else None)
-        page.goto(path.as_uri())
-        page.wait_for_selector("body[data-ready=yes]")
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert wrong == []
 
 
 def counts(rows, number):
@@ -250,49 +215,3 @@ def test_dark_pages_and_telephones(opened, report):
     page = opened(report, color_scheme="dark", viewport={"width": 380, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 26)"
-
-
-@pytest.fixture(scope="module")
-def playground(tmp_path_factory):
-    return write_playground(tmp_path_factory.mktemp("playground") / "p.html")
-
-
-def test_the_playground_draws_what_theory_says(opened, playground):
-    """Its theory against `fadeout.theory`, its networks against both, at width 64."""
-    page = opened(playground)
-    for name in ("sigmoid", "tanh", "relu", "gelu"):
-        found = page.evaluate(
-            f"state.activation = NAMES.indexOf('{name}'); state.depth = 12; state.width = 64;"
-            "state.init = INITS.indexOf('lecun_normal'); const m = measure();"
-            "({theory: m.expected.gradient, drawn: m.drawn.map((d) => d.gradient)})"
-        )
-        expected = theory.gradient_profile(name, 12, 1.0, variance=1.0)
-        np.testing.assert_allclose(np.log10(found["theory"]), expected, atol=0.01)
-        measured = np.log10(np.array(found["drawn"])).mean(0)
-        assert abs(measured[0] - expected[0]) < 0.15 * max(1, abs(expected[0]))
-
-
-def test_the_playgrounds_activations_beyond_their_tables(opened, playground):
-    page = opened(playground)
-    at = [-100.0, -17.0, 20.0, 55.5]
-    for name in ("sin", "squared_relu", "tanh", "relu", "gelu", "leaky_relu"):
-        found = page.evaluate(
-            "([name, at]) => ['value', 'slope'].map((kind) =>"
-            "  at.map((z) => look(DATA.activations[name], kind, z)))",
-            [name, at],
-        )
-        expected = theory.value_and_slope(name, np.array(at))
-        np.testing.assert_allclose(found, np.array(expected), rtol=1e-3, atol=1e-3)
-
-
-def test_the_playgrounds_controls(opened, playground):
-    page = opened(playground)
-    before = page.locator("#gradient-text").inner_text()
-    page.locator("input[type=range]").first.fill("30")
-    assert page.locator("#gradient-text").inner_text() != before
-    for name in ACTIVATIONS:
-        page.locator("select").first.select_option(label=name)
-        assert page.locator("#gradient svg").count() > 0
-    page.locator("select").first.select_option(label="softplus")
-    page.locator("select").nth(1).select_option(label="critical")
-    assert "no edge of chaos" in page.locator("#gradient-text").inner_text()

@@ -9,14 +9,12 @@ import numpy as np
 
 from fadeout import theory
 from fadeout.networks.activations import ACTIVATIONS
+from fadeout.networks.initializers import OWN_BIASES, kernel_variance, scaling
 from fadeout.registry import parameters
 from fadeout.sweeps.results import options_of
 
 Labels = Mapping[str, Any]
 """The config values that all runs of a line share; others are absent."""
-
-STANDARD = {"lecun": 1.0, "glorot": 1.0, "he": 2.0, "orthogonal": 1.0, "mean_field": None}
-"""fan_in times the variance of a weight, where layers are square."""
 
 
 def weight_variance(labels: Labels) -> float | None:
@@ -25,12 +23,11 @@ def weight_variance(labels: Labels) -> float | None:
     >>> weight_variance({"init": "he_normal", "gain": 0.5})
     0.5
     """
-    name, gain = labels.get("init"), labels.get("gain")
-    if name in ("mean_field", "critical"):
-        known = labels.get("weight_variance")
-    else:
-        known = STANDARD.get(str(name).removesuffix("_normal").removesuffix("_uniform"))
-    return None if known is None or gain is None else known * gain**2
+    name, gain = str(labels.get("init")), labels.get("gain")
+    known = scaling(name, weight_variance=labels.get("weight_variance"))
+    if known is None or gain is None or known[1] == "fixed" or name in OWN_BIASES:
+        return None
+    return known[0] * gain**2  # of square layers all fans are one
 
 
 @lru_cache(maxsize=256)
@@ -77,11 +74,13 @@ def first_variance(labels: Labels, inputs: int, sw2: float) -> float | None:
     """The variance of the first hidden layer's preactivations, but for the biases: its kernel is
     not square, which Glorot's and orthogonal ones notice."""
     name, width = str(labels.get("init")), labels.get("width")
-    if name.startswith("glorot"):
-        return None if width is None else sw2 * 2 * inputs / (inputs + width)
-    if name == "orthogonal":
-        return None if width is None else sw2 * min(1.0, inputs / width)
-    return sw2
+    known = scaling(name, weight_variance=1.0)
+    if known is None or known[1] == "fan_in":
+        return sw2
+    if width is None:
+        return None
+    own = kernel_variance(name, inputs, width)
+    return sw2 * inputs * own / known[0] if own else None
 
 
 class Network(NamedTuple):

@@ -42,6 +42,10 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     Raises:
       FadeoutError: a probe that this needs was not recorded.
     """
+    if "run" not in results.dims:
+        raise FadeoutError(
+            "verdicts are of runs; of one network, examine has put them in: .verdict"
+        )
     lacking = sorted(NEEDED - set(results))
     if lacking:
         raise FadeoutError(f"verdicts need the probes {', '.join(lacking)}: record them as well")

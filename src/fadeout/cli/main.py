@@ -17,7 +17,7 @@ COMMANDS: dict[str, Door] = {
     "plot": Door("plot", "draws the pictures of a sweep, or one comparison across sweeps"),
     "advise": Door("advise", "what to choose before training, by theory"),
     "report": Door("report", "writes a sweep as one HTML file"),
-    "playground": Door("playground", "writes a page where networks are drawn in the browser"),
+    "playground": Door("playground", "writes a page where networks train in the browser"),
     "atlas": Door("atlas", "draws every activation with its derivative"),
     "neuron": Door("neuron", "draws a neuron, a chain, and how XOR comes to be solved"),
     "claims": Door("claims", "puts what is taught to test"),

@@ -1,4 +1,4 @@
-"""Writes the playground, where networks are drawn in the browser: fadeout playground."""
+"""Writes the playground, where networks train in the browser: fadeout playground."""
 
 import argparse
 from pathlib import Path

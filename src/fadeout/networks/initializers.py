@@ -174,6 +174,50 @@ FROM_DATA = ("lsuv",)
 """Those that look at the task's examples, through the run's activation."""
 
 
+def scaling(name: str, **parameters: float) -> tuple[float, str] | None:
+    """The variance of a kernel's weights as `jax.nn.initializers.variance_scaling` says it: a scale
+    over `fan_in`, `fan_avg`, `fan_max` or, if `fixed`, over nothing. None where the name does not
+    tell, as of a user's own.
+
+    >>> scaling("he_normal"), scaling("normal", stddev=0.5)
+    ((2.0, 'fan_in'), (0.25, 'fixed'))
+    """
+    if name in ("mean_field", "critical"):
+        known = parameters.get("weight_variance", 1.0 if name == "mean_field" else None)
+        return None if known is None else (known, "fan_in")
+    if name == "normal":
+        return parameters.get("stddev", 0.01) ** 2, "fixed"
+    if name == "uniform":
+        return parameters.get("limit", 0.05) ** 2 / 3, "fixed"
+    return SCALINGS.get(name.removesuffix("_normal").removesuffix("_uniform"))
+
+
+SCALINGS = {
+    "zeros": (0.0, "fixed"),
+    "constant": (0.0, "fixed"),
+    "lecun": (1.0, "fan_in"),
+    "glorot": (1.0, "fan_avg"),
+    "he": (2.0, "fan_in"),
+    "torch": (1 / 3, "fan_in"),
+    "orthogonal": (1.0, "fan_max"),
+}
+
+
+def kernel_variance(name: str, fan_in: int, fan_out: int, **parameters: float) -> float | None:
+    """The variance of a weight of a kernel [fan_in, fan_out] at gain 1; None where the name does
+    not tell.
+
+    >>> kernel_variance("glorot_normal", 2, 8)
+    0.2
+    """
+    known = scaling(name, **parameters)
+    if known is None:
+        return None
+    fans = {"fan_in": fan_in, "fan_avg": (fan_in + fan_out) / 2, "fan_max": max(fan_in, fan_out),
+            "fixed": 1}  # fmt: skip
+    return known[0] / fans[known[1]]
+
+
 def decomposes(name: str) -> bool:
     """Whether an initialiser may decompose a matrix."""
     return name in ORTHOGONAL or not is_own(INITIALIZERS[name])

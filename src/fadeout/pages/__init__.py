@@ -14,7 +14,7 @@ from typing import Any
 import xarray as xr
 
 from fadeout.files import write_whole
-from fadeout.pages.playground import playground_data
+from fadeout.pages.playground import functions, playground_data, words
 from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
 
@@ -35,15 +35,22 @@ def write_report(results: xr.Dataset, name: str, path: str | Path, question: str
 
 
 def write_playground(path: str | Path) -> Path:
-    """Writes the playground as one HTML file: networks are drawn in the browser.
+    """Writes the playground as one HTML file: networks are drawn and trained in the browser.
 
     Raises:
       FadeoutError: plotly is not installed.
     """
-    return write(Path(path), "fadeout playground", "playground", playground_data())
+    own = words()
+    scripts = [
+        functions(),
+        f"const WORDS = {as_json(own)}, TOURS = WORDS.tours;",
+        text("networks.js"),
+    ]
+    data = playground_data()
+    return write(Path(path), "fadeout playground", "playground", data, *scripts)
 
 
-def write(path: Path, title: str, page: str, data: Mapping[str, Any]) -> Path:
+def write(path: Path, title: str, page: str, data: Mapping[str, Any], *scripts: str) -> Path:
     parts = {
         "title": html.escape(title),
         "style": text("style.css"),
@@ -51,7 +58,7 @@ def write(path: Path, title: str, page: str, data: Mapping[str, Any]) -> Path:
         "data": as_json(data),
         "plotly": charting_library(),
         "common": text("common.js"),
-        "script": text(f"{page}.js"),
+        "script": "\n".join([*scripts, text(f"{page}.js")]),
     }
     content = text("page.html")
     for name, part in parts.items():

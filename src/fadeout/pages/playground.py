@@ -1,46 +1,84 @@
-"""What the playground needs: every activation as a table, from which a browser draws networks."""
+"""What the playground needs of fadeout: activations, tasks, initialisers, optimisers, words."""
 
-import base64
+import json
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fadeout.analysis.looks import LOOKS
-from fadeout.networks.activations import ACTIVATIONS
-from fadeout.theory.gaussian import value_and_slope
+from fadeout.networks.activations import ACTIVATIONS, FLAT
+from fadeout.networks.initializers import scaling
+from fadeout.networks.optimizers import OPTIMIZERS
+from fadeout.networks.tasks import make_examples
+from fadeout.pages.translate import javascript
+from fadeout.registry import parameters
+from fadeout.theory.gaussian import compiled, value_and_slope
 from fadeout.theory.mean_field import critical
 
-REACH, POINTS = 16.0, 4097
-BEYOND: dict[str, float | str] = {"sin": "periodic", "squared_relu": 2}
-"""How an activation goes on beyond the range: as that power of z, in a straight line where nothing
-is said."""
-
-INITS = {
-    "lecun_normal": 1.0,
-    "glorot_normal": 1.0,
-    "he_normal": 2.0,
-    "PyTorch's default": 1 / 3,
-    "critical": None,
+TASKS: dict[str, dict[str, Any]] = {
+    "xor": {},
+    "and": {},
+    "parity": {"bits": 4},
+    "noisy_xor": {"examples": 32, "noise": 0.2},
+    "circles": {"examples": 48},
+    "moons": {"examples": 48},
+    "spirals": {"examples": 64, "arms": 2},
 }
-"""Weight variances times fan-in, of square layers; critical has each activation's own."""
+"""The tasks of the page, of one output, and their options."""
+
+INITS = ("glorot_normal", "lecun_normal", "he_normal", "torch", "critical", "normal", "zeros")
+RULES = ("sgd", "momentum", "adam")
 
 
 def playground_data() -> dict[str, Any]:
-    """phi and phi' of every activation on a grid as 32-bit floats, and its critical point."""
-    z = np.linspace(-REACH, REACH, POINTS)
-    table = {}
-    for name in ACTIVATIONS:
-        phi, slope = value_and_slope(name, z)
-        edge = [point for point in critical(name) if point.variance > 0] or critical(name)
-        table[name] = {
-            "value": floats(phi),
-            "slope": floats(slope),
-            "color": LOOKS[name][0],
-            "beyond": BEYOND.get(name, 1),
-            "critical": edge[0].weight_variance if edge else None,
-        }
-    return {"reach": REACH, "points": POINTS, "activations": table, "inits": INITS}
+    """All that the page knows besides its own code."""
+    return {
+        "activations": {name: about(name) for name in ACTIVATIONS},
+        "flat": FLAT,
+        "tasks": {name: examples_of(name, options) for name, options in TASKS.items()},
+        "inits": {
+            name: dict(zip(("scale", "fan"), scaling(name) or (None, "fan_in"), strict=True))
+            for name in INITS
+        },
+        "optimizers": {
+            name: {key: p.default for key, p in parameters(OPTIMIZERS[name]).items()}
+            for name in RULES
+        },
+    }
 
 
-def floats(values: np.ndarray) -> str:
-    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+def about(name: str) -> dict[str, Any]:
+    """An activation's colour, its steepest slope, and the weight variance at its edge of chaos."""
+    edge = [point for point in critical(name) if point.variance > 0] or critical(name)
+    _, slope = value_and_slope(name, np.arange(-300, 301) / 100)
+    return {
+        "color": LOOKS[name][0],
+        "steepest": float(np.abs(slope).max()),
+        "critical": edge[0].weight_variance if edge else None,
+    }
+
+
+def examples_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """A task's examples, with corners at -1 and 1, as the seed 0 draws them."""
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    found = make_examples(key, jnp.float32, name=name, inputs="bipolar", **options)
+    return {
+        "inputs": np.asarray(found.inputs, float).round(6).tolist(),
+        "targets": np.asarray(found.targets, float).tolist(),
+        "options": options,
+    }
+
+
+def functions() -> str:
+    """Every activation and its slope as JavaScript."""
+    own = [f'"{name}": {javascript(compiled(function))},' for name, function in ACTIVATIONS.items()]
+    return "\n".join(["const PHI = {", *own, "};"])
+
+
+def words() -> dict[str, Any]:
+    """Every text of the page, in both languages."""
+    from fadeout.pages import text
+
+    return json.loads(text("words.json"))

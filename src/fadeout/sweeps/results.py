@@ -163,7 +163,7 @@ def recorded(runs: Sequence[Run], trace: Trace) -> Part:
 def kept(run: Run, trace: Trace) -> dict[str, np.ndarray]:
     """What is kept of the last networks, with NaN where a layer lacks a unit, or what is trained
     there."""
-    found = {}
+    found: dict[str, Any] = {}
     if "weights" in run.keep:
         found |= {f"last_{name}": values for name, values in by_layer(trace.model).items()}
     if "outputs" in run.keep:

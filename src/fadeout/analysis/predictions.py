@@ -24,7 +24,9 @@ def weight_variance(labels: Labels) -> float | None:
     0.5
     """
     name, gain = str(labels.get("init")), labels.get("gain")
-    known = scaling(name, weight_variance=labels.get("weight_variance"))
+    drawn = labels.get("weight_variance")
+    told = {} if drawn is None else {"weight_variance": drawn}
+    known = scaling(name, **told) if told or name != "mean_field" else None
     if known is None or gain is None or known[1] == "fixed" or name in OWN_BIASES:
         return None
     return known[0] * gain**2  # of square layers all fans are one

@@ -50,7 +50,7 @@ def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
     What to conclude: where the dashed line lies on 0 no gradient passes; where it stays below 1
     everywhere, as sigmoid's 1/4, each layer shrinks the gradient unless the weights make up for it.
     """
-    columns = min(4, len(names))
+    columns = min(len(names), 3 if len(names) % 4 == 1 else 4)  # no panel alone in a row
     figure, axes = grid(-(-len(names) // columns), columns, width=3.6, height=2.9, sharex=True)
     style = looks(names)
     for ax, name in zip(axes.flat, names, strict=False):

@@ -34,8 +34,8 @@ from fadeout.analysis.comparison import (
 from fadeout.analysis.looks import BLACK, looks
 from fadeout.analysis.predictions import activation_of
 from fadeout.networks.activations import ACTIVATIONS
-from fadeout.plots.figures import NORMS, band
-from fadeout.plots.style import grid, legend_below
+from fadeout.plots.figures import HIDDEN_LAYER, LEAST_LOSS, NORMS, WEIGHT_LAYER, band
+from fadeout.plots.style import grid, legend_below, to_logarithmic
 from fadeout.sweeps.results import described, dims
 
 
@@ -78,8 +78,9 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
     for quantity in asked.quantities():
         own = [strip for (q, _), strip in zip(cells, axes, strict=True) if q == quantity]
         finish(own, quantity)
+    hidden = all("readout" not in described(name).get("layers", "") for name in asked.quantities())
     for ax in axes[-1]:
-        ax.set_xlabel(axis_label(str(asked.x)))
+        ax.set_xlabel(HIDDEN_LAYER if hidden and asked.x == "layer" else axis_label(str(asked.x)))
         if asked.x == "layer":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         elif asked.x not in DIMS:
@@ -229,7 +230,7 @@ def label_of(quantity: str, asked: Comparison) -> str:
 
 def axis_label(name: str) -> str:
     words = {
-        "layer": "weight layer (the last is the readout)",
+        "layer": WEIGHT_LAYER,
         "depth": "depth (hidden layers)",
         "width": "width (units)",
         "step": "step",
@@ -258,7 +259,7 @@ def finish(strips: Sequence[np.ndarray], quantity: str) -> None:
     if positive.size and (values >= 0).all() and (wide or quantity in NORMS):
         for strip in strips:
             for ax in strip:
-                ax.set_yscale("log")
+                to_logarithmic(ax, LEAST_LOSS if quantity == "loss" else 0.0)
             low, high = strip[0].get_ylim()  # theory may go far; what was measured stays legible
             strip[0].set_ylim(max(low, positive.min() / 1e3), min(high, positive.max() * 1e3))
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from fadeout.analysis import groups
 from fadeout.analysis.looks import looks
 from fadeout.analysis.verdicts import expected_share
 from fadeout.networks.activations import ordered
-from fadeout.plots.style import grid, legend_below
+from fadeout.plots.style import ZEROS, grid, legend_below, to_logarithmic
 
 LABELS = {
     "delta_norm": r"backpropagated signal  $\|\delta\| = \|\partial L/\partial z\|$",
@@ -23,6 +24,9 @@ LABELS = {
     "dead_units": "dead units",
     "loss": "loss",
 }
+LEAST_LOSS = 1e-8
+"""Below it who has learned does not push who is learning out of sight."""
+
 WEIGHT_LAYER = "weight layer (the last is the readout)"
 HIDDEN_LAYER = "hidden layer"
 
@@ -54,7 +58,7 @@ def profile(results: xr.Dataset, when: Callable, title: str) -> Figure:
     for row, name in enumerate(quantities):
         axes[row, 0].set_ylabel(LABELS[name])
         logarithmic(axes[row])
-    label_columns(results, axes, WEIGHT_LAYER)
+    label_columns(results, axes, f"{WEIGHT_LAYER}\n\N{LEFTWARDS ARROW} the gradient's way")
     figure.suptitle(f"How the gradient fares on its way down, {title}")
     legend_below(figure, axes.flat, spread_note(results))
     return figure
@@ -91,11 +95,15 @@ def units_over_layers(results: xr.Dataset) -> Figure:
 
 def saturated_note(results: xr.Dataset) -> str:
     """What counts as saturated, and how much of it belongs to an activation."""
-    words = "\nsaturated: the slope is at most 5 % of its steepest"
+    words = (
+        "\ndead: the slope is 0 on every example; saturated: at most 5 % of its steepest, on an "
+        "example"
+    )
     names = np.unique(results["activation"].values).tolist()
     own = {name: expected_share({"activation": name}) for name in ordered(names)}
     shown = [f"{name} {value:.0%}" for name, value in own.items() if 0.01 <= value < 0.99]
-    return f"{words} (on a standard normal input: {', '.join(shown[:6])})" if shown else words
+    healthy = f"\n(healthy on a standard normal input: {', '.join(shown[:6])} saturated)"
+    return words + healthy if shown else words
 
 
 def gradient_over_training(results: xr.Dataset) -> Figure:
@@ -149,7 +157,7 @@ def loss_curves(results: xr.Dataset) -> Figure:
         look = look | ({"marker": ""} if group.runs.sizes["step"] > 1 else {})
         band(axes[0, column], group.runs["step"].values, group.runs["loss"], look)
     axes[0, 0].set_ylabel(LABELS["loss"])
-    logarithmic(axes[0])
+    logarithmic(axes[0], LEAST_LOSS)
     label_columns(results, axes, "step")
     figure.suptitle("Loss during training")
     legend_below(figure, axes.flat, spread_note(results))
@@ -198,11 +206,14 @@ def panels(results: xr.Dataset, rows: int, **share):
 
 
 def drawn(results: xr.Dataset):
-    """Every group with its column and its look."""
-    style = looks(groups.hues(results))
-    columns = groups.depths(results)
+    """Every group with its column and its look; the first lines are the widest, so that those that
+    coincide are all seen."""
+    hues = groups.hues(results)
+    style, columns = looks(hues), groups.depths(results)
     for group in groups.cells(results):
-        yield group, columns.index(group.depth), style[group.hue] | {"label": group.hue}
+        wider = 1 + 1.2 * (len(hues) - 1 - hues.index(group.hue)) / max(len(hues) - 1, 1)
+        look = {"label": group.hue, "linewidth": wider * rcParams["lines.linewidth"]}
+        yield group, columns.index(group.depth), style[group.hue] | look
 
 
 def label_columns(results: xr.Dataset, axes: np.ndarray, xlabel: str) -> None:
@@ -220,27 +231,26 @@ def band(ax: Axes, x: np.ndarray, values: xr.DataArray, look: dict) -> None:
     """The median as a line, the 10th to 90th percentile as a band, exact zeros at the foot."""
     low, median, high = groups.spread(values)
     zero = median == 0
-    shown = np.where(zero, np.nan, median)
-    single = values.sizes["run"] == 1
-    ax.plot(x, shown, **look | {"label": None if zero.all() else look["label"]})
-    if not single:
+    ax.plot(x, median, **look)
+    if values.sizes["run"] > 1:
         ax.fill_between(x, low, high, where=~zero, color=look["color"], alpha=0.15, linewidth=0)
     if zero.any():
         foot = ax.get_xaxis_transform()
         ax.plot(
             x[zero], np.full(zero.sum(), 0.02), transform=foot, color=look["color"], linestyle="",
-            marker="v", markerfacecolor="white", clip_on=False, label=f"{look['label']}: 0",
+            marker="v", markerfacecolor="white", clip_on=False, visible=False,
+            gid=f"{ZEROS}{look['label']}", label="_zeros",
         )  # fmt: skip
 
 
-def logarithmic(axes: np.ndarray) -> None:
+def logarithmic(axes: np.ndarray, least: float = 0.0) -> None:
     """A logarithmic axis for all axes of a row that have something on it."""
     for ax in axes:
         curves = [
             line.get_ydata() for line in ax.get_lines() if line.get_transform() == ax.transData
         ]
         if any((np.asarray(y, float) > 0).any() for y in curves):
-            ax.set_yscale("log")
+            to_logarithmic(ax, least)
 
 
 def logarithmic_scale(medians) -> Normalize:

@@ -14,6 +14,7 @@ from fadeout.analysis.looks import BLACK, BLUE, GREEN, GREY, RED
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.plots.style import sheet
 
+COLORS = {"holds": GREEN, "fails": RED, "holds only if": BLUE, "undecided": GREY}
 MARKS = {True: (GREEN, "o"), False: (RED, "s"), None: (GREY, "D")}
 ROW_HEIGHT, PANEL_HEIGHT = 0.34, 0.95
 
@@ -28,14 +29,18 @@ def forest(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Figur
     panels = [[f for f in findings if f.quantity == quantity] for quantity in quantities]
     heights = [ROW_HEIGHT * len(panel) + PANEL_HEIGHT for panel in panels]
     title = textwrap.fill(f"“{claim.sentence}”", 78)
-    words = textwrap.fill(f"{claim.source}.  Verdict: {verdict}", 96)
-    head = 0.32 * (title.count("\n") + 1) + 0.26 * (words.count("\n") + 1) + 0.2
+    words = textwrap.fill(str(verdict), 96) if str(verdict) != verdict.word else ""
+    words = "\n".join(filter(None, [words, textwrap.fill(claim.source, 96)]))
+    head = 0.5 + 0.32 * (title.count("\n") + 1) + 0.26 * (words.count("\n") + 1) + 0.2
     figure = sheet(10, sum(heights) + head + 0.5)
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, panel in zip(axes, panels, strict=True):
         draw_panel(ax, claim, panel)
-    figure.suptitle(f"{title}\n", fontweight="bold", x=0.02, ha="left")
-    axes[0].set_title(words, loc="left", fontsize="small", pad=12)
+    figure.suptitle(
+        verdict.word.upper(), fontweight="bold", fontsize="xx-large", color=COLORS[verdict.word],
+        x=0.02, ha="left",
+    )  # fmt: skip
+    axes[0].set_title(f"{title}\n{words}", loc="left", fontsize="small", pad=12)
     legend(figure, findings, claim)
     return figure
 

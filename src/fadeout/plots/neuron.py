@@ -98,7 +98,7 @@ def chain(names: Sequence[str], length: int = 12, start: float = 1.0) -> Figure:
         passed = np.cumprod([1.0, *slopes[::-1]])[::-1]
         axes[0, 0].plot(positions, values, **style[name], label=name)
         shown = np.where(passed > 0, passed, np.nan)
-        label = f"{name}: 0" if np.isnan(shown[0]) else name
+        label = f"{name}: exactly zero" if np.isnan(shown[0]) else name
         axes[0, 1].plot(positions, shown, **style[name], label=label)
     axes[0, 0].set_ylabel("signal")
     axes[0, 1].set_ylabel("gradient of the last neuron's output")

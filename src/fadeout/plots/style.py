@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,6 +30,7 @@ RC: dict[str, Any] = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "legend.frameon": False,
     "legend.fontsize": 12,
     "figure.titlesize": 15,
@@ -85,6 +87,32 @@ def grid(rows: int, columns: int, width: float = 4.2, height: float = 3.6, **sha
     """A figure and its [rows, columns] axes."""
     figure = sheet(max(width * columns + 0.6, 8), height * rows + 0.9)
     return figure, figure.subplots(rows, columns, squeeze=False, **share)
+
+
+ZEROS = "zeros of "
+"""Before a line's label: marks of what a logarithmic axis cannot show."""
+
+
+def to_logarithmic(ax: Axes, least: float = 0.0) -> None:
+    """Makes an axis logarithmic, of a decade at least; exact zeros are marked at its foot.
+
+    Args:
+      least: what lies below does not stretch the axis.
+    """
+    ax.set_yscale("log", nonpositive="mask")
+    marks = {str(line.get_gid()): line for line in ax.get_lines() if line.get_gid()}
+    for line in ax.get_lines():
+        zeros = marks.get(f"{ZEROS}{line.get_label()}")
+        if zeros is not None:
+            zeros.set_visible(True)
+            zeros.set_label(f"{line.get_label()}: exactly zero")
+            if not (np.asarray(line.get_ydata(), float) > 0).any():
+                line.set_label("_none")
+    low, high = ax.get_ylim()
+    low = max(low, least)
+    if high < 10 * low:
+        low, high = (middle := (low * high) ** 0.5) / 10**0.5, middle * 10**0.5
+    ax.set_ylim(low, high)
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:

@@ -78,10 +78,12 @@ class Model(Section):
             )
         if self.affine and self.normalization == "none":
             raise FadeoutError("model.affine=true needs model.normalization=layer, rms or batch")
-        if self.width == 1 and self.normalization in ("layer", "rms"):
+        least = {"layer": 3, "rms": 2}.get(self.normalization, 1)
+        if self.width < least:
+            units = "one unit" if self.width == 1 else f"{self.width} units"
             raise FadeoutError(
-                f"model.normalization={self.normalization} of one unit leaves no more than a sign: "
-                "set model.width=2 or more"
+                f"model.normalization={self.normalization} of {units} leaves no more than a sign: "
+                f"set model.width={least} or more"
             )
 
     def nothing(self) -> dict[str, float]:

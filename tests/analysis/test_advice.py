@@ -7,7 +7,7 @@ import pytest
 
 import fadeout
 from fadeout.analysis.advice import advise_all, warning
-from fadeout.config import Activation, Init, Model, Run, Training
+from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.registry import FadeoutError
 from helpers import script
 
@@ -57,7 +57,11 @@ def test_the_table_of_all_has_a_word_for_each():
         (lambda: fadeout.advise("rleu"), "did you mean relu"),
         (lambda: fadeout.advise("step"), "theory cannot judge step: .* E phi'.2 0"),
         (lambda: fadeout.advise("relu", depth=1), "a depth and a width of 2 or more, not 1"),
-        (lambda: fadeout.advise("relu", bias_variance=-1), "at least 0"),
+        (lambda: fadeout.advise("relu", bias_variance=-1), "of 0 or more, not -1"),
+        (lambda: fadeout.advise("relu", bias_variance=float("nan")), "of 0 or more, not nan"),
+        (lambda: fadeout.advise("relu", bias_variance="0.1"), "of 0 or more, not '0.1'"),
+        (lambda: fadeout.advise("leaky_relu", slope="x"), "leaky_relu.slope must be a number"),
+        (lambda: fadeout.advise(3), "a name or a function, not 3"),
         (lambda: fadeout.advise("relu", slope=0.1), "relu has no slope"),
     ],
 )
@@ -72,16 +76,55 @@ def test_a_long_sweep_that_cannot_train_is_warned_of():
                     seed=seed) for seed in range(count)]  # fmt: skip
 
     said = warning(runs(20))
-    assert said.startswith("by theory none of these runs can train: the gradient loses 12 decades")
+    assert said.startswith("by theory few or none of these runs can train")
+    assert "the gradient loses 12 decades or more" in said
     assert "init=critical" in said
     assert warning(runs(4)) is None
     assert warning([*runs(20), *runs(4)]) is None, "some can"
     assert warning(runs(20, count=99)) is None, "not worth a line"
     assert warning(runs(20, steps=0)) is None, "nothing is trained"
-    unknown = [replace(run, init=Init("normal")) for run in runs(20)]
+    unknown = [replace(run, init=Init("lsuv")) for run in runs(20)]
     assert warning(unknown) is None, "theory has no word"
+    for init in (Init("normal"), Init("torch"), Init("glorot_normal", 0.0)):
+        assert warning([replace(run, init=init) for run in runs(20)]), init
+    assert "loses all" in warning([replace(run, init=Init("zeros")) for run in runs(20)])
+    many = [*runs(20, count=150), *runs(4, count=1), *runs(20, count=150)]
+    assert warning(many) is None, "one in 301 can"
+    steps = [replace(run, activation=Activation("step")) for run in runs(20)]
+    assert warning(steps) is None, "its readout may learn"
     cured = [replace(run, model=Model(20, 4, residual=1.0)) for run in runs(20)]
     assert warning(cured) is None
+
+
+def test_zeros_that_are_normalised_are_warned_of():
+    """(0, 0) without biases: the slope of the normalisation there is 316 a layer, and deep tanh
+    networks diverge at step 0; relu's slope at 0 is 0."""
+
+    def run(name="tanh", inputs="binary", bias=0.0):
+        return Run(Activation(name), Init("glorot_normal", bias_variance=bias),
+                   Task("xor", inputs=inputs), Model(20, 16, normalization="layer"),
+                   training=Training(0, 1), probes=("delta_norm",))  # fmt: skip
+
+    trained = replace(run(), training=Training(10, 10))
+    assert "task.inputs=bipolar" in warning([trained])
+    result = fadeout.train(run(), quiet=True).isel(run=0)
+    assert not float(result.delta_norm.sel(step=0, layer=11)) < 1e20
+    for other in (run("relu"), run(inputs="bipolar"), run(bias=0.1)):
+        assert warning([replace(other, training=Training(10, 10))]) is None
+        fine = fadeout.train(other, quiet=True).isel(run=0)
+        assert float(fine.delta_norm.sel(step=0).max()) < 1e3
+
+
+def test_what_was_measured_decides():
+    """At width 8 theory for infinite width is wrong by ten decades, and the advice must not be."""
+    found = fadeout.advise("sigmoid", 50, 8, measure=True)
+    assert found.loc["init=critical"].decades > -1 > -5 > found.loc["init=critical"].measured
+    assert found.loc["init=critical", "word"] == "vanishing"
+    assert found.attrs["advice"].startswith("model.residual=1 model.residual_scale=sqrt_depth")
+    assert "measured" in found.attrs["advice"]
+    narrow = fadeout.advise("relu", 50, 8, measure=True)
+    dead = narrow["measured"].isna()
+    assert (narrow["word"][dead] == "dead").all()
 
 
 def test_ten_lines_in_the_terminal(tmp_path):

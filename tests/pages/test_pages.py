@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -152,7 +153,9 @@ def test_controls_choose_depth_quantity_and_activations(opened, report):
     page = opened(report)
     page.locator("#controls select").nth(0).select_option(label="1")
     assert max(len(x) for x in page.evaluate("byId('loss').data.map((t) => t.x)")) > 0
-    layers = page.evaluate("byId('profile').data.filter((t) => t.name).map((t) => t.x.length)")
+    layers = page.evaluate(
+        "byId('profile').data.filter((t) => t.name && t.mode !== 'markers').map((t) => t.x.length)"
+    )
     assert set(layers) == {2}
     page.locator("#controls select").nth(1).select_option(label="share of saturated units")
     assert "saturated" in page.locator("#profile-title").inner_text()
@@ -194,6 +197,45 @@ def test_a_run_shows_its_layers_and_the_command_that_repeats_it(opened, report, 
     assert command[:2] == ["fadeout", "train"]
     (config,) = compose_jobs(loader, *loaded(loader, command[2:]))
     assert resolve(config.run()) == run
+
+
+def test_zeros_are_marked_at_the_foot(opened, report):
+    page = opened(report)
+    drawn = page.evaluate("byId('profile').data.map((t) => [t.name || '', t.mode, t.y])")
+    ((_, _, marks),) = [trace for trace in drawn if trace[0] == "step: exactly zero"]
+    assert len(marks) == 5, "every hidden layer of the deepest"
+    assert 0 < max(marks) < min(y for _, _, ys in drawn for y in ys if y and y not in marks)
+    assert "step exactly zero" in page.locator("#profile-text").inner_text()
+
+
+def test_runs_as_csv(opened, report):
+    page = opened(report)
+    page.locator("#filter").fill("activation=tanh")
+    counts(page.locator("#runs tbody tr"), 4)
+    lines = page.evaluate("csv()").splitlines()
+    assert lines[0].startswith("id,activation,depth,seed,status,verdict")
+    assert len(lines) == 5
+    assert all(",tanh," in line for line in lines[1:])
+
+
+def test_several_sweeps_side_by_side_and_each_run_in_the_playground(opened, small_sweep, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(small_sweep, other)
+    done = script("report", small_sweep, other, "--playground", "--to", "both.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = opened(tmp_path / "both.html")
+    assert page.locator("#controls legend").inner_text() == "sweep"
+    names = page.evaluate("byId('loss').data.filter((t) => t.name).map((t) => t.name)")
+    assert len(names) == 2
+    page.locator("#filter").fill("activation=tanh depth=5 seed=1 sweep=other")
+    counts(page.locator("#runs tbody tr"), 1)
+    page.locator("#runs tbody tr").first.click()
+    address = page.locator("#play").get_attribute("href")
+    assert address.startswith("playground.html#")
+    there = opened(tmp_path / "playground.html", address.split("#")[1])
+    found = there.evaluate("({ ...state })")
+    wanted = {"activation": "tanh", "depth": 5, "width": 4, "init": "he_normal", "task": "xor"}
+    assert wanted.items() <= found.items()
 
 
 def loaded(loader, overrides):

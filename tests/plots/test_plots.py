@@ -3,6 +3,8 @@
 After a change that is wanted: make figures.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -436,6 +438,8 @@ def test_a_films_last_frame_is_the_trained_network():
     np.testing.assert_allclose(answers, (np.tanh(first @ k2 + b2) @ k3 + b3)[:, 0], rtol=1e-4)
     with pytest.raises(FadeoutError, match="cannot be cut into 7 frames"):
         film(run, frames=7)
+    with pytest.raises(FadeoutError, match="steps that see all examples"):
+        film(replace(run, training=replace(run.training, batch_size=2)), frames=2)
     for frames in (0, -1):
         with pytest.raises(FadeoutError, match="at least 1 frame"):
             film(run, frames=frames)

@@ -98,6 +98,9 @@ def test_fixed_points():
 def test_depth_scales():
     scales = depth_scales("relu", 1.0, 0.5)  # both slopes are 1/2
     np.testing.assert_allclose(scales, -1 / math.log(0.5), rtol=1e-9)
+    for kinked in ("relu", "leaky_relu", "relu6"):  # whose fixed point is at the kink
+        found = depth_scales(kinked, 1.0)[1:]
+        np.testing.assert_allclose(found, -1 / math.log(0.5), rtol=2e-4, err_msg=kinked)
     assert depth_scales("tanh", 3.0, 0.05).gradient < 0 < depth_scales("tanh", 3.0, 0.05).variance
     assert all(map(math.isnan, depth_scales("relu", 3.0)))
 

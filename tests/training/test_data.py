@@ -398,7 +398,7 @@ def test_what_is_kept_is_stored_and_joined(tmp_path):
     """Networks of two depths and widths in one folder, NaN where a layer lacks a unit."""
     runs = [Run(model=Model(depth, width, affine=True, normalization="layer"),
                 training=Training(10, 10), probes=(), keep=("weights", "outputs"))
-            for depth, width in ((1, 2), (2, 5))]  # fmt: skip
+            for depth, width in ((1, 3), (2, 5))]  # fmt: skip
     sweep(runs, tmp_path)
     there, here = fadeout.load(tmp_path), fadeout.train(runs, cache=None, quiet=True)
     there = there.set_index(run="id").sel(run=here.id.values)
@@ -406,8 +406,8 @@ def test_what_is_kept_is_stored_and_joined(tmp_path):
         np.testing.assert_array_equal(there[name], here[name])
     small = there.isel(run=0)
     assert small.last_kernel.shape == (3, 5, 5)
-    assert np.isfinite(small.last_kernel).sum() == 2 * 2 + 2
-    assert small.last_gain.count() == 2
+    assert np.isfinite(small.last_kernel).sum() == 2 * 3 + 3
+    assert small.last_gain.count() == 3
     with pytest.raises(FadeoutError, match=r"keep: .* -> "):
         sweep([Run(training=Training(10, 10), probes=())], tmp_path)
 
@@ -434,6 +434,22 @@ def test_given_weights_are_where_training_begins(tmp_path):
     assert identity(again) != before
 
 
+def test_weights_that_are_not_all_of_a_network_are_refused():
+    rezero = Run(model=Model(3, 5, residual=1.0, residual_scale="zero"), training=Training(2, 1),
+                 keep=("weights",), probes=())  # fmt: skip
+    with pytest.raises(FadeoutError, match="last_factor"):
+        fadeout.weights(kept(rezero))
+    lost = Run(optimizer=Optimizer("sgd", 1e20), keep=("weights",), probes=(),
+               training=Training(5, 1, "squared_error"))  # fmt: skip
+    with pytest.raises(FadeoutError, match="no finite weights: none at all, or it diverged"):
+        fadeout.weights(kept(lost))
+    mixed = fadeout.train([Run(probes=()), rezero], cache=None, quiet=True)
+    with pytest.raises(FadeoutError, match="none at all"):
+        fadeout.weights(mixed.isel(run=0))
+    with pytest.raises(FadeoutError, match=r"results\.isel"):
+        fadeout.weights(mixed)
+
+
 def test_given_weights_that_do_not_fit_are_refused(tmp_path):
     good = {"kernel_1": np.ones((2, 5)), "kernel_2": np.ones((5, 1))}
     run = Run(init=Init("given", npz=str(tmp_path / "w.npz")), model=Model(1, 5))
@@ -444,6 +460,7 @@ def test_given_weights_that_do_not_fit_are_refused(tmp_path):
         (good | {"bias_1": np.ones(4)}, "bias_1 must be .out., as many as its kernel"),
         (good | {"bias_2": np.array([np.nan])}, "bias_2 must be of finite numbers"),
         ({"kernel_1": np.ones((2, 5))}, "of a hidden layer or more"),
+        (good | {"kernel_1": np.full((2, 5), 1e300)}, "need training.dtype=float64"),
     ]
     for arrays_, words in refused:
         np.savez(tmp_path / "w.npz", **arrays_)

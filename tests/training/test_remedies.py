@@ -176,6 +176,55 @@ def test_probes_of_all_layers_against_jacobians_of_the_plain_module(name):
                 )
 
 
+def test_clipping_where_the_squares_of_a_gradient_overflow():
+    """As in double precision: a step of norm 0.1 along a gradient of 1e22."""
+
+    def moved(dtype):
+        run = Run(Activation("relu"), Init("he_normal", 4.0), Task("xor", inputs="bipolar"),
+                  Model(40, 8), Optimizer("sgd", 0.1, clip=1.0), Training(2, 1, dtype=dtype),
+                  ("gradient_norm", "update_ratio", "weight_norm"), seed=2)  # fmt: skip
+        return train(run).layers
+
+    single, double = moved("float32"), moved("float64")
+    assert np.max(double["gradient_norm"][0]) > 1e20
+    np.testing.assert_allclose(single["update_ratio"][0], double["update_ratio"][0], 1e-3)
+    steps = single["update_ratio"][0] * single["weight_norm"][0]
+    np.testing.assert_allclose(np.sqrt(np.sum(steps**2)), 0.1, 1e-3)
+
+
+def test_where_networks_with_branches_break():
+    """The layer of the first value that is not finite, as the recorded activations show it."""
+    steps = Training(4, 1)
+    run = Run(Activation("relu"), Init("he_normal"), model=Model(4, 8, residual=1e30),
+              optimizer=Optimizer("sgd"), training=steps, probes=("activation_std",))  # fmt: skip
+    found = fadeout.train(run, cache=None, quiet=True).isel(run=0)
+    finite = np.isfinite(found.activation_std.sel(step=0).values[:4])
+    assert int(found.diverged_step) == 0
+    assert int(found.diverged_layer) == 1 + int(np.argmin(finite)) == 3
+    run = Run(Activation("tanh"), Init("he_normal", 20.0),
+              model=Model(4, 8, residual=1.0, residual_scale="zero"), probes=(),
+              optimizer=Optimizer("sgd", 1e37, readout_factor=0.0), training=Training(1, 1),
+              keep=("weights",), seed=2)  # fmt: skip
+    found = fadeout.train(run, cache=None, quiet=True).isel(run=0)
+    broken = ~np.isfinite(found.last_factor.values[1:4])
+    assert np.isfinite(found.last_kernel.values[1:4]).all()
+    assert broken.any()
+    assert (int(found.diverged_step), int(found.diverged_layer)) == (
+        0,
+        2 + np.flatnonzero(broken)[-1],
+    )
+
+
+def test_answers_of_batch_normalisation_are_those_that_were_judged():
+    run = Run(task=Task("circles"), model=Model(3, normalization="batch"), probes=(),
+              training=Training(20, 20, held_out=20), keep=("outputs",))  # fmt: skip
+    found = fadeout.train(run, cache=None, quiet=True).isel(run=0)
+    y, t = found.last_output.values[:, 0], found.last_target.values
+    losses = np.logaddexp(0, y) - t * y
+    total = 44 * float(found.loss.sel(step=20)) + 20 * float(found.validation_loss.sel(step=20))
+    assert losses.sum() == pytest.approx(total, rel=1e-5)
+
+
 def test_no_residual_is_plain_to_the_last_bit():
     plain = Run(model=Model(3, 4), training=Training(8, 4), probes=("delta_norm",))
     zero = Run(model=Model(3, 4, residual=0.0), training=Training(8, 4), probes=("delta_norm",))
@@ -224,7 +273,10 @@ def test_normalisations(name):
          "batch normalisation of one example"),
         (lambda: Run(model=Model(residual=float("inf"))), "model.residual must be a finite number"),
         (lambda: Run(model=Model(residual_scale="zero")), "needs residual branches"),
-        (lambda: Run(model=Model(width=1, normalization="layer")), "of one unit"),
+        (lambda: Run(model=Model(width=1, normalization="rms")), "rms of one unit"),
+        (lambda: Run(model=Model(width=2, normalization="layer")), "layer of 2 units"),
+        (lambda: Run(task=Task("circles"), model=Model(normalization="batch"),
+                     training=Training(held_out=1)), "batch normalisation of one example"),
         (lambda: Run(model=Model(affine=True)), "needs model.normalization"),
         (lambda: Run(model=Model(normalization="bach")), "did you mean batch"),
         (lambda: Run(optimizer=Optimizer(clip=0)), "optimizer.clip must be above 0, not 0"),

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from fadeout import theory
-from fadeout.analysis.predictions import weight_variance
+from fadeout.analysis.predictions import BOOLEAN
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, get_activation
+from fadeout.networks.initializers import OWN_BIASES, scaling
 from fadeout.registry import FadeoutError, lookup, named, parameters
 from fadeout.sweeps.sweep import train
 from fadeout.training.resolve import resolve
@@ -87,10 +88,12 @@ def advise(
       square 1; `chi`, the mean squared gain of delta in the last layer; `decades`, log10 of the
       first hidden layer's delta norm over the last's, and with `measure` the `measured` median;
       `reach`, 6 xi_c, the depth up to which inputs can be told apart (Schoenholz 2017); the
-      `born_dead` share of networks; and a `word`. The attribute `advice` says what to choose.
+      `born_dead` share of networks; and a `word`, which follows what was measured where that is
+      asked for. The attribute `advice` says what to choose.
 
     Raises:
-      FadeoutError: an unknown activation, one that theory cannot judge, or a depth below 2.
+      FadeoutError: an unknown activation, one that theory cannot judge, a depth below 2, or options
+        and variances that are none.
 
     >>> found = advise("relu", depth=30)
     >>> found.loc["init=he_normal", "word"], found.attrs["advice"].split(":")[0]
@@ -100,14 +103,20 @@ def advise(
         raise FadeoutError(
             f"advice needs a depth and a width of 2 or more, not {depth} and {width}"
         )
-    if bias_variance < 0:
-        raise FadeoutError(f"a variance is at least 0, not {bias_variance}")
+    number = isinstance(bias_variance, int | float) and math.isfinite(bias_variance)
+    if not (number and bias_variance >= 0):
+        raise FadeoutError(f"a variance is a number of 0 or more, not {bias_variance!r}")
     function: Any = activation
     if isinstance(activation, str):
         function = lookup(ACTIVATIONS, activation, "activation")
+    if not callable(function):
+        raise FadeoutError(f"an activation is a name or a function, not {activation!r}")
     unknown = options.keys() - parameters(function).keys()
     if unknown:
         raise FadeoutError(f"{named(function)} has no {' and no '.join(sorted(unknown))}")
+    for key, value in options.items():
+        if not isinstance(value, int | float):
+            raise FadeoutError(f"{named(function)}.{key} must be a number, not {value!r}")
     phi = get_activation(function, **options)
     known = theory.moments(phi, 1.0)
     if not (np.isfinite([known.square, known.slope_square]).all() and known.slope_square > 0):
@@ -155,7 +164,8 @@ def born_dead(phi: Any, depth: int, width: int) -> float:
 def measured(
     activation: Activation, choice: Choice, depth: int, width: int, bias_variance: float
 ) -> float:
-    """The median over networks of the decades that the gradient gains on its way down."""
+    """The median of the decades that the gradient gains on its way down, over the networks that any
+    passes through; NaN if it is none, or fewer than half."""
     init = Init(choice.init.name, choice.init.gain, bias_variance, options=choice.init.options)
     runs = [
         Run(activation, init, Task(inputs="bipolar"), Model(depth, width, **choice.model),
@@ -163,17 +173,22 @@ def measured(
         for seed in range(SEEDS)
     ]  # fmt: skip
     delta = train(runs)["delta_norm"].isel(step=0).values
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.median(np.log10(delta[:, 0] / delta[:, depth - 1])))
+    alive = delta[(delta[:, 0] > 0) & np.isfinite(delta).any(axis=1)]
+    if 2 * len(alive) < SEEDS:
+        return math.nan
+    return float(np.median(np.log10(alive[:, 0] / alive[:, depth - 1])))
 
 
 def word(row: dict, depth: int) -> str:
     """One word, as `verdicts` has them; *forgets* where inputs cannot be told apart at the top."""
-    if not np.isfinite([row["variance"], row["decades"]]).all():
+    decades = row.get("measured", row["decades"])
+    if "measured" in row and math.isnan(decades):
+        return "dead"
+    if not np.isfinite([row["variance"], decades]).all():
         return "exploding" if row["variance"] > 1 else "vanishing"
-    if row["decades"] < math.log10(VANISHING) or row["variance"] < VANISHING**2:
+    if decades < math.log10(VANISHING) or row["variance"] < VANISHING**2:
         return "vanishing"
-    if row["decades"] > math.log10(EXPLODING) or row["variance"] > EXPLODING**2:
+    if decades > math.log10(EXPLODING) or row["variance"] > EXPLODING**2:
         return "exploding"
     if row["born_dead"] > 0.5:
         return "dead"
@@ -183,59 +198,101 @@ def word(row: dict, depth: int) -> str:
 def sentence(frame: pd.DataFrame) -> str:
     """What to choose: an initialiser if one keeps the gradient within a decade, else the healthy
     choice that changes it least, else the least bad."""
-    healthy = frame[frame["word"] == "healthy"]
-    plain = healthy[~healthy.index.str.startswith("model.") & (healthy["decades"].abs() <= 1)]
+    decades = frame["measured"] if "measured" in frame else frame["decades"]
+    seen = " measured" if "measured" in frame else ""
+    healthy = decades[frame["word"] == "healthy"]
+    plain = healthy[~healthy.index.str.startswith("model.") & (healthy.abs() <= 1)]
     if len(healthy):
-        best = plain.index[0] if len(plain) else healthy["decades"].abs().idxmin()
+        best = plain.index[0] if len(plain) else healthy.abs().idxmin()
         alone = "" if len(plain) else "; no initialiser alone does"
-        kept = f"the gradient keeps its size ({healthy.loc[best, 'decades']:+.1f} decades)"
+        kept = f"the gradient keeps its size ({healthy[best]:+.1f} decades{seen})"
         return f"{best}: {kept}{alone}"
-    best = frame["decades"][np.isfinite(frame["decades"])].abs().idxmin()
-    row = frame.loc[best]
+    known = decades[np.isfinite(decades)].abs()
+    if not len(known):
+        return "nothing here lets a gradient through a network of this depth and width"
+    best = known.idxmin()
     return (
-        f"{best} is the least bad ({row.decades:+.1f} decades, {row.word}): nothing here keeps a "
-        "network of this depth healthy"
+        f"{best} is the least bad ({decades[best]:+.1f} decades{seen}, {frame.word[best]}): "
+        "nothing here keeps a network of this depth healthy"
     )
 
 
-HOPELESS, LONG = -6.0, 100
-"""Decades of delta over a network's depth from which on it does not learn (`fadeout claims
-adam-ignores`: none of 40 at 7), and runs from which on a sweep is worth a warning."""
+HOPELESS, LONG, MOST = -6.0, 100, 2000
+"""Decades of delta over a network's depth from which on few or none learn (`fadeout claims
+adam-ignores`: none of 40 sigmoid networks at 7; of relu, with small steps of Adam, some do); how
+many runs are worth a warning; and at how many it looks."""
 
 
 def warning(runs: Sequence[Run]) -> str | None:
-    """A line for a long sweep of which theory says that no run can train, and what would help; else
-    None, also where theory has no word."""
-    if len(runs) < LONG or not runs[0].training.steps:
+    """A line for a sweep that theory expects little of, and what would help; else None, also where
+    theory has no word."""
+    looked = range(len(runs))
+    if len(runs) > MOST:
+        looked = np.linspace(0, len(runs) - 1, MOST).round().astype(int)  # type: ignore[assignment]
+    cases = list(dict.fromkeys(replace(runs[i], seed=0) for i in looked))
+    if not cases or not cases[0].training.steps:
         return None
-    sample = [runs[i] for i in np.linspace(0, len(runs) - 1, LONG).round().astype(int)]
+    if all(has_steep_origin(run) for run in cases):
+        return (
+            f"model.normalization={cases[0].model.normalization} without biases: of the example "
+            "(0, 0) every z is 0, where the backward pass multiplies by up to 316 a layer; set "
+            "task.inputs=bipolar or init.bias_variance=0.1"
+        )
+    if len(runs) < LONG:
+        return None
     least = -math.inf
-    for run in dict.fromkeys(replace(run, seed=0) for run in sample):
+    for run in cases:
         found = decades_of(run)
         if found is None or found > HOPELESS:
             return None
         least = max(least, found)
-    chosen, depth = sample[0].activation, sample[0].model.depth
+    chosen, depth = cases[0].activation, cases[0].model.depth
     try:
         better = advise(chosen.name, depth, **dict(chosen.options)).attrs["advice"]
     except FadeoutError:
         return None
-    lost = f"the gradient loses {-least:.0f} decades or more on its way down"
-    return f"by theory none of these runs can train: {lost}; {chosen.name} at {depth}: {better}"
+    lost = "all" if math.isinf(least) else f"{-least:.0f} decades or more"
+    which = "these" if len(runs) <= MOST else f"{MOST} of these"
+    return (
+        f"by theory few or none of {which} runs can train: on its way down the gradient loses "
+        f"{lost}; {chosen.name} at {depth}: {better}"
+    )
+
+
+def has_steep_origin(run: Run) -> bool:
+    """Whether a normalised network is shown an input of zeros without biases, which stays 0 from
+    layer to layer: 1 / sqrt(EPSILON) is the slope of a normalisation there."""
+    phi = get_activation(run.activation.name, **dict(run.activation.options))
+    value, slope = theory.value_and_slope(phi, np.zeros(1))
+    return bool(
+        not value[0]
+        and slope[0]
+        and run.model.normalization in ("layer", "rms")
+        and run.model.depth > 2
+        and run.task.name in BOOLEAN
+        and run.task.inputs == "binary"
+        and not run.init.bias_variance
+        and run.init.name not in OWN_BIASES
+    )
 
 
 def decades_of(run: Run) -> float | None:
     """What theory expects delta to gain over the depth; None where it has no word."""
     run, model = resolve(run), run.model
-    sw2 = weight_variance(run.labels())
-    if sw2 is None or model.normalization == "batch" or run.activation.surrogate != "none":
+    known = scaling(run.init.name, **dict(run.init.options))
+    if known is None or model.normalization == "batch" or run.activation.surrogate != "none":
         return None
     phi = get_activation(run.activation.name, **dict(run.activation.options))
+    if not theory.moments(phi, 1.0).slope_square:
+        return None  # step: its readout may learn all the same
+    scale, fan = known
+    gain = 1.0 if run.init.gain is None else run.init.gain  # which `resolve` has written out
+    sw2 = gain**2 * scale * (model.width if fan == "fixed" else 1)
+    sb2 = 1 / (3 * model.width) if run.init.name == "torch" else run.init.bias_variance
     branch = theory.branch_factor(model.residual, model.residual_scale, model.depth)
-    sb2 = run.init.bias_variance
     normalised = model.normalization != "none"
     found = theory.profile(phi, model.depth, sw2, sb2, sw2 + sb2, branch, normalised).gradient[0]
-    return float(found) if np.isfinite(found) else None
+    return None if math.isnan(found) else float(found)
 
 
 def advise_all(depth: int = 50, width: int = 64) -> pd.DataFrame:

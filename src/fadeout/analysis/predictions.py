@@ -92,15 +92,14 @@ class Network(NamedTuple):
       phi: its activation.
       weight_variance, bias_variance: times fan-in, as in `theory`.
       variances: of what the activation is given in every hidden layer.
-      gradient: log10 of every hidden layer's delta norm less the last's; None where nothing is
-        known of it in closed form.
+      gradient: log10 of every hidden layer's delta norm less the last's.
     """
 
     phi: str | Callable
     weight_variance: float
     bias_variance: float
     variances: list[float]
-    gradient: np.ndarray | None
+    gradient: np.ndarray
 
     def moments(self) -> list[theory.Moments]:
         return [theory.moments(self.phi, variance) for variance in self.variances]
@@ -117,10 +116,11 @@ def network_of(labels: Labels) -> Network | None:
     if first is None:
         return None
     depth, normalization = int(labels["depth"]), labels["normalization"]
+    if normalization == "batch":  # of the few examples here it is far from that of very many
+        return None
     branch = theory.branch_factor(labels["residual"], labels["residual_scale"], depth)
     found = theory.profile(phi, depth, sw2, sb2, first + sb2, branch, normalization != "none")
-    known = None if normalization == "batch" else found.gradient
-    return Network(phi, sw2, sb2, found.seen.tolist(), known)
+    return Network(phi, sw2, sb2, found.seen.tolist(), found.gradient)
 
 
 REMEDIES = ("residual", "residual_scale", "normalization")
@@ -135,7 +135,7 @@ def delta_norm(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
     """Relative to the last hidden layer's, by chi of every layer (Schoenholz 2017), with branches
     and normalisations (`theory.profile`)."""
     network = network_of(labels)
-    if network is None or network.gradient is None:
+    if network is None:
         return None
     return at_layers(10.0**network.gradient, layers)
 

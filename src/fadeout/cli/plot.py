@@ -12,7 +12,7 @@ from pathlib import Path
 from fadeout import load, plots
 from fadeout.analysis.looks import USUAL
 from fadeout.cli.app import command
-from fadeout.sweeps.results import together
+from fadeout.sweeps.results import named, together
 
 HELP = {
     "quantity": "a probe, loss, solved, born_dead, a verdict, ...; a,b: a row each",
@@ -40,8 +40,7 @@ def run() -> int:
     folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
     formats = chosen.pop("formats").split(",")
     asked = {name: value for name, value in chosen.items() if value is not None}
-    same = len({folder.name for folder in folders}) < len(folders)
-    results = together({str(f) if same else f.name: load(f) for f in folders})
+    results = together(named(folders, load))
     target = to or folders[0]
     if asked or len(folders) > 1:
         comparison = plots.Comparison.from_dict(asked)

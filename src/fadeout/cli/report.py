@@ -1,4 +1,5 @@
-"""Writes the report of a sweep as one HTML file: fadeout report outputs/<name>."""
+"""Writes the report of a sweep as one HTML file: fadeout report outputs/<name>; of several, side by
+side."""
 
 import argparse
 from pathlib import Path
@@ -12,15 +13,23 @@ STUDIES = CONF / "experiment"
 
 def run() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="outputs/<name>, as the training named it")
-    parser.add_argument("--to", type=Path, help="the file; else report.html in the folder")
+    words = "outputs/<name>, as the training named it"
+    parser.add_argument("folders", type=Path, nargs="+", help=words)
+    parser.add_argument("--to", type=Path, help="the file; else report.html in the first folder")
+    words = "writes that page beside it, to open each run there"
+    parser.add_argument("--playground", action="store_true", help=words)
     chosen = parser.parse_args()
-    from fadeout.pages import write_report
+    from fadeout.pages import write_playground, write_report
+    from fadeout.sweeps.results import named, together
 
-    folder = chosen.folder
-    target = chosen.to or folder / "report.html"
-    path = write_report(load(folder), folder.name, target, question(folder))
+    results = together(named(chosen.folders, load))
+    name = " and ".join(folder.name for folder in chosen.folders)
+    asked = question(chosen.folders[0]) if len(chosen.folders) == 1 else ""
+    target = chosen.to or chosen.folders[0] / "report.html"
+    path = write_report(results, name, target, asked, chosen.playground)
     print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
+    if chosen.playground:
+        print(write_playground(path.with_name("playground.html")))
     return 0
 
 

@@ -183,6 +183,11 @@ class MLP(nnx.Module):
                     f"{weights.name}: kernel_{layer} is {kernel.shape}, and of a network of this "
                     f"task and model.width {size}"
                 )
+        most = jnp.finfo(self.first.kernel.dtype).max
+        if any(np.abs(array).max(initial=0) > most for array in (*kernels, *biases)):
+            raise FadeoutError(
+                f"{weights.name}: weights beyond {most:.1e} need training.dtype=float64"
+            )
 
         def part(neuron: Neuron, kernel, bias) -> Neuron:
             own = [

@@ -19,7 +19,9 @@ from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
 
 
-def write_report(results: xr.Dataset, name: str, path: str | Path, question: str = "") -> Path:
+def write_report(
+    results: xr.Dataset, name: str, path: str | Path, question: str = "", playground: bool = False
+) -> Path:
     """Writes the report of a sweep as one HTML file.
 
     Args:
@@ -27,11 +29,14 @@ def write_report(results: xr.Dataset, name: str, path: str | Path, question: str
       name: of the sweep.
       path: of the file.
       question: what the study asks, as its YAML opens.
+      playground: whether its page lies beside this one, for each run to be opened there.
 
     Raises:
       FadeoutError: plotly is not installed, or the sweep holds nothing to show.
     """
-    return write(Path(path), f"{name} - fadeout", "report", summary(results, name, question))
+    return write(
+        Path(path), f"{name} - fadeout", "report", summary(results, name, question, playground)
+    )
 
 
 def write_playground(path: str | Path) -> Path:

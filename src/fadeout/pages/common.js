@@ -60,7 +60,10 @@ function draw(id, traces, x, y, more = {}) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 }, ...more,
   };
-  return Plotly.react(byId(id), traces, layout, { responsive: true, displaylogo: false });
+  return Plotly.react(byId(id), traces, layout, {
+    responsive: true, displaylogo: false, displayModeBar: "hover", toImageButtonOptions: { format: "svg", filename: id },
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  });
 }
 
 function band(x, low, high, color) {

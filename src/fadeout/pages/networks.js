@@ -1,7 +1,7 @@
 "use strict";
 /* Networks in the browser: drawn, seen and trained as fadeout does, in double precision. Arrays are flat: of an
  * example's units, row after row; a kernel has a row for each of its inputs. PHI, from Python, has the activations. */
-const EPSILON = 1e-5;
+const EPSILON = DATA.epsilon;
 
 /** Random numbers that repeat (mulberry32), as a standard normal of two of them. */
 function generator(seed) {
@@ -284,8 +284,8 @@ function theory(s, features, size) {
   const signal = [], gains = [];
   let q = s.gain ** 2 * features * size * kernelVariance(s, features, s.width);
   for (let layer = 0; layer < s.depth; layer += 1) {
-    const normalised = s.normalization !== "none", known = moments(s.activation, normalised ? 1 : q);
-    let grown = variance * known.square, gain = variance * known.slope / (normalised ? q : 1);
+    const normalised = s.normalization !== "none", known = moments(s.activation, normalised ? q / (q + EPSILON) : q);
+    let grown = variance * known.square, gain = variance * known.slope / (normalised ? q + EPSILON : 1);
     if (branch !== null) [grown, gain] = [q + branch ** 2 * grown, 1 + branch ** 2 * gain];
     signal.push(Math.sqrt(q));
     gains.push(gain);

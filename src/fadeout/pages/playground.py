@@ -11,6 +11,7 @@ from fadeout.analysis.looks import LOOKS
 from fadeout.networks.activations import ACTIVATIONS, FLAT
 from fadeout.networks.initializers import scaling
 from fadeout.networks.optimizers import OPTIMIZERS
+from fadeout.networks.remedies import EPSILON
 from fadeout.networks.tasks import make_examples
 from fadeout.pages.translate import javascript
 from fadeout.registry import parameters
@@ -37,6 +38,7 @@ def playground_data() -> dict[str, Any]:
     return {
         "activations": {name: about(name) for name in ACTIVATIONS},
         "flat": FLAT,
+        "epsilon": EPSILON,
         "tasks": {name: examples_of(name, options) for name, options in TASKS.items()},
         "inits": {
             name: dict(zip(("scale", "fan"), scaling(name) or (None, "fan_in"), strict=True))

@@ -50,19 +50,31 @@ function line(hue, x, y, name, more = {}) {
   };
 }
 
+/** Where a logarithmic axis shows no zero: marks at its foot. */
+function zerosOf(hue, layers, values, foot) {
+  const at = layers.filter((_, i) => values[i] === 0);
+  return at.length ? [line(hue, at, at.map(() => foot), `${HUE.values[hue]}: exactly zero`, {
+    mode: "markers", marker: { color: visible(DATA.colors[hue]), size: 9, symbol: "triangle-down-open" },
+    hovertemplate: "exactly zero<extra>%{fullData.name}</extra>",
+  })] : [];
+}
+
 function layersChart(id, quantity, step) {
   const traces = [], words = [];
+  const all = shownGroups().flatMap(([, group]) => atStep(group, quantity, step)[1]).filter((v) => v > 0);
+  const foot = Math.min(...all, 1) / 3;
   for (const [hue, group] of shownGroups()) {
-    const layers = Array.from({ length: group.depth + 1 }, (_, i) => i + 1);
+    const layers = Array.from({ length: group.depth + Number(quantity.readout) }, (_, i) => i + 1);
     let [low, middle, high] = atStep(group, quantity, step);
     const wide = [low, high];
     const first = middle[0];
+    if (!quantity.share) traces.push(...zerosOf(hue, layers, middle, foot));
     if (!quantity.share) { middle = positive(middle); low = positive(low); high = positive(high); }
     if (wide.every((part) => part.every((v) => v !== null && (quantity.share || v > 0)))) {
       traces.push(band(layers, low, high, DATA.colors[hue]));
     }
     traces.push(line(hue, layers, middle, HUE.values[hue]));
-    words.push(`${HUE.values[hue]} ${short(first)}`);
+    words.push(`${HUE.values[hue]} ${first === 0 && !quantity.share ? "exactly zero" : short(first)}`);
     if (step === 0 && quantity.name === "delta_norm" && group.theory) {
       const top = group.theory.findLastIndex((v) => v !== null);
       const scale = middle[top] / group.theory[top];
@@ -74,7 +86,7 @@ function layersChart(id, quantity, step) {
     }
   }
   const y = quantity.share ? axis("", { range: [-0.03, 1.03], tickformat: ".0%" }) : axis("", LOGARITHMIC);
-  draw(id, traces, axis("weight layer (the last is the readout)", { dtick: traces.length && traces[0].x.length < 12 ? 1 : undefined }), y);
+  draw(id, traces, axis(quantity.readout ? "weight layer (the last is the readout)" : "hidden layer", { dtick: traces.length && traces[0].x.length < 12 ? 1 : undefined }), y);
   const dashed = traces.some((trace) => trace.name === "theory") ? " Dashed: mean-field theory." : "";
   describe(id, `Median over runs, band: 10th to 90th percentile. In layer 1: ${listed(words)}.${dashed}`);
 }
@@ -258,19 +270,36 @@ function valueOf(run, label) {
 }
 
 function configOf(run) {
-  return DATA.config.map(({ label, path, value }) => {
+  return DATA.config.map(({ label, path, value, usual }) => {
     const own = valueOf(run, label);
-    return [path, own === undefined ? value : own];
+    return [path, own === undefined ? value : own, usual];
   });
 }
 
 function commandOf(run) {
-  const words = configOf(run).filter(([, value]) => value !== null).map(([path, value]) => {
+  const differs = ([, value, usual]) => value !== null && JSON.stringify(value) !== JSON.stringify(usual);
+  const words = configOf(run).filter(differs).map(([path, value]) => {
     const text = Array.isArray(value) ? `[${value.join(",")}]` : String(value);
     const whole = `${path}=${text}`;
     return /^[\w./=+,-]*$/.test(whole) ? whole : `'${whole.replace(/'/g, "'\\''")}'`;
   });
-  return `fadeout train ${words.join(" ")}`;
+  return `fadeout train ${words.join(" ")}`.trim();
+}
+
+/** The playground's page beside this one, with a run's settings. */
+function playgroundOf(run) {
+  const config = Object.fromEntries(configOf(run).map(([path, value]) => [path.replace("++", ""), value]));
+  const words = { activation: "activation", init: "init", "init.gain": "gain", task: "task", "model.depth": "depth",
+    "model.width": "width", optimizer: "optimizer", "optimizer.learning_rate": "rate", "training.loss_function": "loss",
+    "model.residual": "residual", "model.residual_scale": "scale", "model.normalization": "normalization" };
+  return `playground.html#${Object.entries(words).map(([path, key]) => `${key}=${config[path]}`).join("&")}`;
+}
+
+/** The listed runs as text that a spreadsheet reads. */
+function csv() {
+  const cell = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replace(/"/g, '""')}"` : String(value ?? ""));
+  const rows = chosenRuns().map((run) => [RUNS.id[run], ...COLUMNS.map((c) => c.get(run))]);
+  return [["id", ...COLUMNS.map((c) => c.name)], ...rows].map((row) => row.map(cell).join(",")).join("\n");
 }
 
 function drawRun() {
@@ -278,6 +307,8 @@ function drawRun() {
   byId("run").hidden = false;
   byId("run-title").textContent = `Run ${RUNS.id[run]}: ${RUNS.status[run]}, ${RUNS.verdict[run]}`;
   byId("run-command").textContent = commandOf(run);
+  byId("play").hidden = !DATA.playground;
+  byId("play").href = playgroundOf(run);
   byId("run-config").textContent = configOf(run).map(([path, v]) => `${path.replace("++", "")}: ${v === null ? "–" : v}`).join("\n");
   if (!profiles) return;
   profiles.decoded ||= numbers(profiles.values, false);
@@ -287,10 +318,11 @@ function drawRun() {
   let depth = profiles.layers;
   while (depth > 1 && first[depth - 1] === null && last[depth - 1] === null) depth -= 1;
   const layers = Array.from({ length: depth }, (_, i) => i + 1);
+  const hue = Math.max(0, HUE.values.indexOf(String(valueOf(run, HUE.name) ?? HUE.values[0])));
   byId("run-caption").textContent = profiles.probe;
   draw("run-chart", [["at initialisation", first, "dot"], ["after training", last, "solid"]].map(([name, y, dash]) => ({
     x: layers, y: positive(y.slice(0, depth)), name, type: "scatter", mode: "lines+markers",
-    line: { color: css("--mark"), dash },
+    line: { color: visible(DATA.colors[hue]), dash },
   })), axis("weight layer"), axis("", LOGARITHMIC), { showlegend: true, legend: { orientation: "h", y: 1.15 } });
   const head = element("tr");
   ["layer", "at initialisation", "after training"].forEach((text) => head.append(element("th", text)));
@@ -325,6 +357,9 @@ function makeRuns() {
   body.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(event.target); }
   });
+  byId("csv").addEventListener("click", () => {
+    element("a", undefined, { download: "runs.csv", href: `data:text/csv;charset=utf-8,${encodeURIComponent(csv())}` }).click();
+  });
   byId("more").addEventListener("click", () => { state.rows += 400; drawTable(); });
   byId("copy").addEventListener("click", () => {
     const range = document.createRange();
@@ -337,8 +372,10 @@ function makeRuns() {
 }
 
 function makeTexts() {
+  const [asked, ...rest] = DATA.question.split(/(?<=[.?!])\s+/);
   byId("name").textContent = DATA.name;
-  byId("question").textContent = DATA.question;
+  byId("headline").textContent = asked || `${listed(HUE.values.slice(0, 6))}: ${RUNS.total} runs`;
+  byId("question").textContent = rest.join(" ");
   const spread = [...DATA.pooled.map(word)].join(", ");
   byId("counts").textContent = `${RUNS.total} runs in ${DATA.groups.length} group${DATA.groups.length === 1 ? "" : "s"}` +
     (spread ? `; bands spread over ${spread}` : "") +
@@ -356,7 +393,17 @@ function makeTexts() {
     .map(({ path, value }) => `${path.replace("++", "")}: ${value}`).join("\n");
 }
 
+/** A button on every panel that fills the screen with it. */
+function makeFullScreen() {
+  for (const figure of document.querySelectorAll("#charts figure, .charts figure")) {
+    const button = element("button", "⤢", { type: "button", class: "full", "aria-label": "full screen", title: "full screen" });
+    button.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : figure.requestFullscreen()));
+    figure.prepend(button);
+  }
+}
+
 makeTexts();
+makeFullScreen();
 makeControls();
 drawAll();
 makeRuns();

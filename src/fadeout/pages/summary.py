@@ -16,7 +16,7 @@ from fadeout.analysis.looks import looks
 from fadeout.analysis.predictions import delta_norm
 from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
 from fadeout.config import Run
-from fadeout.registry import FadeoutError
+from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.schema import Entry
 from fadeout.sweeps.results import described, final, settings
 
@@ -28,7 +28,9 @@ NOTHING, ZERO = -32768, -32767
 """How numbers that are not finite, and zeros on a logarithmic axis, are written."""
 
 
-def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any]:
+def summary(
+    results: xr.Dataset, name: str, question: str = "", playground: bool = False
+) -> dict[str, Any]:
     """All that the page needs.
 
     Runs are grouped by up to four of the config values that vary; the others, and the seed, are
@@ -48,13 +50,19 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
     colors = axes[0]["values"]
     return {
         "name": name,
-        "question": question,
+        "question": " ".join(line.lstrip("# ").strip() for line in question.splitlines()),
+        "playground": playground,
         "axes": axes,
         "colors": [look["color"] for look in looks(colors).values()],
         "dashes": [dash(look["linestyle"]) for look in looks(colors).values()],
         "steps": steps,
         "quantities": [
-            {"name": q, "title": described(q)["long_name"], "share": q in SHARES}
+            {
+                "name": q,
+                "title": described(q)["long_name"],
+                "share": q in SHARES,
+                "readout": "readout" in described(q).get("layers", ""),
+            }
             for q in quantities
         ],
         "groups": list(grouped(results, axes, columns, quantities, steps)),
@@ -68,13 +76,19 @@ def summary(results: xr.Dataset, name: str, question: str = "") -> dict[str, Any
 
 
 def varying(results: xr.Dataset) -> list[str]:
-    return [name for name in settings(results) if groups.varies(results, name)]
+    names = [name for name in settings(results) if groups.varies(results, name)]
+    return ["sweep"] * several(results) + names
+
+
+def several(results: xr.Dataset) -> bool:
+    """Whether they are of several sweeps."""
+    return "sweep" in results.coords and len(np.unique(results["sweep"].values)) > 1
 
 
 def axes_of(results: xr.Dataset) -> list[dict[str, Any]]:
     """The config values by which runs are grouped, the first of them by colour."""
-    order = ("activation", "depth", "init", *groups.HUES)
-    names = [groups.hue_of(results)]
+    names = ["sweep"] if several(results) else [groups.hue_of(results)]
+    order = (groups.hue_of(results), "activation", "depth", "init", *groups.HUES)
     total = len(np.unique(results[names[0]].values))
     for name in dict.fromkeys(n for n in order if n in varying(results) and n not in names):
         count = len(np.unique(results[name].values))
@@ -192,6 +206,17 @@ def config_of(results: xr.Dataset) -> list[dict[str, Any]]:
         path = section if key == "name" else f"{section}.{key}"
         if key != "name" and isinstance(getattr(first, section), Entry):
             path = f"++{path}"  # not every option's YAML has every key
-        found.append({"label": label, "path": path, "value": shared[label]})
-    found.append({"label": "probes", "path": "probes", "value": list(first.probes)})
-    return [*found, {"label": "seed", "path": "seed", "value": first.seed}]
+        told = {"label": label, "path": path, "value": shared[label]}
+        found.append(told | {"usual": usual_of(first, section, key)})
+    probes = {"value": list(first.probes), "usual": list(Run().probes)}
+    found.append({"label": "probes", "path": "probes"} | probes)
+    return [*found, {"label": "seed", "path": "seed", "value": first.seed, "usual": 0}]
+
+
+def usual_of(run: Run, section: str, key: str) -> Any:
+    """What a key is where nothing is said of it."""
+    own = getattr(run, section)
+    if key in dict(getattr(own, "options", ())):
+        entry = TABLES[section].get(own.name)
+        return None if entry is None else parameters(entry)[key].default
+    return getattr(getattr(Run(), section), key)

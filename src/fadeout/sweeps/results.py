@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -380,15 +381,21 @@ def joined_attributes(parts: Sequence[Part]) -> dict[str, str]:
     return {str(name): "; ".join(texts) for name, texts in values.items()}
 
 
+def named(folders: Sequence[Path], load: Callable) -> dict[str, xr.Dataset]:
+    """Sweeps by their folders' names; by their paths, where two are called the same."""
+    same = len({folder.name for folder in folders}) < len(folders)
+    return {str(folder) if same else folder.name: load(folder) for folder in folders}
+
+
 def together(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Several sweeps as one dataset, with the coordinate `sweep`; what one lacks is NaN there."""
-    named = [
+    told = [
         results.assign_coords(sweep=("run", np.full(results.sizes["run"], name)))
         for name, results in sweeps.items()
     ]
-    if len(named) == 1:
-        return named[0]
-    return xr.concat(named, "run", data_vars="all", coords="minimal", compat="override",
+    if len(told) == 1:
+        return told[0]
+    return xr.concat(told, "run", data_vars="all", coords="minimal", compat="override",
                      join="outer", combine_attrs="drop_conflicts")  # fmt: skip
 
 
@@ -442,7 +449,8 @@ def weights(result: xr.Dataset) -> dict[str, np.ndarray]:
       result: of one run, `results.isel(run=0)`, trained with `keep=[weights]`.
 
     Raises:
-      FadeoutError: there are several, or it does not keep them.
+      FadeoutError: there are several, or it does not keep them, or they are not finite, or it has
+        trained gains or factors besides.
     """
     if "run" in result.dims:
         raise FadeoutError("weights are of one run: results.isel(run=0)")
@@ -453,8 +461,17 @@ def weights(result: xr.Dataset) -> dict[str, np.ndarray]:
         own = result.sel(layer=layer)
         kernel, bias = own["last_kernel"].values, own["last_bias"].values
         there = ~np.isnan(kernel)
-        found[f"kernel_{layer}"] = kernel[there.any(1)][:, there.any(0)]
+        kernel = kernel[there.any(1)][:, there.any(0)]
+        if not kernel.size or not np.isfinite(kernel).all():
+            raise FadeoutError("this run kept no finite weights: none at all, or it diverged")
+        found[f"kernel_{layer}"] = kernel
         found[f"bias_{layer}"] = bias[there.any(0)]
+    more = [n for n in ("last_gain", "last_factor") if n in result and result[n].notnull().any()]
+    if more:
+        raise FadeoutError(
+            "kernels and biases are not all of this network: its trained gains, shifts and factors "
+            f"are in {', '.join(more)}"
+        )
     return found
 
 

@@ -177,8 +177,9 @@ def depth_scales(
     q = fixed_point(activation, weight_variance, bias_variance)
     if math.isinf(q):
         return DepthScales(math.nan, math.nan, math.nan)
-    slope = moments(activation, q).stretch if q else moments(activation, SMALLEST).slope_square
-    gain = chi(activation, q, weight_variance)
+    small = max(q, SMALLEST)  # at 0 itself a kink has a slope of its own
+    slope = moments(activation, q).stretch if q else moments(activation, small).slope_square
+    gain = chi(activation, small, weight_variance)
     c = correlation_fixed_point(activation, weight_variance, bias_variance)
     forgets = gain
     if c < 1:  # the map's slope, by a difference: kinks have no second derivative at c = 1 only

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fadeout.networks.remedies import EPSILON
 from fadeout.theory.gaussian import Activation, moments
 
 BATCH_NORM_RELU = math.pi / (math.pi - 1)
@@ -67,13 +68,13 @@ def profile(
     >>> profile("relu", 3, 2.0, branch=1.0).variances.tolist()
     [1.0, 2.0, 4.0]
     >>> settled = profile("relu", 2, 0.3, variance=0.15, normalised=True)
-    >>> round(float(10 ** settled.gradient[0]), 9)
+    >>> round(float(10 ** settled.gradient[0]), 3)
     1.0
     """
     found, seen, gains = [float(variance)], [], []
     for layer in range(depth):
         q = found[-1]
-        seen.append(1.0 if normalised else q)
+        seen.append(q / (q + EPSILON) if normalised else q)
         if layer == depth - 1:
             break
         if q > BEYOND:
@@ -84,7 +85,7 @@ def profile(
         grown = weight_variance * known.square + bias_variance
         gain = weight_variance * known.slope_square
         if normalised:
-            gain = gain / q if q else math.nan
+            gain = gain / (q + EPSILON)
         if branch is not None:
             grown, gain = q + branch**2 * grown, 1 + branch**2 * gain
         found.append(grown)

@@ -26,7 +26,7 @@ def film(run: Run, frames: int) -> list[MLP]:
       frames + 1 networks.
 
     Raises:
-      FadeoutError: another optimiser, or steps that cannot be cut so.
+      FadeoutError: another optimiser, minibatches, or steps that cannot be cut so.
 
     >>> from fadeout.config import Optimizer, Training
     >>> network = film(Run(optimizer=Optimizer("sgd"), training=Training(20, 20)), frames=2)[-1]
@@ -36,6 +36,8 @@ def film(run: Run, frames: int) -> list[MLP]:
     run = resolve(run)
     if (run.optimizer.name, run.optimizer.schedule) != ("sgd", "constant"):
         raise FadeoutError("a film is of optimizer=sgd with a constant rate, which has no memory")
+    if run.training.batch_size is not None:
+        raise FadeoutError("a film is of steps that see all examples: leave training.batch_size")
     if frames < 1:
         raise FadeoutError(f"a film has at least 1 frame, not {frames}")
     if run.training.steps % frames:
@@ -63,7 +65,14 @@ def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.nd
 
     Returns:
       The hidden preactivations [layer, example, unit], and the output [example].
+
+    Raises:
+      FadeoutError: the network has batch normalisation.
     """
+    if run.model.normalization == "batch":
+        raise FadeoutError(
+            "with batch normalisation what a network makes of an input depends on all others"
+        )
     chosen = run.activation
     activation = get_activation(chosen.name, chosen.surrogate, **dict(chosen.options))
     remedy = remedy_of(run, run.model.residual, run.model.depth)

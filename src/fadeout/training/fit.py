@@ -285,7 +285,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             accuracy == 1 if all_of_them else None,
             losses < values["training"]["until_loss"] if all_of_them else None,
             ~all_finite(losses, gradients),
-            lambda: locate(step, model, x, signals, gradients, count),
+            lambda: locate(step, model, x, signals, gradients, count, remedy),
         )  # fmt: skip
         return Seen(losses, accuracy, signals, delta, gradients), outcome
 
@@ -335,15 +335,16 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     def answers(model: MLP) -> tuple:
         if "outputs" not in run.keep:
             return ()
-        inputs, wanted = x, targets
+
+        def answer(inputs):  # of batch normalisation each part has its own statistics, as its loss
+            none = signals_of(inputs.shape[0])
+            return made_of(model.forward(inputs, activation, count, none, remedy)[0])
+
+        output, wanted = answer(x), targets
         if run.training.held_out:
-            inputs = jnp.concatenate([held[0], x])
+            output = jnp.concatenate([answer(held[0]), output])
             wanted = jnp.concatenate([held[1], targets])
-        none = signals_of(inputs.shape[0])
-        output, _ = model.forward(inputs, activation, count, none, remedy)
-        output = made_of(output)
-        if run.training.held_out:
-            back = jnp.argsort(held_order(values["seed"], inputs.shape[0]), axis=0)
+            back = jnp.argsort(held_order(values["seed"], wanted.shape[0]), axis=0)
             output = jnp.take_along_axis(output, back[:, None], 0)
             wanted = jnp.take_along_axis(wanted, back, 0)
         return output, wanted

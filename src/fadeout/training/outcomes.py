@@ -10,7 +10,8 @@ from jax import lax
 
 from fadeout.networks import lanes
 from fadeout.networks.lanes import scan
-from fadeout.networks.model import MLP, Signals
+from fadeout.networks.model import MLP, Neuron, Signals
+from fadeout.networks.remedies import PLAIN, Remedy
 
 
 class Outcome(NamedTuple):
@@ -74,7 +75,13 @@ def judge(
 
 
 def locate(
-    step: jax.Array, model: MLP, x: jax.Array, signals: Signals, gradients: MLP, count
+    step: jax.Array,
+    model: MLP,
+    x: jax.Array,
+    signals: Signals,
+    gradients: MLP,
+    count,
+    remedy: Remedy = PLAIN,
 ) -> tuple[jax.Array, jax.Array]:
     """The step and the layer where the first value that is not finite stood, per run.
 
@@ -85,14 +92,18 @@ def locate(
 
     below, layers = signals.activation[:-1], (model.first, model.hidden, model.readout)
     top = lanes.take(signals.activation, count)
-    z = [f.preactivation(h) for f, h in zip(layers[::2], (x, top), strict=True)]
-    _, others = scan(lambda _, both: (None, both[0].preactivation(both[1])), None,
-                     (model.hidden, below), count)  # fmt: skip
-    bad_forward = ~by_layer(z[0], others, z[1])
+    first, last = (f.preactivation(h) for f, h in zip(layers[::2], (x, top), strict=True))
+
+    def up(z, both):
+        neuron, h = both
+        z = remedy.join(z, neuron.preactivation(h), neuron)
+        return z, z
+
+    _, others = scan(up, first, (model.hidden, below), count)
+    bad_forward = ~by_layer(first, others, last)
     bad_parameters, bad_backward = (
-        ~functools.reduce(jnp.logical_and, [
-            by_layer(*(getattr(layer, name)[...] for layer in (of.first, of.hidden, of.readout)))
-            for name in ("kernel", "bias")
+        ~jnp.concatenate([
+            all_of(of.first, 0)[None], all_of(of.hidden, 1), all_of(of.readout, 0)[None]
         ])
         for of in (model, gradients)
     )  # fmt: skip
@@ -114,6 +125,11 @@ def locate(
 def by_layer(first: jax.Array, hidden: jax.Array, readout: jax.Array) -> jax.Array:
     """Whether the values of each weight layer are finite, [places + 2, run]."""
     return jnp.concatenate([finite(first, 0)[None], finite(hidden, 1), finite(readout, 0)[None]])
+
+
+def all_of(part: Neuron, keep: int) -> jax.Array:
+    """Per run, whether all parameters of a layer are finite, or of each of a stack."""
+    return functools.reduce(jnp.logical_and, [finite(p, keep) for p in jax.tree.leaves(part)])
 
 
 def finite(x: jax.Array, keep: int) -> jax.Array:

@@ -142,7 +142,7 @@ def batch_of_erased(
         values = prepare_values(prepared, [run], depth)
         examples, model = jax.eval_shape(functools.partial(prepare_lanes, prepared), values)
     count, size = examples.inputs.shape[0], run.training.batch_size
-    if run.model.normalization == "batch" and 1 in (count, size):
+    if run.model.normalization == "batch" and 1 in (count, size, run.training.held_out):
         raise FadeoutError(
             "batch normalisation of one example gives 0, whatever comes in: take more examples, or "
             "model.normalization=layer"

@@ -251,10 +251,11 @@ class Run(Section):
             if key in sections_of(cls):
                 if not isinstance(value, dict):
                     raise FadeoutError(f"{key} must be a group of keys, not {value!r}")
-                for inner in value:
-                    if not issubclass(kind, Entry) or inner == "options":
-                        lookup(kinds(kind), inner, f"key of {key}")
-                value = kind(**value)
+                told = tuple((k, v, type(v)) for k, v in value.items())  # 1, 1.0 and true are equal
+                try:
+                    value = section(kind, key, told)
+                except TypeError:  # an unhashable value, as a list
+                    value = section.__wrapped__(kind, key, told)
             values[key] = value
         return cls(**values)
 
@@ -266,6 +267,15 @@ class Run(Section):
         parts = [f'"{name}": {canonical(getattr(self, name))}' for name in names]
         text = f"[{NUMERICS}, {{{', '.join(parts)}}}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=65536)
+def section(kind: type, name: str, told: tuple[tuple[str, Any, type], ...]) -> Any:
+    """A section of a config. Of ten thousand configs there are few: each is checked once."""
+    for inner, *_ in told:
+        if not issubclass(kind, Entry) or inner == "options":
+            lookup(kinds(kind), inner, f"key of {name}")
+    return kind(**{key: value for key, value, _ in told})
 
 
 @lru_cache(maxsize=4096)

@@ -44,17 +44,17 @@ class Section:
     """A frozen dataclass that checks and converts its own values."""
 
     def __post_init__(self):
-        metadata = {f.name: f.metadata for f in dataclasses.fields(self)}
-        for name, (kind, optional) in kinds(type(self)).items():
+        for name, kind, optional, where, bounds in checks(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if value is None and optional:
                 continue
-            where = f"{type(self).__name__.lower()}.{name}".removeprefix("run.").removeprefix(
-                "config."
-            )
-            value = convert(value, kind, where)
-            check_range(value, where, **metadata[name])
-            object.__setattr__(self, name, value)
+            if type(value) is kind and not bounds and issubclass(kind, str | bool | Section):
+                continue  # as it should be
+            found = convert(value, kind, where)
+            if bounds:
+                check_range(found, where, **bounds)
+            if found is not value:
+                object.__setattr__(self, name, found)
 
     def nothing(self) -> dict[str, float]:
         """What stands for its floats where only what is static counts."""
@@ -63,6 +63,21 @@ class Section:
     def as_dict(self) -> dict[str, Any]:
         """Its values by key, as plain data."""
         return {name: plain(getattr(self, name)) for name in kinds(type(self))}
+
+
+@cache
+def checks(section: type) -> list[tuple[str, type, bool, str, dict[str, Any]]]:
+    """Per field of a section: its name and type, whether it may be None, what errors call it, and
+    its range, if it has one."""
+    found = []
+    for f in dataclasses.fields(section):
+        if f.name in kinds(section):
+            kind, optional = kinds(section)[f.name]
+            own = section.__name__.lower()
+            where = f.name if own in ("run", "config") else f"{own}.{f.name}"
+            bounds = {key: bound for key, bound in f.metadata.items() if bound is not None}
+            found.append((f.name, kind, optional, where, bounds))
+    return found
 
 
 @dataclass(frozen=True, init=False)
@@ -219,9 +234,12 @@ def defaults(section: type) -> dict[str, Any]:
     return {f.name: plain(f.default) for f in fields if f.name not in ("name", "options")}
 
 
-def sections_of(schema: type) -> tuple[str, ...]:
+def find_sections(schema: type) -> tuple[str, ...]:
     """The fields of a schema that are sections themselves."""
     return tuple(name for name, (kind, _) in kinds(schema).items() if issubclass(kind, Section))
+
+
+sections_of: Callable[[type], tuple[str, ...]] = cache(find_sections)
 
 
 @lru_cache(maxsize=65536)

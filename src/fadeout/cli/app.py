@@ -46,6 +46,9 @@ class Launch(NamedTuple):
 
 LOCAL = Launch()
 
+MANY = 2000
+"""Jobs from which on it is said that they are being read, which takes a second or more."""
+
 
 def run_job(config: DictConfig) -> float:
     """One job, as any Hydra launcher calls it: trains one run, and returns its final loss.
@@ -79,6 +82,8 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
     """
     with doors():
         began = perf_counter()
+        if len(overrides) > MANY:
+            print(f"{len(overrides):,} jobs: reading and checking each of them", flush=True)
         configs = compose_jobs(jobs.context.config_loader, jobs.master, overrides)
         jobs.start(overrides)
         losses = train_all(configs, launch, compose_seconds=perf_counter() - began)

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -343,9 +343,11 @@ def compose_jobs(loader: Any, master: DictConfig, jobs: Sequence[Sequence[str]])
     parser = OverridesParser.create(config_loader=loader)
 
     @functools.cache
-    def parse(text: str) -> tuple[Override, bool]:
+    def parse(text: str) -> Setting:
         override = parser.parse_override(text)
-        return override, chooses_group(loader, override)
+        path, value = override.key_or_group.split("."), override.value()
+        group = chooses_group(loader, override)
+        return Setting(override, group, text in shared, only_sets_values(override), path, value)
 
     with contextlib.suppress(OmegaConfBaseException):  # of a name that needs the job
         _ = master.name  # the same time for all jobs: resolved once, and copied with Hydra's cache
@@ -355,28 +357,42 @@ def compose_jobs(loader: Any, master: DictConfig, jobs: Sequence[Sequence[str]])
     configs = []
     reasons: Counter[str] = Counter()
     for number, job in enumerate(jobs):
-        overrides = [parse(text) for text in job]
-        composed = tuple(
-            text
-            for text, (_, is_group) in zip(job, overrides, strict=True)
-            if is_group or text in shared
-        )
         try:
+            settings = [parse(text) for text in job]
+            composed = tuple(text for text, s in zip(job, settings, strict=True) if s.composed)
             if of_each or any(ASKS_HYDRA in text for text in job):
                 configs.append(read(whole(loader, master, job, number)))
                 continue
             if composed not in bases:
                 bases[composed] = Base(loader, loader.load_sweep_config(master, list(composed)))
-            values = [
-                override
-                for text, (override, is_group) in zip(job, overrides, strict=True)
-                if not is_group and text not in shared
-            ]
+            values = [setting for setting in settings if not setting.composed]
             configs.append(bases[composed].with_values(values))
         except (FadeoutError, HydraException, OmegaConfBaseException) as error:
             reasons[first_lines(error)] += 1
     refuse(reasons, "jobs are not valid")
     return configs
+
+
+class Setting(NamedTuple):
+    """An override of a job, looked at once for all jobs that have it.
+
+    Attributes:
+      of_group: whether it chooses an option of a config group.
+      shared: whether all jobs have it.
+      only_sets: whether it sets a value of the run, and nothing else.
+    """
+
+    override: Override
+    of_group: bool
+    shared: bool
+    only_sets: bool
+    path: list[str]
+    value: Any
+
+    @property
+    def composed(self) -> bool:
+        """Whether Hydra composes it; else its value is set on what is composed."""
+        return self.of_group or self.shared
 
 
 ASKS_HYDRA = "${hydra:"
@@ -421,13 +437,13 @@ class Base:
             raw[key] = re.sub(pattern, "", str(raw[key]))
         self.data = None if depends(raw) else plain(config)
 
-    def with_values(self, overrides: Sequence[Override]) -> Config:
-        if self.data is not None and all(map(only_sets_values, overrides)):
+    def with_values(self, settings: Sequence[Setting]) -> Config:
+        if self.data is not None and all(setting.only_sets for setting in settings):
             data = {k: dict(v) if isinstance(v, dict) else v for k, v in self.data.items()}
-            if all(put(data, o.key_or_group.split("."), o.value()) for o in overrides):
+            if all(put(data, setting.path, setting.value) for setting in settings):
                 return Config.from_dict(complete(data))
         config = copy.deepcopy(self.config)
-        self.loader._apply_overrides_to_config(list(overrides), config)
+        self.loader._apply_overrides_to_config([s.override for s in settings], config)
         return read(config)
 
 

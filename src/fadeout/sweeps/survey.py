@@ -9,7 +9,7 @@ import numpy as np
 
 from fadeout.config import Run
 from fadeout.registry import FadeoutError, refuse
-from fadeout.training.programs import Batch, batch_of
+from fadeout.training.programs import Batch, batch_of_resolved
 from fadeout.training.resolve import resolve
 
 
@@ -49,7 +49,7 @@ def survey(runs: Sequence[Run]) -> Survey:
     for run in runs:
         try:
             run = resolve(run)
-            batch.append(batches.setdefault(batch_of(run), len(batches)))
+            batch.append(batches.setdefault(batch_of_resolved(run), len(batches)))
             identity.append(int(run.digest(), 16))
         except FadeoutError as error:
             reasons[str(error)] += 1

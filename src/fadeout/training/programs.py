@@ -73,7 +73,11 @@ def batch_of(run: Run) -> Batch:
     Raises:
       FadeoutError: the run cannot be trained; nothing has been computed.
     """
-    run = resolve(run)
+    return batch_of_resolved(resolve(run))
+
+
+def batch_of_resolved(run: Run) -> Batch:
+    """`batch_of` a run whose defaults are written out."""
     own = run.activation.name, static_options(run.activation)
     return batch_of_erased(
         run.erased(), choices(tuple(ACTIVATIONS.items()), *own), functions_of(run)
@@ -138,10 +142,8 @@ def batch_of_erased(
         sources=tuple(s for s in run.sources if s.startswith(("task ", "init "))),
     ).erased()  # fmt: skip
     preparation = Preparation(prepared, prepares)
-    with precision(run):
-        values = prepare_values(prepared, [run], depth)
-        examples, model = jax.eval_shape(functools.partial(prepare_lanes, prepared), values)
-    count, size = examples.inputs.shape[0], run.training.batch_size
+    count, features, outputs = sizes_of(preparation)
+    size = run.training.batch_size
     if run.model.normalization == "batch" and 1 in (count, size, run.training.held_out):
         raise FadeoutError(
             "batch normalisation of one example gives 0, whatever comes in: take more examples, or "
@@ -167,12 +169,26 @@ def batch_of_erased(
             sources=(),
         ).erased(),
         examples=count,
-        outputs=model.readout.kernel.shape[1],
-        features=examples.inputs.shape[1],
+        outputs=outputs,
+        features=features,
         activations=tuple(pair for pair in activations if pair[0] in names),
         functions=trains,
     )
     return Batch(program, preparation, names.index(run.activation.name), depth)
+
+
+@functools.lru_cache(maxsize=4096)
+def sizes_of(preparation: Preparation) -> tuple[int, int, int]:
+    """How many examples to train on, features and outputs it prepares.
+
+    Raises:
+      FadeoutError: it cannot.
+    """
+    run = preparation.run
+    with precision(run):
+        values = prepare_values(run, [run], run.model.depth)
+        examples, model = jax.eval_shape(functools.partial(prepare_lanes, run), values)
+    return *examples.inputs.shape[:2], model.readout.kernel.shape[1]
 
 
 def places(depth: int) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -71,7 +72,10 @@ def test_every_study_composes_and_opens_with_its_command(study):
 def needed(choice, folder):
     """What an option asks of the rest of the config."""
     (folder / "table.csv").write_text("a,b,y\n0,1,no\n1,0,yes\n1,1,no\n")
+    shapes = {"kernel_1": (2, 8), "kernel_2": (8, 8), "kernel_3": (8, 1)}
+    np.savez(folder / "w.npz", **{name: np.ones(shape) for name, shape in shapes.items()})
     return {
+        "init=given": [f"init.npz={folder}/w.npz"],
         "task=linear": ["training.loss_function=squared_error"],
         "task=table": [f"task.file={folder}/table.csv"],
     }.get(choice, [])
@@ -420,3 +424,72 @@ def test_what_was_asked_for_twice_is_told(tmp_path):
     assert "1 run asked for more than once, trained once" in done.stdout
     again = script("train", "seed=1", "training.steps=0", "probes=[]", "name=twice", cwd=tmp_path)
     assert "1 run was stored already and was not trained again" in again.stdout
+
+
+def test_what_is_impossible_may_be_left_out(tmp_path):
+    asked = ("-m", "activation=tanh,softplus", "init=critical", "seed=0,1", "training.steps=10",
+             "outputs=o", "name=edge")  # fmt: skip
+    assert script("train", *asked, cwd=tmp_path).returncode == 1
+    done = script("train", *asked, "skip_impossible=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "left out, 2 runs: softplus has no edge of chaos" in done.stdout
+    assert fadeout.load(tmp_path / "o/edge").sizes["run"] == 2
+    none = script("train", "activation=softplus", "init=critical", "skip_impossible=true",
+                  cwd=tmp_path)  # fmt: skip
+    assert none.returncode == 1
+    assert "none of the runs is possible" in none.stderr
+
+
+def test_the_best_and_the_table_of_a_sweep(study):
+    where, _ = study
+    best = script("best", "outputs/study", "--by", "loss", "--most", "2", cwd=where)
+    assert best.returncode == 0, best.stderr
+    header, *rows = best.stdout.splitlines()
+    assert header.split()[-4:] == ["runs", "loss", "low", "high"]
+    assert len(rows) == 2
+    assert float(rows[0].split()[-3]) <= float(rows[1].split()[-3])
+    table = script("table", "outputs/study", cwd=where)
+    runs = fadeout.load(where / "outputs/study")
+    assert len(table.stdout.splitlines()) == 1 + runs.sizes["run"]
+    assert table.stdout.startswith("id,activation")
+    assert script("table", "outputs/none", cwd=where).returncode == 1
+
+
+def test_the_time_left_does_not_count_compiling():
+    from fadeout.cli.console import TimeLeft
+    from fadeout.sweeps.sweep import Summary
+
+    def summary(done, compiled):
+        return Summary(asked=100, to_compile=2, compiled=[None] * compiled,
+                       outcomes=Counter(solved=done))  # fmt: skip
+
+    left = TimeLeft()
+    assert left(summary(0, 0), 5.0) == "compiling 1"
+    assert left(summary(0, 1), 50.0) == "compiling 2"
+    assert left(summary(10, 2), 60.0) == "training"
+    assert left(summary(30, 2), 62.0) == "7 s left", "20 runs in 2 s, 70 are left"
+
+
+def test_who_is_interrupted_before_training_is_not_told_of_results(capsys):
+    from fadeout.cli import app
+
+    def stopped(begins):
+        with app.stoppable():
+            begins()
+            raise KeyboardInterrupt
+
+    for begins, words in (
+        (lambda: None, "nothing was trained"),
+        (app.TRAINING.set, "what was trained is stored"),
+    ):
+        with pytest.raises(SystemExit):
+            stopped(begins)
+        assert words in capsys.readouterr().out
+
+
+def test_verdicts_are_told_by_activation(study):
+    from fadeout.cli.console import verdict_line
+
+    where, _ = study
+    told = verdict_line(fadeout.load(where / "outputs/study"))
+    assert [line.split()[0] for line in told.splitlines()] == ["verdicts:", "step", "tanh"]

@@ -31,9 +31,9 @@ def test_new_floats_and_seeds_compile_nothing(tmp_path):
         for run in small_runs(seeds=5)
     ]
     sweep(small_runs(), tmp_path)
-    before = programs.compile_fit.count()
+    before = programs.compile_fit.count
     summary = sweep(runs, tmp_path)
-    assert programs.compile_fit.count() == before
+    assert programs.compile_fit.count == before
     assert summary.outcomes.total() == 20
 
 

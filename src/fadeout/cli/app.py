@@ -4,9 +4,11 @@ import math
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from omegaconf import DictConfig
 from fadeout.cli.compose import compose_jobs, read
 from fadeout.cli.config import Config
 from fadeout.cli.jobs import Jobs
+from fadeout.config import Run
 from fadeout.extensions import load
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.executors import EXECUTORS, executor
@@ -45,6 +48,9 @@ class Launch(NamedTuple):
 
 
 LOCAL = Launch()
+
+TRAINING = Event()
+"""Set as soon as runs are trained and stored."""
 
 MANY = 2000
 """Jobs from which on it is said that they are being read, which takes a second or more."""
@@ -103,11 +109,15 @@ def doors() -> Iterator[None]:
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Ends a command that was interrupted with what a shell expects, once all is written."""
+    TRAINING.clear()
     try:
         with noted():
             yield
     except KeyboardInterrupt as error:
-        print("interrupted; what was trained is stored: the same command goes on from there")
+        if TRAINING.is_set():
+            print("interrupted; what was trained is stored: the same command goes on from there")
+        else:
+            print("interrupted; nothing was trained")
         status = 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
         if isinstance(error, Interrupted) and error.again:
             sys.stdout.flush()
@@ -173,6 +183,8 @@ def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planne
     with console.solving(configs):
         for folder, members in folders.items():
             grids = [configs[number].runs() for number in members]
+            if any(configs[number].skip_impossible for number in members):
+                grids = possible(grids)
             looked = survey(Chain(grids))
             check(folder, looked)  # all folders are checked before any is filled
             if launch.executor in ("local", "processes"):
@@ -180,6 +192,32 @@ def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planne
             asked = picture(configs[members[0]], looked)
             planned[folder] = Planned(members, np.cumsum([*map(len, grids)]), looked, asked)
     return planned
+
+
+def possible(grids: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
+    """The runs that can be trained, of each config; what is left out is said.
+
+    Raises:
+      FadeoutError: none can.
+    """
+    from fadeout.training.programs import batch_of
+
+    reasons: Counter[str] = Counter()
+    kept: list[Sequence[Run]] = []
+    for grid in grids:
+        own = []
+        for run in grid:
+            try:
+                batch_of(run)
+                own.append(run)
+            except FadeoutError as error:
+                reasons[str(error)] += 1
+        kept.append(own)
+    for why, count in reasons.items():
+        print(f"left out, {count} runs: {why}")
+    if not any(kept):
+        raise FadeoutError("nothing to train: none of the runs is possible")
+    return kept
 
 
 def train_all(
@@ -212,6 +250,7 @@ def train_all(
     keep_compiled(cache)
     extensions = load(extensions_of(configs))  # by their full paths, for workers
     failed = False
+    TRAINING.set()
     for folder, sweep in planned.items():
         if words := warning(sweep.looked.runs):
             console.console.print(f"warning:  {words}")
@@ -224,7 +263,7 @@ def train_all(
         ends = finish(sweep.looked, folder, sweep.asked, configs[0].formats)
         failed |= bool(summary.errors)
         parts = np.split(ends, sweep.ends[:-1])
-        losses[sweep.members] = [part.mean() for part in parts]
+        losses[sweep.members] = [part.mean() if part.size else np.nan for part in parts]
     if failed:
         raise SystemExit(1)
     return losses.tolist()

@@ -231,6 +231,66 @@ def against_torch(table: Table) -> None:
         table.add(shape, "torch.func.vmap", f"{ratio:.3g}x", ratio)
 
 
+def waited(*words: object) -> tuple[float, float]:
+    """Seconds that a command takes, and until its first line."""
+    began, first = time.perf_counter(), None
+    command = list(map(str, words))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for _ in process.stdout or ():
+            first = first or time.perf_counter() - began
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    took = time.perf_counter() - began
+    return took, first or took
+
+
+def answers(table: Table, folder: Path) -> None:
+    """What a person waits for: whole commands, pictures included, with nothing kept (cold) and with
+    every program kept (warm); against a plain notebook, and against the imports alone."""
+    train = (sys.executable, "-m", "fadeout", "train")
+    imports = "import jax, flax, optax, matplotlib.pyplot"
+    demo = ("-m", "+experiment=demo")
+    depths = (
+        "-m",
+        "activation=step,sigmoid,tanh,relu",
+        "model.depth=range(1,65)",
+        "seed=range(0,5)",
+    )
+    rows: dict[str, list[float]] = {}
+
+    def ours(what: str, *words: str) -> None:
+        for number in range(ROUNDS):
+            places = (
+                f"outputs={folder / what}-{number}",
+                f"cache={folder / what}-{number}/programs",
+            )
+            for when in ("cold", "warm"):
+                took, first = waited(*train, *words, f"name={when}", *places)
+                rows.setdefault(f"{what}, {when}", []).append(took)
+                rows.setdefault(f"{what}, {when}, first line", []).append(first)
+            if what == "demo":
+                notebook = HERE / "yardsticks" / "notebook.py"
+                rows.setdefault("notebook", []).append(waited(sys.executable, notebook)[0])
+            if what == "one run":
+                alone = waited(sys.executable, "-c", imports)[0]
+                rows.setdefault("imports", []).append(alone)
+
+    def ratio(what: str, against: str, ratios: np.ndarray) -> None:
+        table.ratio(f"{what} ({np.median(rows[what]):.1f} s)", against, ratios)
+
+    ours("demo", *demo)
+    ours("one run")
+    for when in ("cold", "warm"):
+        ratio(f"demo, {when}", "the notebook", np.divide(rows["notebook"], rows[f"demo, {when}"]))
+        lines = np.median(rows[f"demo, {when}, first line"])
+        table.add(f"demo, {when}", "time to the first line", f"{lines:.1f} s", float(lines))
+        times = np.divide(rows[f"one run, {when}"], rows["imports"])
+        table.ratio(f"one run, {when} ({np.median(rows[f'one run, {when}']):.1f} s)",
+                    "times the imports of jax, flax, optax and matplotlib", times)  # fmt: skip
+    took, _ = waited(*train, *depths, "name=depths", f"outputs={folder}", f"cache={folder}/depths")
+    table.add("64 depths x 4 activations x 5 seeds, cold", "wall time", f"{took:.0f} s", took)
+
+
 def whole_command(table: Table, folder: Path) -> None:
     """10,000 runs from the command line, against Hydra's basic launcher on 20 of them."""
 
@@ -312,21 +372,27 @@ def run() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the rows there as well")
     parser.add_argument("--quick", action="store_true", help="fewer shapes, no whole commands")
+    words = "only the time to an answer: whole commands against a notebook"
+    parser.add_argument("--answers", action="store_true", help=words)
     arguments = parser.parse_args()
     quick = arguments.quick
     table = Table()
     print(f"{jax.devices()[0].device_kind}, {core_count()} cores, jax {jax.__version__}")
     print("| what | against | measured |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        shapes = SHAPES[:2] if quick else SHAPES
-        throughput(table, shapes, Path(folder))
-        everything_recorded(table, shapes[1:4])
-        compiling(table, Path(folder))
-        against_torch(table)
-        memory(table, 10**5 if quick else 10**6)
+        place = Path(folder)
         if not quick:
+            answers(table, place)
+        if not arguments.answers:
+            shapes = SHAPES[:2] if quick else SHAPES
+            throughput(table, shapes, place)
+            everything_recorded(table, shapes[1:4])
+            compiling(table, place)
+            against_torch(table)
+            memory(table, 10**5 if quick else 10**6)
+        if not quick and not arguments.answers:
             scaling(table)
-            whole_command(table, Path(folder))
+            whole_command(table, place)
     if arguments.json:
         arguments.json.write_text(json.dumps(table.rows, indent=2))
     return 0

@@ -16,9 +16,11 @@ from fadeout.sweeps.grids import expand
 class Config(Run):
     """A run, where its results go, and where compiled programs are kept: the root of conf/.
 
-    With `forecast`, nothing is trained: what it would take is told. `axes` spans a grid of runs
-    (`grids.expand`); those that `zipped` names advance together. `figure` is drawn besides those
-    that every sweep gets (`analysis.comparison.Comparison`), and all pictures in these `formats`.
+    With `forecast`, nothing is trained: what it would take is told. With `skip_impossible`, runs
+    that cannot be trained are left out and named, instead of refused all together. `axes` spans a
+    grid of runs (`grids.expand`); those that `zipped` names advance together. `figure` is drawn
+    besides those that every sweep gets (`analysis.comparison.Comparison`), and all pictures in
+    these `formats`.
     `extensions` are files and modules of a user's own, imported before anything is looked up.
     """
 
@@ -26,6 +28,7 @@ class Config(Run):
     outputs: str = "outputs"
     cache: str | None = None
     forecast: bool = False
+    skip_impossible: bool = False
     axes: dict[str, Any] = field(default_factory=dict)
     zipped: tuple[str, ...] = ()
     figure: dict[str, Any] = field(default_factory=dict)

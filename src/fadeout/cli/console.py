@@ -66,6 +66,7 @@ def progress(lines: TextIO | None = None) -> Iterator[Watch]:
       lines: where these go; by default standard output.
     """
     began = perf_counter()
+    left = TimeLeft()
     if not console.is_terminal:
         soon = began + 2  # and then every ten seconds
 
@@ -75,8 +76,7 @@ def progress(lines: TextIO | None = None) -> Iterator[Watch]:
             if now > soon:
                 soon = now + 10
                 line = f"{summary.done} of {summary.asked} runs, {state(summary, now - began)}"
-                words = f"{line}, {time_left(summary, now - began)}"
-                print(words, file=lines or sys.stdout, flush=True)
+                print(f"{line}, {left(summary, now)}", file=lines or sys.stdout, flush=True)
 
         yield report
         return
@@ -97,7 +97,7 @@ def progress(lines: TextIO | None = None) -> Iterator[Watch]:
                 bar.console.print(program_line(program))
             told = len(summary.compiled)
             seconds = perf_counter() - began
-            text = f"{state(summary, seconds)}, {time_left(summary, seconds)}"
+            text = f"{state(summary, seconds)}, {left(summary, perf_counter())}"
             bar.update(task, total=summary.asked, completed=summary.done, state=text)
 
         yield watch
@@ -118,11 +118,24 @@ def state(summary: Summary, seconds: float) -> str:
     return ", ".join(words + [f"{n} {status}" for status, n in summary.outcomes.items()])
 
 
-def time_left(summary: Summary, seconds: float) -> str:
-    trained = summary.outcomes.total()
-    if not trained:
-        return "compiling"
-    return f"{seconds / trained * (summary.asked - summary.done):.0f} s left"
+class TimeLeft:
+    """How long a sweep still takes at the speed since its first runs were done, which does not
+    count the compiling before."""
+
+    first: tuple[float, int] | None = None
+
+    def __call__(self, summary: Summary, now: float) -> str:
+        trained = summary.outcomes.total()
+        if not trained:
+            done = len(summary.compiled)
+            return f"compiling {done + 1}" if done < summary.to_compile else "training"
+        if self.first is None:
+            self.first = now, trained
+        since, before = self.first
+        if trained == before:
+            return "training"
+        left = (now - since) / (trained - before) * (summary.asked - summary.done)
+        return f"{left:.0f} s left"
 
 
 def show(results: xr.Dataset) -> None:
@@ -221,10 +234,20 @@ def plural(count: int, word: str) -> str:
 
 
 def verdict_line(results: xr.Dataset) -> str:
-    """The share of each verdict, with its Wilson 95 % interval."""
-    shares = verdict_shares(verdicts(results), results["seed"].values)
-    words = [f"{word} {s.value:.0%} [{s.low:.0%}, {s.high:.0%}]" for word, s in shares.items()]
-    return "verdicts: " + ", ".join(words)
+    """The share of each verdict, with its Wilson 95 % interval; of several activations, a line for
+    each."""
+    found, seeds = verdicts(results), results["seed"].values
+    activation = results["activation"].values
+
+    def line(own: np.ndarray) -> str:
+        shares = verdict_shares(found[own], seeds[own]).items()
+        return ", ".join(f"{word} {s.value:.0%} [{s.low:.0%}, {s.high:.0%}]" for word, s in shares)
+
+    names = ordered(sorted(set(activation.tolist())))
+    if not 1 < len(names) <= 8:
+        return "verdicts: " + line(np.full(found.size, True))
+    width = max(map(len, names))
+    return "\n".join(["verdicts:", *(f"  {n:<{width}}  {line(activation == n)}" for n in names)])
 
 
 def status_counts(results: xr.Dataset) -> dict[str, int]:

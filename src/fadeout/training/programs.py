@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import threading
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -239,19 +239,32 @@ def stack(runs: Sequence[Run], name: str, like: Run) -> dict[str, np.ndarray]:
     }
 
 
+MOST_PROGRAMS = 128
+"""How many of each kind a process holds: every program takes maps of its memory, of which Linux
+gives a process 65,530, and beyond them XLA aborts without a word."""
+
+
 def once(function: Callable) -> Callable:
-    """Caches a function for good; threads that ask for the same thing wait for the first."""
-    results: dict = {}
+    """Caches a function, but for what was not asked for longest; threads that ask for the same
+    thing wait for the first."""
+    results: OrderedDict = OrderedDict()
     locks: defaultdict = defaultdict(threading.Lock)
+    made = itertools.count(1)
 
     @functools.wraps(function)
     def call(*key):
         with locks[key]:
-            if key not in results:
-                results[key] = function(*key)
-            return results[key]
+            found = results.get(key)
+            if found is None:
+                found = results[key] = function(*key)
+                call.count = next(made)
+                while len(results) > MOST_PROGRAMS:
+                    results.popitem(last=False)
+            with contextlib.suppress(KeyError):  # which another thread made room for just now
+                results.move_to_end(key)
+            return found
 
-    call.count = lambda: len(results)  # type: ignore[attr-defined]
+    call.count = 0  # type: ignore[attr-defined]
     call.clear = results.clear  # type: ignore[attr-defined]
     return call
 

@@ -230,9 +230,10 @@ def test_other_launchers_give_bit_identical_results(study, launcher, options):
 def test_a_single_run_prints_its_layers_and_its_outcome(tmp_path):
     done = script("train", "name=one", "training.steps=200", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for word in ("readout", "||delta||", "solved at step", "outputs/one", "loss_curves.png"):
+    for word in ("readout", "||delta||", "solved at step", "outputs/one", "run.png"):
         assert word in done.stdout
-    assert "share_solved" not in done.stdout, "a share of one run says nothing"
+    pictures = {path.name for path in (tmp_path / "outputs/one").glob("*.*g")}
+    assert pictures == {"run.png", "run.svg"}, "one figure says it all; shares of one run nothing"
     assert done.stderr == ""
 
 
@@ -413,7 +414,7 @@ def test_a_picture_that_fails_costs_a_line_and_not_the_results(study, monkeypatc
     monkeypatch.setitem(figures.FIGURES, "loss_curves", broken)
     paths, failures = plots.try_all(results, tmp_path)
     assert failures == {"loss_curves": "ZeroDivisionError: division by zero"}
-    assert {path.stem for path in paths} == set(figures.FIGURES) - {"loss_curves"}
+    assert {path.stem for path in paths} == set(figures.FIGURES) - {"loss_curves", "run"}
 
 
 def test_what_was_asked_for_twice_is_told(tmp_path):

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fadeout.analysis import groups
-from fadeout.analysis.looks import looks
+from fadeout.analysis.looks import BLACK, ORANGE, looks
 from fadeout.analysis.verdicts import expected_share
 from fadeout.networks.activations import ordered
-from fadeout.plots.style import ZEROS, grid, legend_below, to_logarithmic
+from fadeout.plots.style import ZEROS, grid, legend_below, sheet, to_logarithmic
 
 LABELS = {
     "delta_norm": r"backpropagated signal  $\|\delta\| = \|\partial L/\partial z\|$",
@@ -127,14 +127,7 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
     for group in cells:
         ax = axes[hues.index(group.hue), columns.index(group.depth)]
         steps = group.runs["step"].values
-        with np.errstate(divide="ignore"):
-            shown = np.log10(medians[group.hue, group.depth].T)
-        reach = steps[-1] + (steps[-1] - steps[-2] if steps.size > 1 else 1)
-        image = ax.imshow(
-            np.where(np.isfinite(shown), shown, np.nan), norm=scale, aspect="auto", origin="lower",
-            extent=(0, reach, 0.5, group.depth + 1.5), interpolation="nearest",
-        )  # fmt: skip
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        image = delta_image(ax, steps, medians[group.hue, group.depth], scale)
     for row, hue in enumerate(hues):
         axes[row, 0].set_ylabel(f"{hue}\nweight layer")
     for column, depth in enumerate(columns):
@@ -195,6 +188,91 @@ def share_solved(results: xr.Dataset) -> Figure:
     figure.suptitle("Who solves the task")
     legend_below(figure, [ax], f"{number} runs a point; bars: Wilson 95 % intervals")
     return figure
+
+
+def one_run(results: xr.Dataset) -> Figure:
+    """All that says something about a single run: its layers before training, dashed, and after;
+    its loss; and the backpropagated signal over layers and training.
+
+    What to conclude: a dashed line that falls towards layer 1 is a gradient that vanishes on its
+    way down; where the loss stays level as well, that is why.
+    """
+    run = results.isel(run=0)
+    name, steps = str(run["activation"].item()), groups.recorded(results)
+    layered = [q for q in ("delta_norm", "gradient_norm") if q in run]
+    shares = [q for q in ("saturation", "dead_units") if q in run]
+    trained = int(steps.sum()) > 1
+    parts = [*layered, *["units"] * bool(shares), *["loss"] * trained]
+    parts += ["image"] * (trained and "delta_norm" in run)
+    columns = min(3, len(parts)) or 1
+    rows = -(-len(parts) // columns)
+    spare = rows * columns - len(parts)
+    places = np.array([*parts, *parts[-1:] * spare]).reshape(rows, columns)
+    figure = sheet(max(5.0 * columns, 8), 3.9 * rows + 0.5)
+    axes = figure.subplot_mosaic(places.tolist())
+    look = looks([name])[name]
+    for quantity in layered:
+        ax = axes[quantity]
+        for when, style in ((groups.at_start, "--"), (groups.at_end, "-"))[: 1 + trained]:
+            values = when(results[quantity])
+            label = "at initialisation" if style == "--" else "after training"
+            band(ax, run["layer"].values, values, look | {"linestyle": style, "label": label})
+        logarithmic(np.array([ax]))
+        ax.set_ylabel(LABELS[quantity])
+        ax.set_xlabel(f"{WEIGHT_LAYER}\n\N{LEFTWARDS ARROW} the gradient's way")
+        ax.legend(fontsize="small")
+    colors = {"saturation": ORANGE, "dead_units": BLACK}
+    for quantity in shares:
+        values = groups.at_end(results[quantity]).isel(run=0)
+        hidden = values["layer"].values <= int(run["depth"])
+        axes["units"].plot(values["layer"][hidden], values[hidden], "o-", color=colors[quantity],
+                           label=LABELS[quantity])  # fmt: skip
+    if shares:
+        axes["units"].set_ylim(-0.03, 1.03)
+        axes["units"].yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes["units"].set_xlabel(HIDDEN_LAYER)
+        axes["units"].set_ylabel("share of units after training" if trained else "share of units")
+        axes["units"].legend(fontsize="small")
+    if trained:
+        marker = {"marker": "", "label": "loss"}
+        band(axes["loss"], run["step"].values[steps], results["loss"][:, steps], look | marker)
+        logarithmic(np.array([axes["loss"]]), LEAST_LOSS)
+        axes["loss"].set_ylabel(LABELS["loss"])
+        axes["loss"].set_xlabel("step")
+    if "image" in parts:
+        values = run["delta_norm"].isel(step=steps).values
+        image = delta_image(axes["image"], run["step"].values[steps], values, None)
+        axes["image"].set_xlabel("step")
+        axes["image"].set_ylabel("weight layer")
+        figure.colorbar(image, ax=axes["image"], label=r"$\log_{10}\,\|\delta\|$").ax.grid(False)
+    for part, ax in axes.items():
+        if part not in ("loss", "image"):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    figure.suptitle(f"{name}, {layers_text(int(run['depth']))}: {outcome_of(run)}")
+    return figure
+
+
+def outcome_of(run: xr.Dataset) -> str:
+    """How a run ended, in a few words."""
+    status = str(run["status"].item())
+    if status in ("solved", "diverged"):
+        return f"{status} at step {int(run[f'{status}_step'])}"
+    return status
+
+
+def delta_image(ax: Axes, steps: np.ndarray, values: np.ndarray, scale: Normalize | None):
+    """The backpropagated signal of every layer at every step, [step, layer], as an image."""
+    ax.grid(False)
+    ax.set_facecolor("#bbbbbb")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shown = np.log10(values.T)
+    reach = steps[-1] + (steps[-1] - steps[-2] if steps.size > 1 else 1)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    return ax.imshow(
+        np.where(np.isfinite(shown), shown, np.nan), norm=scale or logarithmic_scale([values]),
+        aspect="auto", origin="lower", extent=(0, reach, 0.5, len(shown) + 0.5),
+        interpolation="nearest",
+    )  # fmt: skip
 
 
 # --- parts
@@ -279,23 +357,22 @@ class Drawing(NamedTuple):
       draw: of the results.
       needs: the probes of which it shows at least one; none where it needs no probe.
       over_training: it says nothing of networks that were only drawn.
-      of_many: it says nothing of a single run.
+      of_one: it is of a single run, and no other is.
       of_classes: it says nothing of a task without classes.
     """
 
     draw: Callable[[xr.Dataset], Figure]
     needs: tuple[str, ...] = ()
     over_training: bool = True
-    of_many: bool = False
+    of_one: bool = False
     of_classes: bool = False
 
     def says_something(self, results: xr.Dataset) -> bool:
         """Whether it is worth drawing of these results."""
         recorded = not self.needs or any(probe in results for probe in self.needs)
         trained = results.sizes["step"] > 1 or not self.over_training
-        many = results.sizes["run"] > 1 or not self.of_many
         classes = bool((results["status"] != "trained").any()) or not self.of_classes
-        return recorded and trained and many and classes
+        return recorded and trained and classes and (results.sizes["run"] == 1) == self.of_one
 
 
 NORMS = ("delta_norm", "gradient_norm")
@@ -304,7 +381,8 @@ FIGURES: dict[str, Drawing] = {
     "gradient_profile_at_end": Drawing(gradient_profile_at_end, NORMS),
     "gradient_over_training": Drawing(gradient_over_training, ("delta_norm",)),
     "loss_curves": Drawing(loss_curves),
-    "share_solved": Drawing(share_solved, of_many=True, of_classes=True),
+    "share_solved": Drawing(share_solved, of_classes=True),
     "units_over_layers": Drawing(units_over_layers, ("saturation", "dead_units"), False),
+    "run": Drawing(one_run, over_training=False, of_one=True),
 }
 """Each figure by the name of its file."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from fadeout.networks.activations import ACTIVATIONS, FLAT
 from fadeout.registry import lookup
@@ -119,6 +119,6 @@ def saturated_share(activation: Activation, variance: float = 1.0) -> float:
     _, slope = value_and_slope(activation, math.sqrt(variance) * z)
     _, steep = value_and_slope(activation, np.arange(-300, 301) / 100)
     flat = np.abs(slope) <= FLAT * np.abs(steep).max()
-    edges = norm.cdf(np.arange(-4000, 4001) / 1000)
+    edges = ndtr(np.arange(-4000, 4001) / 1000)
     edges[0], edges[-1] = 0.0, 1.0
     return float(flat @ np.diff(edges))

@@ -257,7 +257,7 @@ def once(function: Callable) -> Callable:
             found = results.get(key)
             if found is None:
                 found = results[key] = function(*key)
-                call.count = next(made)
+                call.count = next(made)  # type: ignore[attr-defined]
                 while len(results) > MOST_PROGRAMS:
                     results.popitem(last=False)
             with contextlib.suppress(KeyError):  # which another thread made room for just now

@@ -68,12 +68,19 @@ def progress(lines: TextIO | None = None) -> Iterator[Watch]:
     began = perf_counter()
     left = TimeLeft()
     if not console.is_terminal:
-        soon = began + 2  # and then every ten seconds
+        soon = began  # what there is to do; what is done after two seconds, and then every ten
 
         def report(summary: Summary) -> None:
             nonlocal soon
             now = perf_counter()
-            if now > soon:
+            if soon == began:
+                soon = began + 2
+                if (todo := summary.asked - summary.done) >= WORTH_A_LINE:
+                    words = (
+                        f"{todo} runs to train, {plural(summary.to_compile, 'program')} to compile"
+                    )
+                    print(words, file=lines or sys.stdout, flush=True)
+            elif now > soon:
                 soon = now + 10
                 line = f"{summary.done} of {summary.asked} runs, {state(summary, now - began)}"
                 print(f"{line}, {left(summary, now)}", file=lines or sys.stdout, flush=True)
@@ -101,6 +108,10 @@ def progress(lines: TextIO | None = None) -> Iterator[Watch]:
             bar.update(task, total=summary.asked, completed=summary.done, state=text)
 
         yield watch
+
+
+WORTH_A_LINE = 100
+"""Runs of which it is said that they begin."""
 
 
 def program_line(program: Compiled) -> str:

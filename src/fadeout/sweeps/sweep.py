@@ -115,7 +115,8 @@ def sweep(
     Args:
       runs: any mixture; made one by one, where they are a grid.
       folder: where results go; created when the first chunk is stored.
-      watch: called after each finished chunk and program.
+      watch: called before the first program is compiled, and after each finished chunk and
+        program.
       fail_fast: stop at the first failure.
       threads: on a CPU, how many train; by default one for each core.
       about: provenance to store beside the results.
@@ -156,6 +157,7 @@ def sweep(
     with store.writing(folder) as summary.others:
         queue = Queue(looked, missing, fail_fast, threads, left, backwards=summary.others)
         summary.to_compile = len(queue.to_compile)
+        watch(summary)
         for done in queue.finished():
             keep(done)
             watch(summary)
@@ -185,6 +187,7 @@ def train(runs: Run | Sequence[Run], watch: Watch = unwatched) -> xr.Dataset:
     once = looked.once()
     queue = Queue(looked, once, fail_fast=True)
     summary = Summary(asked=once.size, to_compile=len(queue.to_compile))
+    watch(summary)
     parts = []
     for done in queue.finished():
         if isinstance(done, Compiled):

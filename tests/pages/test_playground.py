@@ -222,6 +222,44 @@ def test_a_network_trains_before_your_eyes(opened, playground):
     assert "step 0" in page.locator("#status").inner_text()
 
 
+def test_what_is_paused_is_drawn_and_one_more_step_is_one(opened, playground):
+    page = opened(playground, "activation=step&depth=2")
+    page.locator("#speed input").fill("4")
+    page.locator("#play").click()
+    page.wait_for_timeout(800)
+    page.locator("#play").click()
+    step, shown = page.evaluate("[lab.step, byId('status').textContent]")
+    assert f"step {step} " in shown
+    loss = shown.split("loss ")[1].split(" ")[0]
+    assert page.locator("#loss-text").inner_text().startswith(f"Loss {loss};")
+    page.locator("#one").click()
+    assert page.evaluate("lab.step") == step + 1
+
+
+def test_a_text_does_not_stay_beside_what_it_is_not_of(opened, playground):
+    page = opened(playground)
+    page.locator("#tours").select_option("0")
+    assert page.locator("#tour-text").inner_text()
+    page.locator("#controls input[type=range]").first.fill("4")
+    assert not page.locator("#tour-text").inner_text()
+    assert page.locator("#tours").input_value() == "-1"
+
+
+def test_who_solves_without_a_gradient_is_said_to(opened, playground):
+    """step: the readout alone; and an exploding network is not said to vanish at dead layers."""
+    page = opened(playground, "activation=step&depth=2&optimizer=adam&rate=0.01")
+    page.evaluate("advance(600); drawNow()")
+    assert page.locator("#status").get_attribute("data-word") == "solved_above"
+    page.evaluate("lab.now.delta = [0, 1e9, 1]; lab.seen.accuracy = 0.5; drawNow()")
+    assert page.locator("#status").get_attribute("data-word") == "exploding"
+
+
+def test_sigmoid_of_twenty_layers_does_not_train_even_with_adam(opened, playground):
+    """As the tour says."""
+    page = opened(playground, "depth=20&optimizer=adam&rate=0.01")
+    assert page.evaluate("advance(400); lab.seen.accuracy") < 1
+
+
 def test_long_training_keeps_few_records(opened, playground):
     page = opened(playground, "activation=tanh&depth=1&width=2")
     found = page.evaluate(
@@ -291,7 +329,7 @@ def test_the_command_is_what_is_on_the_screen(opened, playground):
 
 
 TOLD = (
-    ("learning", "vanishing", "vanishing", "solved", "solved"),
+    ("learning", "vanishing", "vanishing", "solved", "solved", "solved"),
     ("vanishing", "learning", "solved", "exploding"),
     ("no_gradient", "no_gradient", "solved"),
     ("no_gradient", "no_gradient", "vanishing", "solved"),

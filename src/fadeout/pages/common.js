@@ -54,16 +54,19 @@ function axis(title, more = {}) {
 
 const LOGARITHMIC = { type: "log", exponentformat: "power" };
 
+/** No button of the library's that would send data anywhere. */
+const CHARTING = {
+  responsive: true, displaylogo: false, displayModeBar: "hover", showSendToCloud: false,
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+};
+
 function draw(id, traces, x, y, more = {}) {
   const layout = {
     margin: { l: 50, r: 10, t: 8, b: 40 }, xaxis: x, yaxis: y, showlegend: false, hovermode: "closest",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 }, ...more,
   };
-  return Plotly.react(byId(id), traces, layout, {
-    responsive: true, displaylogo: false, displayModeBar: "hover", toImageButtonOptions: { format: "svg", filename: id },
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-  });
+  return Plotly.react(byId(id), traces, layout, { ...CHARTING, toImageButtonOptions: { format: "svg", filename: id } });
 }
 
 function band(x, low, high, color) {

@@ -247,6 +247,13 @@ function update(s, net, memory, gradients) {
 const rms = (values) => Math.sqrt(values.reduce((sum, v) => sum + v * v, 0) / values.length);
 const norm = (values) => Math.sqrt(values.reduce((sum, v) => sum + v * v, 0));
 
+/** Which units have no slope on any example. */
+function deadUnits(slope, width) {
+  const dead = new Uint8Array(width).fill(1);
+  for (let i = 0; i < slope.length; i += 1) if (slope[i] !== 0) dead[i % width] = 0;
+  return dead;
+}
+
 /** What is drawn of a look, by layer: the readout has the last place, and no unit that could be dead. */
 function measured(s, seen) {
   const steep = DATA.activations[s.activation].steepest;
@@ -255,8 +262,7 @@ function measured(s, seen) {
     weights: seen.gradients.kernels.map(norm),
     signal: seen.layers.map((l) => rms(l.z)),
     saturated: seen.layers.map((l) => l.slope.filter((v) => Math.abs(v) <= DATA.flat * steep).length / l.slope.length),
-    dead: seen.layers.map((l) => Array.from({ length: s.width }, (_, u) =>
-      Number(l.slope.every((v, i) => i % s.width !== u || v === 0))).reduce((a, b) => a + b) / s.width),
+    dead: seen.layers.map((l) => deadUnits(l.slope, s.width).reduce((a, b) => a + b) / s.width),
   };
 }
 

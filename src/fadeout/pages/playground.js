@@ -14,7 +14,7 @@ const LADDERS = {
 };
 const SPEEDS = [2, 20, 100, 500, Infinity];
 const DEFAULTS = {
-  task: "xor", activation: "sigmoid", init: "glorot_normal", gain: 1, depth: 10, width: 16, optimizer: "adam", rate: 0.01,
+  task: "xor", activation: "sigmoid", init: "glorot_normal", gain: 1, depth: 10, width: 16, optimizer: "sgd", rate: 0.1,
   loss: "cross_entropy", residual: 0, scale: "constant", normalization: "none", seed: 1,
 };
 const state = { ...DEFAULTS }, view = { language: "en", playing: false, speed: 2, tour: -1, stop: 0 };
@@ -100,10 +100,13 @@ function frame(now) {
     if (charts) charted = now;
     drawNow(charts);
   }
-  requestAnimationFrame(frame);
+  const spent = performance.now() - now; // a large network leaves as much time to whoever clicks
+  if (spent > 40) setTimeout(() => requestAnimationFrame(frame), spent);
+  else requestAnimationFrame(frame);
 }
 
 function play(on) {
+  if (view.playing && !on) drawNow();
   view.playing = on && lab !== null;
   byId("play").textContent = t(view.playing ? "pause" : "play");
   if (view.playing) requestAnimationFrame((now) => { last = now; owed = 0; frame(now); });
@@ -137,7 +140,11 @@ function logarithmic(series) {
   const all = series.flat().filter((v) => v !== null && v > 0).map(Math.log10);
   if (!all.length) return { type: "linear", range: [0, 1], showticklabels: false };
   const low = Math.min(...all), high = Math.max(...all), pad = Math.max(0.15, (1 - (high - low)) / 2, (high - low) * 0.05);
-  return { type: "log", exponentformat: "power", range: [low - pad, high + pad], dtick: high - low > 6 ? undefined : high - low < 1 ? "D2" : 1 };
+  const range = [low - pad, high + pad];
+  if (high - low > 1.3) return { type: "log", exponentformat: "power", range, dtick: high - low > 6 ? undefined : 1 };
+  const ticks = [];
+  for (let k = Math.floor(range[0]); k <= range[1]; k += 1) ticks.push(...[1, 2, 5].map((digit) => digit * 10 ** k));
+  return { type: "log", range, tickvals: ticks, ticktext: ticks.map(short) };
 }
 
 function layered(id, now, start, expected, others = []) {
@@ -268,6 +275,7 @@ function drawNetworkPicture() {
       context.stroke();
     }
   }
+  const deadIn = [null, ...lab.seen.layers.map((layer) => deadUnits(layer.slope, state.width))];
   const radius = Math.max(2.5, Math.min(8, (width - 36) / columns / 3, height / 40));
   for (let column = 0; column < columns; column += 1) {
     const values = column === 0 ? lab.x : column === columns - 1 ? lab.seen.output : lab.seen.layers[column - 1].h;
@@ -276,7 +284,7 @@ function drawNetworkPicture() {
       let sum = 0;
       for (let e = unit; e < values.length; e += sizes[column]) sum += values[e];
       const part = (sum * sizes[column]) / values.length / scale;
-      const dead = column > 0 && column < columns - 1 && lab.seen.layers[column - 1].slope.every((v, i) => i % sizes[column] !== unit || v === 0);
+      const dead = deadIn[column]?.[unit];
       context.beginPath();
       context.arc(x(column), y(column, unit), radius, 0, 7);
       context.fillStyle = rgb(mix(paper(), part > 0 ? ORANGE : BLUE, Math.min(1, Math.abs(part))));
@@ -316,7 +324,8 @@ function drawImage() {
   for (const layer of new Set([1, state.depth])) context.fillText(String(layer), left - 6, (state.depth - layer + 0.5) * tall + 5);
   context.textAlign = "left";
   context.fillText("0", left, height - 6);
-  if (lab.step) context.fillText(String(lab.step), Math.min(width - 40, left + records.length * wide), height - 6);
+  const last = String(lab.step), room = context.measureText(last).width;
+  if (lab.step) context.fillText(last, Math.min(width - room, left + records.length * wide - room / 2), height - 6);
   describe("image", all.length ? t("image_text", { low: short(10 ** low), high: short(10 ** high) }) : t("nothing"));
 }
 
@@ -326,12 +335,14 @@ function drawNow(charts = true) {
   drawSurface();
   drawNetworkPicture();
   drawImage();
-  const ratio = lab.now.delta[0] / lab.now.delta.at(-1);
-  const word = !Number.isFinite(lab.seen.loss) ? "diverged" : !(lab.now.delta.some((v) => v > 0)) ? "no_gradient"
-    : lab.seen.accuracy > 1 - 1e-9 ? "solved" : ratio < 0.01 ? "vanishing" : ratio > 100 ? "exploding" : "learning";
+  const top = lab.now.delta.at(-1), passes = lab.now.delta.some((v) => v > 0), solved = lab.seen.accuracy > 1 - 1e-9;
+  const word = !Number.isFinite(lab.seen.loss) ? "diverged" : solved ? (passes ? "solved" : "solved_above") : !passes ? "no_gradient"
+    : Math.max(...lab.now.delta) > 100 * top ? "exploding" : lab.now.delta[0] < 0.01 * top ? "vanishing" : "learning";
   byId("status").textContent = t("status", { step: lab.step, loss: short(lab.seen.loss), word: t(word) });
   byId("status").dataset.word = word;
 }
+
+CHARTING.displayModeBar = false;
 
 function drawAll() {
   drawCurve();
@@ -391,10 +402,11 @@ function changed() {
 function makeControls() {
   const box = byId("controls");
   box.replaceChildren();
+  const set = (key, value) => { state[key] = value; leaveTour(); changed(); };
   const pick = (key) => choice(t(key), CHOICES[key].map((word) => (key === "init" && word === "torch" ? "torch (PyTorch)" : word)),
-    CHOICES[key].indexOf(state[key]), (i) => { state[key] = CHOICES[key][i]; changed(); });
+    CHOICES[key].indexOf(state[key]), (i) => set(key, CHOICES[key][i]));
   const slide = (key) => slider(t(key), 0, LADDERS[key].length - 1, LADDERS[key].indexOf(state[key]),
-    (i) => { state[key] = LADDERS[key][i]; changed(); }, (i) => String(LADDERS[key][i]));
+    (i) => set(key, LADDERS[key][i]), (i) => String(LADDERS[key][i]));
   const group = (title, ...inside) => { const set = element("fieldset"); set.append(element("legend", t(title)), ...inside); return set; };
   box.append(
     group("group_network", pick("activation"), slide("depth"), slide("width")),
@@ -422,6 +434,14 @@ function showStop() {
   byId("back").disabled = view.stop === 0;
   byId("next").disabled = view.stop === tour.stops.length - 1;
   if (stop.steps) { view.until = stop.steps; view.speed = 3; makeControls(); play(true); }
+}
+
+/** A text must not stand beside what it is not of. */
+function leaveTour() {
+  view.tour = -1;
+  byId("tours").value = -1;
+  byId("tour-steps").hidden = true;
+  byId("tour-text").textContent = "";
 }
 
 function makeTours() {
@@ -454,7 +474,7 @@ function listen() {
   on("play", "click", () => { delete view.until; play(!view.playing); });
   on("one", "click", () => { play(false); advance(1); drawNow(); });
   on("reset", "click", changed);
-  on("again", "click", () => { state.seed += 1; changed(); });
+  on("again", "click", () => { state.seed += 1; changed(); }); // a tour may ask for it
   on("language", "click", () => { view.language = view.language === "zh" ? "en" : "zh"; speak(); });
   on("tours", "change", () => { view.tour = Number(byId("tours").value); view.stop = 0; showStop(); });
   on("back", "click", () => { view.stop -= 1; showStop(); });
@@ -465,7 +485,7 @@ function listen() {
     if (await navigator.clipboard?.writeText(command()).then(() => true, () => false)) byId("copied").textContent = t("copied");
   });
   on("controls", "submit", (event) => event.preventDefault());
-  addEventListener("hashchange", () => { read(); reset(); speak(); });
+  addEventListener("hashchange", () => { leaveTour(); read(); reset(); speak(); });
   addEventListener("resize", () => { if (!view.playing) drawAll(); });
   onColorScheme(drawAll);
 }

@@ -94,6 +94,7 @@ SLOW = (
     + """
 training_queue.train_batch = train_batch
 with app.stoppable():
+    app.TRAINING.set()
     sweep(runs, "out")
 """
 )

@@ -57,7 +57,7 @@ def main() -> None:
     for name, made in pictures.items():
         shutil.copyfile(made, DOCS / name)
     photograph(MADE / "demo/report.html", DOCS / "report.png", height=1150)
-    training = {"at": "activation=tanh&task=circles", "wait": 4000}
+    training = {"at": "activation=tanh&task=circles&optimizer=adam&rate=0.01", "wait": 4000}
     photograph(MADE / "playground.html", DOCS / "playground.png", "#play", height=1180, **training)
 
 

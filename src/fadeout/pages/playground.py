@@ -1,5 +1,6 @@
 """What the playground needs of fadeout: activations, tasks, initialisers, optimisers, words."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -14,7 +15,7 @@ from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.remedies import EPSILON
 from fadeout.networks.tasks import make_examples
 from fadeout.pages.translate import javascript
-from fadeout.registry import parameters
+from fadeout.registry import FadeoutError, parameters
 from fadeout.theory.gaussian import compiled, value_and_slope
 from fadeout.theory.mean_field import critical
 
@@ -36,7 +37,7 @@ RULES = ("sgd", "momentum", "adam")
 def playground_data() -> dict[str, Any]:
     """All that the page knows besides its own code."""
     return {
-        "activations": {name: about(name) for name in ACTIVATIONS},
+        "activations": {name: about(name) for name in translated()},
         "flat": FLAT,
         "epsilon": EPSILON,
         "tasks": {name: examples_of(name, options) for name, options in TASKS.items()},
@@ -73,9 +74,19 @@ def examples_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def translated() -> dict[str, str]:
+    """Every activation and its slope as JavaScript, but for those of which something has no
+    translation, as a user's own may."""
+    found = {}
+    for name, function in ACTIVATIONS.items():
+        with contextlib.suppress(FadeoutError):
+            found[name] = javascript(compiled(function))
+    return found
+
+
 def functions() -> str:
-    """Every activation and its slope as JavaScript."""
-    own = [f'"{name}": {javascript(compiled(function))},' for name, function in ACTIVATIONS.items()]
+    """`translated` as the page's own table."""
+    own = [f'"{name}": {text},' for name, text in translated().items()]
     return "\n".join(["const PHI = {", *own, "};"])
 
 

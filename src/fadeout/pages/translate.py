@@ -22,6 +22,7 @@ OPERATIONS = {
     "min": "Math.min({0}, {1})",
     "pow": "({0} ** {1})",
     "square": "({0} * {0})",
+    "one_minus_square": "(1 - {0} * {0})",
     "rsqrt": "(1 / Math.sqrt({0}))",
     "logistic": "(1 / (1 + Math.exp(-{0})))",
     "erf": "erf({0})",
@@ -45,6 +46,10 @@ OPERATIONS = {
                  "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh")
 }  # fmt: skip
 """JAX's elementwise operations as JavaScript; erf and erfc are the page's own."""
+
+
+CALLS = {"exp_neg_sq": "Math.exp(-({0} * {0}))"}
+"""Functions of JAX's own (0.12) that are made of a number's bits."""
 
 
 def javascript(both: Callable) -> str:
@@ -112,7 +117,10 @@ def inlined(
         inner = next((equation.params[key] for key in ("jaxpr", "call_jaxpr")
                       if key in equation.params), None)  # fmt: skip
         name = equation.primitive.name
-        if inner is not None:
+        known = CALLS.get(called(inner)) if inner is not None else None
+        if known is not None:
+            inner, found = None, [known.format(*given)]
+        elif inner is not None:
             found = inlined(inner, given, lines, fresh)
         elif name == "integer_pow":
             found = [f"({given[0]} ** {equation.params['y']})"]
@@ -127,6 +135,12 @@ def inlined(
             else:
                 words[variable] = text
     return [word(atom) for atom in jaxpr.outvars]
+
+
+def called(inner: Any) -> str:
+    """What the Python function of an inner program is called."""
+    about = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
+    return getattr(about, "func_name", "") if about is not None else ""
 
 
 def number(value: Any) -> str:

@@ -466,6 +466,11 @@ def test_given_weights_that_do_not_fit_are_refused(tmp_path):
         np.savez(tmp_path / "w.npz", **arrays_)
         with pytest.raises(FadeoutError, match=words):
             train(run)
+    with (tmp_path / "w.npz").open("wb") as file:
+        np.save(file, np.ones(3))
+    for of_one in (run, Run(task=Task("table", file=str(tmp_path / "w.npz")))):
+        with pytest.raises(FadeoutError, match=r"w\.npz is no npz file"):
+            train(of_one)
     (tmp_path / "w.npz").write_text("no")
     with pytest.raises(FadeoutError, match=r"w\.npz is no npz file"):
         train(run)

@@ -262,18 +262,19 @@ def warning(runs: Sequence[Run]) -> str | None:
 def has_steep_origin(run: Run) -> bool:
     """Whether a normalised network is shown an input of zeros without biases, which stays 0 from
     layer to layer: 1 / sqrt(EPSILON) is the slope of a normalisation there."""
-    phi = get_activation(run.activation.name, **dict(run.activation.options))
-    value, slope = theory.value_and_slope(phi, np.zeros(1))
-    return bool(
-        not value[0]
-        and slope[0]
-        and run.model.normalization in ("layer", "rms")
+    shown = (
+        run.model.normalization in ("layer", "rms")
         and run.model.depth > 2
         and run.task.name in BOOLEAN
         and run.task.inputs == "binary"
         and not run.init.bias_variance
         and run.init.name not in OWN_BIASES
     )
+    if not shown:
+        return False
+    phi = get_activation(run.activation.name, **dict(run.activation.options))
+    value, slope = theory.value_and_slope(phi, np.zeros(1))
+    return not value[0] and bool(slope[0])
 
 
 def decades_of(run: Run) -> float | None:

@@ -2,13 +2,12 @@
 
 import functools
 import hashlib
-import io
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from fadeout.networks.tables import arrays_in
 from fadeout.registry import FadeoutError
 
 
@@ -47,11 +46,7 @@ def read_weights(file: str) -> Weights:
 @functools.lru_cache(maxsize=16)
 def read_file(path: Path, changed: int, size: int) -> Weights:
     content = path.read_bytes()
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file)
-    except (ValueError, OSError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise FadeoutError(f"{path.name} is no npz file of numbers: {error}") from error
+    arrays = arrays_in(path, content)
     count = sum(name.startswith("kernel_") for name in arrays)
     kernels = [f"kernel_{layer}" for layer in range(1, count + 1)]
     biases = [f"bias_{layer}" for layer in range(1, count + 1)]

@@ -62,6 +62,11 @@ class Neuron(nnx.Module):
         """dL/dW and dL/db of what was weighed and dL/dz, summed over examples; and others."""
         return Neuron(outer(x, delta), fold(jnp.add, delta, 1), **others)
 
+    def replaced(self, kernel: jax.Array, bias: jax.Array) -> "Neuron":
+        """The layer with another kernel and bias, and what else it trains."""
+        others = (None if p is None else p[...] for p in (self.factor, self.gain, self.shift))
+        return Neuron(kernel, bias, *others)
+
     def at(self, place: jax.Array | int) -> "Neuron":
         """One layer of a stack."""
         return take(self, place)
@@ -190,11 +195,8 @@ class MLP(nnx.Module):
             )
 
         def part(neuron: Neuron, kernel, bias) -> Neuron:
-            own = [
-                None if p is None else p[...] for p in (neuron.factor, neuron.gain, neuron.shift)
-            ]
             kernel = gain * jnp.asarray(kernel, neuron.kernel.dtype)
-            return Neuron(kernel, jnp.asarray(bias, neuron.bias.dtype), *own)
+            return neuron.replaced(kernel, jnp.asarray(bias, neuron.bias.dtype))
 
         inner = self.hidden.kernel[...], self.hidden.bias[...]
         if len(kernels) > 2:
@@ -210,8 +212,7 @@ class MLP(nnx.Module):
         """The network with every bias times 0, which hides nothing that is not finite."""
 
         def part(n: Neuron) -> Neuron:
-            others = (None if p is None else p[...] for p in (n.factor, n.gain, n.shift))
-            return Neuron(n.kernel[...], 0 * n.bias[...], *others)
+            return n.replaced(n.kernel[...], 0 * n.bias[...])
 
         return MLP(part(self.first), part(self.hidden), part(self.readout))
 

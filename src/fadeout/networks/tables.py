@@ -66,13 +66,23 @@ def read_file(path: Path, changed: int, size: int, target: str, regression: bool
     return Table(inputs, targets, classes, digest)
 
 
+def arrays_in(path: Path, content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name.
+
+    Raises:
+      FadeoutError: it is none; a single array, as of an npy file, is none either.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, OSError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise FadeoutError(f"{path.name} is no npz file of numbers: {error}") from error
+
+
 def frame_of(path: Path, content: bytes) -> pd.DataFrame:
     """A table with a name for every column."""
     if path.suffix == ".npz":
-        try:
-            arrays = dict(np.load(io.BytesIO(content), allow_pickle=False))
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise FadeoutError(f"{path.name} is no npz file of numbers: {error}") from error
+        arrays = arrays_in(path, content)
         lacking = [name for name in ("inputs", "targets") if name not in arrays]
         if lacking:
             raise FadeoutError(

@@ -28,6 +28,7 @@ LEAST_LOSS = 1e-8
 """Below it who has learned does not push who is learning out of sight."""
 
 WEIGHT_LAYER = "weight layer (the last is the readout)"
+DOWNWARDS = f"{WEIGHT_LAYER}\n\N{LEFTWARDS ARROW} the gradient's way"
 HIDDEN_LAYER = "hidden layer"
 
 
@@ -58,7 +59,7 @@ def profile(results: xr.Dataset, when: Callable, title: str) -> Figure:
     for row, name in enumerate(quantities):
         axes[row, 0].set_ylabel(LABELS[name])
         logarithmic(axes[row])
-    label_columns(results, axes, f"{WEIGHT_LAYER}\n\N{LEFTWARDS ARROW} the gradient's way")
+    label_columns(results, axes, DOWNWARDS)
     figure.suptitle(f"How the gradient fares on its way down, {title}")
     legend_below(figure, axes.flat, spread_note(results))
     return figure
@@ -219,7 +220,7 @@ def one_run(results: xr.Dataset) -> Figure:
             band(ax, run["layer"].values, values, look | {"linestyle": style, "label": label})
         logarithmic(np.array([ax]))
         ax.set_ylabel(LABELS[quantity])
-        ax.set_xlabel(f"{WEIGHT_LAYER}\n\N{LEFTWARDS ARROW} the gradient's way")
+        ax.set_xlabel(DOWNWARDS)
         ax.legend(fontsize="small")
     colors = {"saturation": ORANGE, "dead_units": BLACK}
     for quantity in shares:

@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.text import Text
+from PIL import Image
 
 import fadeout
 from fadeout import plots, theory
@@ -383,9 +385,43 @@ def test_formats_are_equal_on_repetition_and_say_what_they_were_made_of(sweep, t
         assert content == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
         assert b"48 runs" in content
         assert b"fadeout" in content
-    name = "delta_norm_over_layer.png"
-    sizes = [(tmp_path / "one" / look / name).stat().st_size for look in ("talk", "paper")]
-    assert sizes[0] > sizes[1]
+
+
+@pytest.mark.parametrize("width", [6.75, 3.25])
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_paper_has_its_width_and_legible_letters_and_no_title(name, width, sweep, tmp_path):
+    with style.styled("paper", width=width):
+        drawn = FIGURES[name].draw(sweep.isel(run=[8]) if FIGURES[name].of_one else sweep)
+        style.save(drawn, tmp_path, name, "")
+    assert drawn.get_figwidth() == width
+    assert drawn.get_suptitle() == ""
+    shown = [text for text in drawn.findobj(Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in shown) >= 7
+    assert {text.get_fontname() for text in shown} == {"DejaVu Serif"}
+    with Image.open(tmp_path / f"{name}.png") as picture:
+        assert picture.size[0] == pytest.approx(300 * width, abs=1)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_talk_has_one_panel(name, sweep):
+    with style.styled("talk"):
+        drawn = FIGURES[name].draw(sweep.isel(run=[8]) if FIGURES[name].of_one else sweep)
+    panels = [ax for ax in drawn.axes if ax.get_label() != "<colorbar>"]
+    assert len(panels) == 1
+    largest = max(sweep["depth"].values)
+    if name != "share_solved":
+        assert f"{largest} hidden layers" in drawn.get_suptitle() + panels[0].get_title()
+
+
+@pytest.mark.parametrize(
+    ("look", "width"), [("paper", 0.5), ("paper", float("nan")), ("talk", 3.0)]
+)
+def test_a_width_that_is_none(look, width, sweep, tmp_path):
+    with pytest.raises(FadeoutError, match="width"):
+        plots.save_all(
+            sweep.assign_coords(id=("run", ids(sweep))), tmp_path / "none", look=look, width=width
+        )
+    assert not (tmp_path / "none").exists()
 
 
 def ids(results):

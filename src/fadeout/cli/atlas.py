@@ -20,7 +20,7 @@ def run() -> int:
         "--range", type=float, nargs=2, default=(-5.0, 5.0), metavar=("LOW", "HIGH")
     )
     parser.add_argument("--print", action="store_true", help="print relu's inputs and outputs")
-    parser.add_argument("--style", default="talk", help="talk or paper")
+    parser.add_argument("--style", default="screen", help="screen, talk or paper")
     parser.add_argument("--to", type=Path, default=Path("outputs/atlas"))
     chosen = parser.parse_args()
     from fadeout.plots import save_atlas

@@ -19,7 +19,7 @@ def run() -> int:
     parser.add_argument("--width", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--style", default="talk", help="talk or paper")
+    parser.add_argument("--style", default="screen", help="screen, talk or paper")
     parser.add_argument("--to", type=Path, default=Path("outputs/neuron"))
     chosen = parser.parse_args()
     from fadeout import Activation, Init, Model, Optimizer, Run, Training

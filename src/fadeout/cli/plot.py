@@ -3,6 +3,7 @@
 fadeout plot outputs/demo                          all its pictures, again
 fadeout plot outputs/demo --quantity saturation    one comparison, theory beside it
 fadeout plot outputs/a outputs/b --x depth --color sweep --quantity solved
+fadeout plot outputs/demo --style paper --width 3.25in
 fadeout plot outputs/rates --map learning_rate gain --quantity loss
 """
 
@@ -33,22 +34,33 @@ def run() -> int:
         parser.add_argument(f"--{name}", help=words)
     parser.add_argument("--layer", type=int, help="of a probe that is not drawn over layers")
     parser.add_argument("--map", nargs=2, metavar=("X", "Y"), help="two swept numbers; a heat map")
-    parser.add_argument("--style", default="talk", help="talk or paper")
+    parser.add_argument("--style", default="screen", help="screen, talk or paper")
+    parser.add_argument("--width", type=inches, help="of a paper's pictures: 3.25in is a column's")
     parser.add_argument("--formats", default=",".join(USUAL), help="of png, svg and pdf")
     parser.add_argument("--to", type=Path, help="folder of the pictures; else the first one's")
     chosen = vars(parser.parse_args())
     folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
-    formats = chosen.pop("formats").split(",")
+    formats, width = chosen.pop("formats").split(","), chosen.pop("width")
     asked = {name: value for name, value in chosen.items() if value is not None}
     results = together(named(folders, load))
     target = to or folders[0]
     if asked or len(folders) > 1:
         comparison = plots.Comparison.from_dict(asked)
-        paths = plots.save_comparison(results, comparison, target, look, formats)
+        paths = plots.save_comparison(results, comparison, target, look, formats, width)
     else:
-        paths = plots.save_all(results, target, look=look, formats=formats)
+        paths = plots.save_all(results, target, look=look, formats=formats, width=width)
     print("\n".join(str(path) for path in paths if path.suffix[1:] == formats[0]))
     return 0
+
+
+def inches(text: str) -> float:
+    """3.25, 3.25in, 8.3cm or 83mm."""
+    units = {"in": 1.0, "cm": 2.54, "mm": 25.4}
+    unit = next((unit for unit in units if text.endswith(unit)), "in")
+    try:
+        return float(text.removesuffix(unit)) / units[unit]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length; 3.25in, 8.3cm, 83mm") from None
 
 
 def main() -> int:

@@ -36,8 +36,9 @@ def save_all(
     results: xr.Dataset,
     folder: str | Path,
     asked: Comparison | None = None,
-    look: str = "talk",
+    look: str = "screen",
     formats: Sequence[str] = USUAL,
+    width: float | None = None,
 ) -> list[Path]:
     """Draws every figure that the recorded probes allow.
 
@@ -45,13 +46,14 @@ def save_all(
       results: as `fadeout.load` gives them.
       folder: where the pictures go.
       asked: one more.
-      look: talk or paper.
+      look: screen, talk (one panel, large letters) or paper (serif, no title).
       formats: of png, svg and pdf.
+      width: of a paper's pictures, in inches: 3.25 is a column's.
 
     Returns:
       The files written; drawn twice from the same results they are equal byte for byte.
     """
-    paths, failures = try_all(results, folder, asked, look, formats)
+    paths, failures = try_all(results, folder, asked, look, formats, width)
     if failures:
         raise FadeoutError("; ".join(f"{name}: {error}" for name, error in failures.items()))
     return paths
@@ -61,8 +63,9 @@ def try_all(
     results: xr.Dataset,
     folder: str | Path,
     asked: Comparison | None = None,
-    look: str = "talk",
+    look: str = "screen",
     formats: Sequence[str] = USUAL,
+    width: float | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
     """As `save_all`, but that a picture which cannot be drawn takes no other with it.
 
@@ -77,7 +80,7 @@ def try_all(
         for name, drawing in FIGURES.items()
         if drawing.says_something(results)
     }
-    with style.styled(look, formats):
+    with style.styled(look, formats, width):
         if asked is not None:
             drawings[asked.file_name(results)] = partial(comparison.compare, results, asked)
         for name, draw in drawings.items():
@@ -92,26 +95,27 @@ def save_comparison(
     results: xr.Dataset,
     asked: Comparison,
     folder: str | Path,
-    look: str = "talk",
+    look: str = "screen",
     formats: Sequence[str] = USUAL,
+    width: float | None = None,
 ) -> list[Path]:
     """Draws one comparison, in files named by what it shows.
 
     Raises:
       FadeoutError: a quantity or an axis that the results lack.
     """
-    with style.styled(look, formats):
+    with style.styled(look, formats, width):
         figure = comparison.compare(results, asked)
         return style.save(figure, Path(folder), asked.file_name(results), made_of(results))
 
 
-def compare(results: xr.Dataset, look: str = "talk", **asked: Any) -> Figure:
+def compare(results: xr.Dataset, look: str = "screen", **asked: Any) -> Figure:
     """A comparison as a figure, which a notebook shows.
 
     Args:
       results: as `fadeout.load` and `fadeout.train` give them; or as `fadeout.examine` does, of
         which all is drawn.
-      look: talk or paper.
+      look: screen, talk (one panel, large letters) or paper (serif, no title).
       asked: what `fadeout plot` takes: `quantity` (a probe, loss, solved, a verdict, ...), `x`
         (layer, step or a config value), `color`, `row`, `column`, `at`, `layer`, `map`.
 
@@ -123,7 +127,9 @@ def compare(results: xr.Dataset, look: str = "talk", **asked: Any) -> Figure:
             if asked:
                 raise FadeoutError(f"of one network all is drawn: leave {', '.join(asked)} out")
             return network(results)
-        return comparison.compare(results, Comparison.from_dict(asked))
+        figure = comparison.compare(results, Comparison.from_dict(asked))
+        style.fit_words(figure)
+        return figure
 
 
 def save_claim(
@@ -136,7 +142,7 @@ def save_claim(
 
 
 def save_atlas(
-    names: Sequence[str] | None, reach: tuple[float, float], folder: Path, look: str = "talk"
+    names: Sequence[str] | None, reach: tuple[float, float], folder: Path, look: str = "screen"
 ) -> list[Path]:
     """Draws activations: one sheet of all, a page each, and the lecture note's sigmoid.
 
@@ -165,7 +171,9 @@ NOTE = ("step", "sigmoid", "tanh", "relu")
 """The lecture note's four activations."""
 
 
-def save_neurons(run: Run, networks: Sequence[MLP], folder: Path, look: str = "talk") -> list[Path]:
+def save_neurons(
+    run: Run, networks: Sequence[MLP], folder: Path, look: str = "screen"
+) -> list[Path]:
     """Draws single neurons, chains of them, and the surface that a network lays over XOR while it
     trains, the last also as a film.
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, looks
 from fadeout.networks.activations import FLAT
-from fadeout.plots.style import grid, sheet
+from fadeout.plots.style import grid, headline, sheet
 from fadeout.theory.gaussian import moments, value_and_slope
 
 FORMULAS: dict[str, str] = {
@@ -67,9 +67,10 @@ def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
     for ax in axes.flat[max(len(names) - columns, 0) : len(names)]:  # the lowest of each column
         ax.set_xlabel("$z$")
         ax.tick_params(labelbottom=True)
-    figure.suptitle(
+    headline(
+        figure,
         r"Activations $\phi$ (solid) and their derivatives $\phi'$ (dashed)" + "\n"
-        "grey: saturated, the slope is at most 5 % of its largest"
+        "grey: saturated, the slope is at most 5 % of its largest",
     )
     return figure
 
@@ -129,7 +130,7 @@ def sampled_sigmoid(reach: tuple[float, float] = (-10.0, 10.0)) -> Figure:
         ax.legend(loc="upper left")
         ax.set_xlabel("$z$")
     axes[0, 0].set_ylabel(r"$\phi(z)$")
-    figure.suptitle("The sigmoid, sampled")
+    headline(figure, "The sigmoid, sampled")
     return figure
 
 

@@ -35,7 +35,7 @@ from fadeout.analysis.looks import BLACK, looks
 from fadeout.analysis.predictions import activation_of
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.plots.figures import HIDDEN_LAYER, LEAST_LOSS, NORMS, WEIGHT_LAYER, band
-from fadeout.plots.style import grid, legend_below, to_logarithmic
+from fadeout.plots.style import fitting, grid, headline, legend_below, to_logarithmic
 from fadeout.sweeps.results import described, dims
 
 
@@ -58,6 +58,7 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
     most = len(chosen) if set(chosen) <= set(ACTIVATIONS) else MOST_HUES
     chosen = groups.some(chosen, most)
     row_words, column_words = (groups.some(axis[1], MOST_CELLS) for axis in (rows, columns))
+    column_words = fitting(column_words)
     shown = len(chosen), len(row_words), len(column_words)
     cells = [(quantity, row) for quantity in asked.quantities() for row in row_words]
     figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
@@ -70,9 +71,9 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
             runs = results.isel(run=inside & (hues == hue))
             if runs.sizes["run"]:
                 line(axes[i, j], runs, quantity, asked, style[hue] | {"label": hue})
-        title = [f"{name} {word}" for name, word in
+        where = [f"{name} {word}" for name, word in
                  ((asked.row, row), (asked.column, column)) if name]  # fmt: skip
-        axes[i, j].set_title(", ".join(title))
+        axes[i, j].set_title(", ".join(where))
     for (quantity, _), strip in zip(cells, axes, strict=True):
         strip[0].set_ylabel(label_of(quantity, asked))
     for quantity in asked.quantities():
@@ -86,7 +87,7 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
         elif asked.x not in DIMS:
             mark_values(ax, np.unique(results[asked.x].values))
     several = len(asked.quantities()) > 1
-    figure.suptitle(heading("Comparison" if several else title_of(quantity), str(asked.x)))
+    headline(figure, heading("Comparison" if several else title_of(quantity), str(asked.x)))
     words = note(asked) + pooled_over(asked, results) + left_out(asked, shown, every)
     legend_below(figure, axes.flat, words)
     return figure
@@ -148,7 +149,7 @@ def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
                 ax.minorticks_off()
         ax.set_xlabel(axis_label(across))
         ax.set_ylabel(axis_label(up))
-    figure.suptitle(heading(title_of(quantities[0]), f"{across} and {up}"))
+    headline(figure, heading(title_of(quantities[0]), f"{across} and {up}"))
     middle = "share" if is_share(quantities[0]) else "median"
     words = f"{middle} of the runs of a cell{pooled_over(asked, results)}; grey: not finite"
     legend_below(figure, axes.flat, words)

@@ -1,6 +1,7 @@
 """The figures of a sweep: one function each, of the results, giving a figure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,17 @@ from fadeout.analysis import groups
 from fadeout.analysis.looks import BLACK, ORANGE, looks
 from fadeout.analysis.verdicts import expected_share
 from fadeout.networks.activations import ordered
-from fadeout.plots.style import ZEROS, grid, legend_below, sheet, to_logarithmic
+from fadeout.plots.style import (
+    ZEROS,
+    current,
+    fitting,
+    grid,
+    headline,
+    legend_below,
+    panelled,
+    single,
+    to_logarithmic,
+)
 
 LABELS = {
     "delta_norm": r"backpropagated signal  $\|\delta\| = \|\partial L/\partial z\|$",
@@ -24,11 +35,12 @@ LABELS = {
     "dead_units": "dead units",
     "loss": "loss",
 }
+NORMS = ("delta_norm", "gradient_norm")
 LEAST_LOSS = 1e-8
 """Below it who has learned does not push who is learning out of sight."""
 
-WEIGHT_LAYER = "weight layer (the last is the readout)"
-DOWNWARDS = f"{WEIGHT_LAYER}\n\N{LEFTWARDS ARROW} the gradient's way"
+WEIGHT_LAYER = "weight layer (readout last)"
+DOWNWARDS = f"{WEIGHT_LAYER}  \N{LEFTWARDS ARROW} the gradient's way"
 HIDDEN_LAYER = "hidden layer"
 
 
@@ -50,8 +62,8 @@ def gradient_profile_at_end(results: xr.Dataset) -> Figure:
     return profile(results, groups.at_end, "after training")
 
 
-def profile(results: xr.Dataset, when: Callable, title: str) -> Figure:
-    quantities = [name for name in ("delta_norm", "gradient_norm") if name in results]
+def profile(results: xr.Dataset, when: Callable, moment: str) -> Figure:
+    quantities = rows_of(results, *NORMS)
     figure, axes = panels(results, len(quantities), sharey="row")
     for group, column, look in drawn(results):
         for row, name in enumerate(quantities):
@@ -60,7 +72,7 @@ def profile(results: xr.Dataset, when: Callable, title: str) -> Figure:
         axes[row, 0].set_ylabel(LABELS[name])
         logarithmic(axes[row])
     label_columns(results, axes, DOWNWARDS)
-    figure.suptitle(f"How the gradient fares on its way down, {title}")
+    headline(figure, f"How the gradient fares on its way down, {moment}")
     legend_below(figure, axes.flat, spread_note(results))
     return figure
 
@@ -71,7 +83,7 @@ def units_over_layers(results: xr.Dataset) -> Figure:
     What to conclude: a saturated unit passes hardly any gradient, a dead one none; where they are
     many in every layer, the profile above them falls.
     """
-    quantities = [name for name in ("saturation", "dead_units") if name in results]
+    quantities = rows_of(results, "saturation", "dead_units")
     figure, axes = panels(results, len(quantities), sharey=True)
     for group, column, look in drawn(results):
         layers = np.arange(1, group.depth + 1)
@@ -88,7 +100,7 @@ def units_over_layers(results: xr.Dataset) -> Figure:
         axes[row, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
         axes[row, 0].set_ylim(-0.03, 1.03)
     label_columns(results, axes, HIDDEN_LAYER)
-    figure.suptitle("Units that pass no gradient on")
+    headline(figure, "Units that pass no gradient on")
     note = "mean over runs; dashed: at initialisation, solid: at the end"
     legend_below(figure, axes.flat, note + saturated_note(results) * ("saturation" in quantities))
     return figure
@@ -114,18 +126,25 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
     everywhere later on is a task that is solved.
     """
     cells = list(groups.cells(results))
-    hues = groups.hues(results)
-    columns = groups.depths(results)
-    figure, axes = grid(len(hues), len(columns), height=2.6, sharex=True)
+    hues, columns = groups.hues(results), columns_of(results)
     medians = {
-        (group.hue, group.depth): groups.spread(group.runs["delta_norm"]).median for group in cells
+        (group.hue, group.depth): groups.spread(group.runs["delta_norm"]).median
+        for group in cells
+        if group.depth in columns
     }
+    if single():
+        hues = [
+            max(hues, key=lambda hue: decades(medians.get((hue, columns[0]))))
+        ]  # where most is lost
+    figure, axes = grid(len(hues), len(columns), height=2.6, sharex=True)
     scale = logarithmic_scale(medians.values())
     image = None
     for ax in axes.flat:
         ax.grid(False)
         ax.set_facecolor("#bbbbbb")
     for group in cells:
+        if group.hue not in hues or group.depth not in columns:
+            continue
         ax = axes[hues.index(group.hue), columns.index(group.depth)]
         steps = group.runs["step"].values
         image = delta_image(ax, steps, medians[group.hue, group.depth], scale)
@@ -134,9 +153,9 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
     for column, depth in enumerate(columns):
         axes[0, column].set_title(layers_text(depth))
         axes[-1, column].set_xlabel("step")
-    bar = figure.colorbar(image, ax=axes, label=r"$\log_{10}\,\|\delta\|$, median over runs")
+    bar = figure.colorbar(image, ax=axes, label=r"median over runs of  $\log_{10}\,\|\delta\|$")
     bar.ax.grid(False)
-    figure.suptitle("The backpropagated signal in training\n(grey: 0, or not finite)")
+    headline(figure, "The backpropagated signal in training\n(grey: 0, or not finite)")
     return figure
 
 
@@ -153,7 +172,7 @@ def loss_curves(results: xr.Dataset) -> Figure:
     axes[0, 0].set_ylabel(LABELS["loss"])
     logarithmic(axes[0], LEAST_LOSS)
     label_columns(results, axes, "step")
-    figure.suptitle("Loss during training")
+    headline(figure, "Loss during training")
     legend_below(figure, axes.flat, spread_note(results))
     return figure
 
@@ -186,7 +205,7 @@ def share_solved(results: xr.Dataset) -> Figure:
     ax.grid(axis="x", visible=False)
     counts = sorted({group.runs.sizes["run"] for group in cells})
     number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    figure.suptitle("Who solves the task")
+    headline(figure, "Who solves the task")
     legend_below(figure, [ax], f"{number} runs a point; bars: Wilson 95 % intervals")
     return figure
 
@@ -198,59 +217,74 @@ def one_run(results: xr.Dataset) -> Figure:
     What to conclude: a dashed line that falls towards layer 1 is a gradient that vanishes on its
     way down; where the loss stays level as well, that is why.
     """
-    run = results.isel(run=0)
-    name, steps = str(run["activation"].item()), groups.recorded(results)
-    layered = [q for q in ("delta_norm", "gradient_norm") if q in run]
-    shares = [q for q in ("saturation", "dead_units") if q in run]
-    trained = int(steps.sum()) > 1
-    parts = [*layered, *["units"] * bool(shares), *["loss"] * trained]
-    parts += ["image"] * (trained and "delta_norm" in run)
-    columns = min(3, len(parts)) or 1
-    rows = -(-len(parts) // columns)
-    spare = rows * columns - len(parts)
-    places = np.array([*parts, *parts[-1:] * spare]).reshape(rows, columns)
-    figure = sheet(max(5.0 * columns, 8), 3.9 * rows + 0.5)
-    axes = figure.subplot_mosaic(places.tolist())
+    run, steps = results.isel(run=0), groups.recorded(results)
+    name, trained = str(run["activation"].item()), int(steps.sum()) > 1
     look = looks([name])[name]
-    for quantity in layered:
-        ax = axes[quantity]
-        for when, style in ((groups.at_start, "--"), (groups.at_end, "-"))[: 1 + trained]:
-            values = when(results[quantity])
-            label = "at initialisation" if style == "--" else "after training"
-            band(ax, run["layer"].values, values, look | {"linestyle": style, "label": label})
-        logarithmic(np.array([ax]))
-        ax.set_ylabel(LABELS[quantity])
-        ax.set_xlabel(DOWNWARDS)
-        ax.legend(fontsize="small")
+    shares = [q for q in ("saturation", "dead_units") if q in run]
+    parts: dict[str, Callable[[Axes], None]] = {
+        quantity: partial(layers_of_one, results, quantity, look, trained)
+        for quantity in NORMS
+        if quantity in run
+    }
+    if shares:
+        parts["units"] = partial(units_of_one, run, shares, trained)
+    if trained:
+        parts["loss"] = partial(loss_of_one, results, look)
+        if "delta_norm" in run:
+            parts["image"] = partial(image_of_one, run, steps)
+    names = list(parts)[:1] if single() else list(parts)
+    fit = current.get().columns * 2 // 3 or 1  # each has a vertical axis of its own
+    columns = min(3, len(names), fit) or 1
+    rows = -(-len(names) // columns)
+    spare = rows * columns - len(names)
+    places = np.array([*names, *names[-1:] * spare]).reshape(rows, columns)
+    figure = panelled(rows, columns, width=5.0, height=3.9)
+    for part, ax in figure.subplot_mosaic(places.tolist()).items():
+        parts[str(part)](ax)
+    headline(figure, f"{name}, {layers_text(int(run['depth']))}: {outcome_of(run)}")
+    return figure
+
+
+def layers_of_one(results: xr.Dataset, quantity: str, look: dict, trained: bool, ax: Axes) -> None:
+    for when, style in ((groups.at_start, "--"), (groups.at_end, "-"))[: 1 + trained]:
+        label = "at initialisation" if style == "--" else "after training"
+        own = look | {"linestyle": style, "label": label}
+        band(ax, results["layer"].values, when(results[quantity]), own)
+    logarithmic(np.array([ax]))
+    ax.set_ylabel(LABELS[quantity])
+    ax.set_xlabel(DOWNWARDS)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ax.legend(fontsize="small")
+
+
+def units_of_one(run: xr.Dataset, shares: Sequence[str], trained: bool, ax: Axes) -> None:
     colors = {"saturation": ORANGE, "dead_units": BLACK}
     for quantity in shares:
-        values = groups.at_end(results[quantity]).isel(run=0)
-        hidden = values["layer"].values <= int(run["depth"])
-        axes["units"].plot(values["layer"][hidden], values[hidden], "o-", color=colors[quantity],
-                           label=LABELS[quantity])  # fmt: skip
-    if shares:
-        axes["units"].set_ylim(-0.03, 1.03)
-        axes["units"].yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes["units"].set_xlabel(HIDDEN_LAYER)
-        axes["units"].set_ylabel("share of units after training" if trained else "share of units")
-        axes["units"].legend(fontsize="small")
-    if trained:
-        marker = {"marker": "", "label": "loss"}
-        band(axes["loss"], run["step"].values[steps], results["loss"][:, steps], look | marker)
-        logarithmic(np.array([axes["loss"]]), LEAST_LOSS)
-        axes["loss"].set_ylabel(LABELS["loss"])
-        axes["loss"].set_xlabel("step")
-    if "image" in parts:
-        values = run["delta_norm"].isel(step=steps).values
-        image = delta_image(axes["image"], run["step"].values[steps], values, None)
-        axes["image"].set_xlabel("step")
-        axes["image"].set_ylabel("weight layer")
-        figure.colorbar(image, ax=axes["image"], label=r"$\log_{10}\,\|\delta\|$").ax.grid(False)
-    for part, ax in axes.items():
-        if part not in ("loss", "image"):
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    figure.suptitle(f"{name}, {layers_text(int(run['depth']))}: {outcome_of(run)}")
-    return figure
+        values = groups.at_end(run[quantity])[: int(run["depth"])]
+        ax.plot(values["layer"], values, "o-", color=colors[quantity], label=LABELS[quantity])
+    ax.set_ylim(-0.03, 1.03)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set_xlabel(HIDDEN_LAYER)
+    ax.set_ylabel("share of units after training" if trained else "share of units")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ax.legend(fontsize="small")
+
+
+def loss_of_one(results: xr.Dataset, look: dict, ax: Axes) -> None:
+    steps = groups.recorded(results)
+    values = results["loss"].isel(step=steps)
+    band(ax, values["step"].values, values, look | {"marker": "", "label": "loss"})
+    logarithmic(np.array([ax]), LEAST_LOSS)
+    ax.set_ylabel(LABELS["loss"])
+    ax.set_xlabel("step")
+
+
+def image_of_one(run: xr.Dataset, steps: np.ndarray, ax: Axes) -> None:
+    values = run["delta_norm"].isel(step=steps)
+    image = delta_image(ax, values["step"].values, values.values, None)
+    ax.set_xlabel("step")
+    ax.set_ylabel("weight layer")
+    ax.figure.colorbar(image, ax=ax, label=r"$\log_{10}\,\|\delta\|$").ax.grid(False)
 
 
 def outcome_of(run: xr.Dataset) -> str:
@@ -281,22 +315,42 @@ def delta_image(ax: Axes, steps: np.ndarray, values: np.ndarray, scale: Normaliz
 
 def panels(results: xr.Dataset, rows: int, **share):
     """One column of axes per depth."""
-    return grid(rows, len(groups.depths(results)), sharex="col", **share)
+    return grid(rows, len(columns_of(results)), sharex="col", **share)
+
+
+def columns_of(results: xr.Dataset) -> list[int]:
+    """The depths that have a column each."""
+    return fitting(groups.depths(results))
+
+
+def rows_of(results: xr.Dataset, *quantities: str) -> list[str]:
+    """Those that were recorded and have a row each."""
+    recorded = [name for name in quantities if name in results]
+    return recorded[:1] if single() else recorded
+
+
+def decades(values: xr.DataArray | None) -> float:
+    """How many powers of ten they [step, layer] span at the start."""
+    shown = np.asarray([] if values is None else values[0], float)
+    shown = shown[np.isfinite(shown) & (shown > 0)]
+    return float(np.log10(shown.max() / shown.min())) if shown.size else -1.0
 
 
 def drawn(results: xr.Dataset):
     """Every group with its column and its look; the first lines are the widest, so that those that
     coincide are all seen."""
     hues = groups.hues(results)
-    style, columns = looks(hues), groups.depths(results)
+    style, columns = looks(hues), columns_of(results)
     for group in groups.cells(results):
+        if group.depth not in columns:
+            continue
         wider = 1 + 1.2 * (len(hues) - 1 - hues.index(group.hue)) / max(len(hues) - 1, 1)
         look = {"label": group.hue, "linewidth": wider * rcParams["lines.linewidth"]}
         yield group, columns.index(group.depth), style[group.hue] | look
 
 
 def label_columns(results: xr.Dataset, axes: np.ndarray, xlabel: str) -> None:
-    for column, depth in enumerate(groups.depths(results)):
+    for column, depth in enumerate(columns_of(results)):
         axes[0, column].set_title(layers_text(depth))
         axes[-1, column].set_xlabel(xlabel)
         axes[-1, column].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -348,7 +402,11 @@ def spread_note(results: xr.Dataset) -> str:
     note = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
     every = len(np.unique(results[groups.hue_of(results)].values))
     shown = len(groups.hues(results))
-    return note if shown == every else f"{note}; {shown} of {every} values drawn"
+    if shown != every:
+        note += f"; {shown} of {every} values drawn"
+    depths = np.unique(results["depth"].values)
+    fit = len(columns_of(results))
+    return note if fit == len(depths) else f"{note}; {fit} of {len(depths)} depths drawn"
 
 
 class Drawing(NamedTuple):
@@ -376,7 +434,6 @@ class Drawing(NamedTuple):
         return recorded and trained and classes and (results.sizes["run"] == 1) == self.of_one
 
 
-NORMS = ("delta_norm", "gradient_norm")
 FIGURES: dict[str, Drawing] = {
     "gradient_profile_at_start": Drawing(gradient_profile_at_start, NORMS, over_training=False),
     "gradient_profile_at_end": Drawing(gradient_profile_at_end, NORMS),

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fadeout.plots.style import sheet
+from fadeout.plots.style import headline, sheet
 
 PANELS = {
     "the gradient": {"delta_norm": "o", "gradient_norm": "s"},
@@ -53,7 +53,7 @@ def network(found: xr.Dataset) -> Figure:
              zip(found["layer"].values, found["kind"].values, strict=True)]  # fmt: skip
     axes[0].set_yticks(place, words)
     axes[0].set_ylim(-0.5, layers - 0.5)
-    figure.suptitle(f"{found.attrs['module']}, loss {found.attrs['loss']:.4g}: {said(found)}")
+    headline(figure, f"{found.attrs['module']}, loss {found.attrs['loss']:.4g}: {said(found)}")
     return figure
 
 

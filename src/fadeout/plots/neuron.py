@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from fadeout.analysis.intervals import share
 from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, looks
-from fadeout.plots.style import grid, sheet
+from fadeout.plots.style import grid, headline, sheet
 from fadeout.theory.gaussian import value_and_slope
 
 INPUTS = {
@@ -50,7 +50,7 @@ def one_neuron(names: Sequence[str]) -> Figure:
     axes[0, 0].set_ylabel("answer")
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", fontsize="small")
-    figure.suptitle(f"One neuron, threshold {-BIAS:g}: who fires, and how strongly")
+    headline(figure, f"One neuron, threshold {-BIAS:g}: who fires, and how strongly")
     return figure
 
 
@@ -75,7 +75,7 @@ def firing_rate(draws: int = 2000) -> Figure:
     ax.set_xlabel("input $z$")
     ax.set_ylabel("firing rate")
     ax.legend(loc="upper left", fontsize="small")
-    figure.suptitle("A fuzzy threshold is a sigmoid (bars: Wilson 95 % intervals)")
+    headline(figure, "A fuzzy threshold is a sigmoid (bars: Wilson 95 % intervals)")
     return figure
 
 
@@ -106,7 +106,7 @@ def chain(names: Sequence[str], length: int = 12, start: float = 1.0) -> Figure:
     for ax in axes[0]:
         ax.set_xlabel("neurons passed")
         ax.legend(fontsize="small")
-    figure.suptitle(f"A chain of {length} neurons: the signal up, the gradient down")
+    headline(figure, f"A chain of {length} neurons: the signal up, the gradient down")
     return figure
 
 
@@ -179,8 +179,9 @@ def xor_surfaces(surfaces: Sequence[Surface], titles: Sequence[str], heading: st
         ax.set_xlabel("$x_1$")
     for ax in axes[:, 0]:
         ax.set_ylabel("$x_2$")
-    figure.suptitle(
-        f"{heading}\norange: 1, blue: 0; black: where they meet; dashed: a hidden unit's sum is 0"
+    headline(
+        figure,
+        f"{heading}\norange: 1, blue: 0; black: where they meet; dashed: a hidden unit's sum is 0",
     )
     return figure
 

@@ -1,30 +1,27 @@
 """One look for all figures: colours, marks, sizes, and files that are equal byte for byte."""
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from fadeout.analysis.groups import some
 from fadeout.analysis.looks import USUAL, check_formats
 from fadeout.files import write_whole
-from fadeout.registry import lookup
+from fadeout.registry import FadeoutError, lookup
 
 RC: dict[str, Any] = {
     "figure.dpi": 100,
-    "savefig.dpi": 150,
-    "font.family": "DejaVu Sans",
-    "font.size": 13,
-    "axes.titlesize": 14,
-    "axes.labelsize": 13,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -33,16 +30,15 @@ RC: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
     "legend.frameon": False,
-    "legend.fontsize": 12,
-    "figure.titlesize": 15,
-    "xtick.labelsize": 12,
-    "ytick.labelsize": 12,
-    "lines.linewidth": 2,
-    "lines.markersize": 6,
     "svg.hashsalt": "fadeout",
     "pdf.fonttype": 42,
     "path.simplify": True,
 }
+SIZES = {
+    "font.size": 1, "axes.labelsize": 1, "axes.titlesize": 1.08, "figure.titlesize": 1.15,
+    "legend.fontsize": 0.92, "xtick.labelsize": 0.92, "ytick.labelsize": 0.92,
+}  # fmt: skip
+"""Of each kind of text beside a figure's letters."""
 
 METADATA: dict[str, dict] = {
     "png": {"Software": None},
@@ -52,42 +48,152 @@ METADATA: dict[str, dict] = {
 ABOUT = {"png": "Description", "svg": "Description", "pdf": "Subject"}
 """Where each format says what a picture was made of."""
 
-STYLES = {"talk": 1.0, "paper": 0.6}
-"""The size of all that is drawn: to be read from the back of a room, or in a column of a page."""
 
-scale: ContextVar[float] = ContextVar("scale", default=1.0)
+class Style(NamedTuple):
+    """What a picture is drawn for.
+
+    Attributes:
+      letters: size of its text, in points.
+      strokes: widths of lines and sizes of markers, beside a screen's.
+      inches: size of its panels, beside a screen's.
+      width: of every figure exactly, in inches; None: as its panels need.
+      family: of its letters.
+      titled: whether it says what it is; a paper's caption does.
+      columns: panels side by side, at most; with one, there is one row too.
+      dots: an inch, in a PNG.
+    """
+
+    letters: float = 13
+    strokes: float = 1.0
+    inches: float = 1.0
+    width: float | None = None
+    family: str = "DejaVu Sans"
+    titled: bool = True
+    columns: int = 6
+    dots: int = 150
+
+
+STYLES = {
+    "screen": Style(),
+    "talk": Style(letters=20, strokes=1.6, inches=1.25, columns=1),
+    "paper": Style(letters=8.5, strokes=0.6, width=6.75, family="DejaVu Serif", titled=False,
+                   columns=4, dots=300),
+}  # fmt: skip
+"""To be looked at; to be read from the back of a room, one message in one panel; and to be printed,
+as wide as a page of two columns or as asked for, in letters of at least 7 points."""
+LEAST_PANEL = 1.45
+"""Inches that a panel takes in a column of a paper."""
+
+current: ContextVar[Style] = ContextVar("current", default=STYLES["screen"])
 formats: ContextVar[Sequence[str]] = ContextVar("formats", default=USUAL)
 
 
 @contextmanager
-def styled(name: str = "talk", files: Sequence[str] = USUAL) -> Iterator[None]:
-    """Draws in our style, whatever the user's own is, and saves as such files."""
-    size = lookup(STYLES, name, "style")
+def styled(
+    name: str = "screen", files: Sequence[str] = USUAL, width: float | None = None
+) -> Iterator[None]:
+    """Draws in our style, whatever the user's own is, and saves as such files.
+
+    Args:
+      name: of `STYLES`.
+      files: formats.
+      width: of every figure, in inches; a paper's alone.
+
+    Raises:
+      FadeoutError: an unknown style or format, or a width that no panel fits into.
+    """
+    style = lookup(STYLES, name, "style")
     check_formats(files)
-    tokens = scale.set(size), formats.set(files)
+    if width is not None:
+        if style.width is None:
+            raise FadeoutError(
+                f"a width is a paper's: --style paper, or leave --width out ({name})"
+            )
+        if not LEAST_PANEL <= width <= 50:
+            raise FadeoutError(f"width must be from {LEAST_PANEL} to 50 inches, not {width:g}")
+        style = style._replace(width=width, columns=int(width / LEAST_PANEL))
+    tokens = current.set(style), formats.set(files)
     try:
         with mpl.rc_context(), mpl.style.context("default"):
-            mpl.rcParams.update(RC)
-            for key in RC:
-                if key.endswith(("size", "width")):
-                    mpl.rcParams[key] = size * RC[key]
+            mpl.rcParams.update(RC | {key: style.letters * size for key, size in SIZES.items()})
+            mpl.rcParams["savefig.dpi"] = style.dots
+            mpl.rcParams["font.family"] = style.family
+            mpl.rcParams["mathtext.fontset"] = style.family.replace(" ", "").lower()
+            mpl.rcParams["lines.linewidth"] = 2 * style.strokes
+            mpl.rcParams["lines.markersize"] = 6 * style.strokes
             yield
     finally:
-        scale.reset(tokens[0])
+        current.reset(tokens[0])
         formats.reset(tokens[1])
 
 
 def sheet(width: float, height: float) -> Figure:
-    """An empty figure, in inches of a talk; no window is ever opened."""
-    figure = Figure(figsize=(scale.get() * width, scale.get() * height))
+    """An empty figure, in inches of a screen; no window is ever opened."""
+    style = current.get()
+    across = style.inches * width if style.width is None else style.width
+    figure = Figure(figsize=(across, height * across / width))
     figure.set_layout_engine("constrained")
+    return figure
+
+
+def panelled(rows: int, columns: int, width: float = 4.2, height: float = 3.6) -> Figure:
+    """An empty figure for so many panels of a size, and what stands around them."""
+    style = current.get()
+    figure = sheet(max(width * columns + 0.6, 8), height * rows + (2.4 if single() else 0.9))
+    if style.width is not None:  # a narrow panel is no flat one
+        panel = min(style.width / columns, width) * height / width
+        figure.set_figheight(max(panel, 0.85 * LEAST_PANEL) * rows + 1.2)
     return figure
 
 
 def grid(rows: int, columns: int, width: float = 4.2, height: float = 3.6, **share):
     """A figure and its [rows, columns] axes."""
-    figure = sheet(max(width * columns + 0.6, 8), height * rows + 0.9)
+    figure = panelled(rows, columns, width, height)
     return figure, figure.subplots(rows, columns, squeeze=False, **share)
+
+
+def fitting(values: list) -> list:
+    """The values that get a panel each, side by side: the last alone, or evenly spread ones."""
+    most = current.get().columns
+    return values[-1:] if most == 1 else some(values, most)
+
+
+def single() -> bool:
+    """Whether a figure has one panel."""
+    return current.get().columns == 1
+
+
+def headline(figure: Figure, words: str) -> None:
+    """What a figure is, over it."""
+    if current.get().titled:
+        figure.suptitle(folded(figure.get_figwidth(), words, SIZES["figure.titlesize"]))
+
+
+def folded(inches: float, words: str, size: float = 1.0) -> str:
+    """The words in lines that are no longer than so many inches.
+
+    Args:
+      size: of the letters, beside the figure's own.
+    """
+    letters = max(int(inches * 72 / (0.56 * size * current.get().letters)), 12)
+    if max(map(len, words.split("\n"))) > letters:
+        words = words.replace("  ", "\n")  # where a formula begins, which is not broken
+    lines = words.split("\n")
+    return "\n".join(line if "$" in line else textwrap.fill(line, letters) for line in lines)
+
+
+def fit_words(figure: Figure) -> None:
+    """Breaks the labels of axes where a panel is too small for them, and thins out its ticks."""
+    for ax in figure.axes:
+        place = ax.get_subplotspec()
+        rows, columns = place.get_gridspec().get_geometry() if place else (1, 1)
+        width, height = 0.8 * figure.get_figwidth() / columns, 0.58 * figure.get_figheight() / rows
+        ax.set_xlabel(folded(width, ax.get_xlabel()))
+        ax.set_ylabel(folded(height, ax.get_ylabel()))
+        locator = ax.xaxis.get_major_locator()
+        most = int(width * 72 / (3 * current.get().letters))  # a label of three digits, and room
+        if isinstance(locator, MaxNLocator) and most < 6:
+            locator.set_params(nbins=max(most, 2))
 
 
 ZEROS = "zeros of "
@@ -129,12 +235,15 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
         handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     if "theory" in handles:
         handles["theory"] = handles.pop("theory")  # last
+    longest = max(map(len, handles), default=0)
+    each = SIZES["legend.fontsize"] * current.get().letters * (0.56 * longest + 4.5)
+    side_by_side = max(int(figure.get_figwidth() * 72 / each), 1)
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(len(handles), 7) or 1,
-        title=note,
+        ncols=min(len(handles), 7, side_by_side) or 1,
+        title=folded(figure.get_figwidth(), note, 0.833),
         title_fontsize="small",
     )
 
@@ -147,6 +256,7 @@ def save(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
       about: what it was made of, for the files' metadata.
     """
     paths = []
+    fit_words(figure)
     for suffix in formats.get():
         path = folder / f"{name}.{suffix}"
         drawn = io.BytesIO()

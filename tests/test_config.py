@@ -80,6 +80,11 @@ def test_numbers_of_numpy_are_numbers():
         (lambda: Optimizer(warmup_steps=3), "needs optimizer.schedule=warmup"),
         (lambda: Run(probes=[["a"]]), "must be a list of words"),
         (lambda: Run(seed=-1), "seed must be at least 0"),
+        (lambda: Run(lr=0.1), r"a run has no lr \(did you mean learning_rate\?\)"),
+        (lambda: Run(slope=0.1), r"a run has no slope.*Activation\('leaky_relu', slope=0.1\)"),
+        (lambda: Run("relu", depth=2.5), "model.depth must be a whole number, not 2.5"),
+        (lambda: Run(seed=np.zeros((200, 50))), r"not an array of shape \(200, 50\)$"),
+        (lambda: Run(probes=["x"] * 99 + [1]), r"not \['x', .{60,80}\.\.\.$"),
         (lambda: Run.from_dict({"sed": 1}), r"unknown key 'sed' \(did you mean seed\?\)"),
         (lambda: Run.from_dict({"model": {"dept": 1}}), r"key of model 'dept' .did you mean depth"),
         (lambda: Run.from_dict({"model": 3}), "model must be a group of keys, not 3"),
@@ -89,3 +94,12 @@ def test_numbers_of_numpy_are_numbers():
 def test_bad_values_are_refused_with_a_reason(make, message):
     with pytest.raises(FadeoutError, match=message):
         make()
+
+
+def test_values_by_their_labels_are_those_of_the_sections():
+    short = Run("relu", init="he_normal", depth=8, width=4, learning_rate=0.1, steps=20, seed=3)
+    assert short == Run(
+        Activation("relu"), Init("he_normal"), model=Model(depth=8, width=4),
+        optimizer=Optimizer(learning_rate=0.1), training=Training(steps=20), seed=3,
+    )  # fmt: skip
+    assert Run(Activation("leaky_relu", slope=0.1), slope=0.3).activation.slope == 0.3

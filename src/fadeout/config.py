@@ -10,11 +10,12 @@ that Hydra's help and tab completion stay quick.
 import dataclasses
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self
 
-from fadeout.registry import FadeoutError, lookup
+from fadeout.registry import FadeoutError, lookup, meant, shown
 from fadeout.schema import Entry, Section, bounded, canonical, erase, kinds, sections_of
 
 
@@ -165,9 +166,12 @@ DEFAULT_PROBES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Run(Section):
     """Everything that determines the numbers of one run, and nothing else.
+
+    A value may be given by its label as well: `Run("relu", depth=8, learning_rate=0.1)` is
+    `Run(Activation("relu"), model=Model(depth=8), optimizer=Optimizer(learning_rate=0.1))`.
 
     Attributes:
       keep: of the last network, its `weights` and its `outputs` for every example.
@@ -185,6 +189,36 @@ class Run(Section):
     seed: int = bounded(0, minimum=0, maximum=2**32 - 1)
     keep: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        activation: Activation | str | Callable = Activation(),
+        init: Init | str | Callable = Init(),
+        task: Task | str | Callable = Task(),
+        model: Model = Model(),
+        optimizer: Optimizer | str | Callable = Optimizer(),
+        training: Training = Training(),
+        probes: Sequence[str] = DEFAULT_PROBES,
+        seed: int = 0,
+        keep: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        **labels: Any,
+    ):
+        given = (activation, init, task, model, optimizer, training, probes, seed, keep, sources)
+        for name, value in zip(kinds(Run), given, strict=True):
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+        if labels:
+            for word in labels.keys() - self.words().keys():
+                near = " or ".join(key.split(".")[-1] for key in elsewhere_named(word))
+                near = f" (did you mean {near}?)" if near else meant(word, self.words())
+                raise FadeoutError(
+                    f"a run has no {word}{near}; what only some activations, initialisers, tasks "
+                    "or optimisers take goes into them: Activation('leaky_relu', slope=0.1)"
+                )
+            changed = self.with_labels(labels)
+            for name in kinds(Run):
+                object.__setattr__(self, name, getattr(changed, name))
 
     def __post_init__(self):
         super().__post_init__()
@@ -250,7 +284,7 @@ class Run(Section):
             kind = lookup(types, key, "key")
             if key in sections_of(cls):
                 if not isinstance(value, dict):
-                    raise FadeoutError(f"{key} must be a group of keys, not {value!r}")
+                    raise FadeoutError(f"{key} must be a group of keys, not {shown(value)}")
                 told = tuple((k, v, type(v)) for k, v in value.items())  # 1, 1.0 and true are equal
                 try:
                     value = section(kind, key, told)
@@ -293,6 +327,23 @@ def words_of(keys: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, str]]:
         return f"{section}.{key}" if shared and not fixed else key
 
     return {word(*place): place for place in places}
+
+
+OTHER_WORDS = {
+    "lr": "optimizer.learning_rate", "rate": "optimizer.learning_rate", "optim": "optimizer",
+    "epochs": "training.steps", "iterations": "training.steps", "batch": "training.batch_size",
+    "layers": "model.depth", "hidden": "model.width", "units": "model.width",
+    "neurons": "model.width", "loss": "training.loss_function", "norm": "model.normalization",
+    "initializer": "init", "initialization": "init", "act": "activation", "dataset": "task",
+}  # fmt: skip
+"""What others call a key."""
+
+
+def elsewhere_named(word: str) -> list[str]:
+    """The keys that a word without its section may stand for."""
+    if word in OTHER_WORDS:
+        return [OTHER_WORDS[word]]
+    return [f"{name}.{word}" for name in sections_of(Run) if word in kinds(kinds(Run)[name][0])]
 
 
 TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "error", "sweep",

@@ -50,6 +50,19 @@ def meant(name: str, names) -> str:
     return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
+def shown(value: object) -> str:
+    """A value as an error says it: an array by its shape, what is long by its beginning.
+
+    >>> shown("relu"), shown(range(10**6))
+    ("'relu'", 'range(0, 1000000)')
+    """
+    shape = getattr(value, "shape", None)
+    if shape:
+        return f"an array of shape {tuple(shape)}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 class Between(NamedTuple):
     """The range of a parameter, in its annotation: `noise: Annotated[float, Between(0)] = 0.1`."""
 

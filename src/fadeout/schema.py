@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import Any
 
-from fadeout.registry import FadeoutError, lookup, meant, name_of, parameters
+from fadeout.registry import FadeoutError, lookup, meant, name_of, parameters, shown
 
 
 def bounded(default, minimum=None, maximum=None, choices=None):
@@ -132,7 +132,7 @@ def option(value: Any, where: str) -> Any:
         return value
     if isinstance(value, float):
         return convert(value, float, where)
-    raise FadeoutError(f"{where} must be a number, a word or true or false, not {value!r}")
+    raise FadeoutError(f"{where} must be a number, a word or true or false, not {shown(value)}")
 
 
 def complete(section: Entry, function: Callable, group: str) -> Entry:
@@ -182,7 +182,7 @@ def convert(value: Any, kind: type, where: str) -> Any:
         return int(value)
     if kind is tuple and isinstance(value, list | tuple):
         if not all(isinstance(word, str) for word in value):
-            raise FadeoutError(f"{where} must be a list of words, not {value!r}")
+            raise FadeoutError(f"{where} must be a list of words, not {shown(value)}")
         return tuple(value)
     if kind is str and isinstance(value, str | int | float):
         return str(value)
@@ -194,7 +194,7 @@ def convert(value: Any, kind: type, where: str) -> Any:
         return kind(value)  # by its name alone
     expected = {float: "a finite number", int: "a whole number", tuple: "a list", str: "a word"}
     expected |= {bool: "true or false"}
-    raise FadeoutError(f"{where} must be {expected.get(kind, kind.__name__)}, not {value!r}")
+    raise FadeoutError(f"{where} must be {expected.get(kind, kind.__name__)}, not {shown(value)}")
 
 
 def check_range(value, where, minimum=None, maximum=None, choices=None):

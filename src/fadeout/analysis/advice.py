@@ -14,7 +14,7 @@ from fadeout.analysis.verdicts import EXPLODING, VANISHING
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, get_activation
 from fadeout.networks.initializers import OWN_BIASES, scaling
-from fadeout.registry import FadeoutError, lookup, named, parameters
+from fadeout.registry import FadeoutError, lookup, named, parameters, shown
 from fadeout.sweeps.sweep import train
 from fadeout.training.resolve import resolve
 
@@ -105,18 +105,18 @@ def advise(
         )
     number = isinstance(bias_variance, int | float) and math.isfinite(bias_variance)
     if not (number and bias_variance >= 0):
-        raise FadeoutError(f"a variance is a number of 0 or more, not {bias_variance!r}")
+        raise FadeoutError(f"a variance is a number of 0 or more, not {shown(bias_variance)}")
     function: Any = activation
     if isinstance(activation, str):
         function = lookup(ACTIVATIONS, activation, "activation")
     if not callable(function):
-        raise FadeoutError(f"an activation is a name or a function, not {activation!r}")
+        raise FadeoutError(f"an activation is a name or a function, not {shown(activation)}")
     unknown = options.keys() - parameters(function).keys()
     if unknown:
         raise FadeoutError(f"{named(function)} has no {' and no '.join(sorted(unknown))}")
     for key, value in options.items():
         if not isinstance(value, int | float):
-            raise FadeoutError(f"{named(function)}.{key} must be a number, not {value!r}")
+            raise FadeoutError(f"{named(function)}.{key} must be a number, not {shown(value)}")
     phi = get_activation(function, **options)
     known = theory.moments(phi, 1.0)
     if not (np.isfinite([known.square, known.slope_square]).all() and known.slope_square > 0):

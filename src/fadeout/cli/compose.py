@@ -36,6 +36,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fadeout.cli.config import Config
+from fadeout.config import elsewhere_named
 from fadeout.extensions import load
 from fadeout.registry import LARGEST, TABLES, FadeoutError, lookup, parameters, refuse
 from fadeout.schema import Entry, kinds, sections_of
@@ -204,24 +205,6 @@ def check_word(override: Override, conf: Path) -> None:
         kind, _ = lookup(kinds(Config), section, "key")
         if rest and section in sections_of(Config) and not is_open(section):
             lookup(kinds(kind), rest[0], f"key of {section}")
-
-
-OTHER_WORDS = {
-    "lr": "optimizer.learning_rate", "rate": "optimizer.learning_rate", "optim": "optimizer",
-    "epochs": "training.steps", "iterations": "training.steps", "batch": "training.batch_size",
-    "layers": "model.depth", "hidden": "model.width", "units": "model.width",
-    "neurons": "model.width", "loss": "training.loss_function", "norm": "model.normalization",
-    "initializer": "init", "initialization": "init", "act": "activation", "dataset": "task",
-}  # fmt: skip
-"""What others call it."""
-
-
-def elsewhere_named(word: str) -> list[str]:
-    """The keys that a word without its section may stand for."""
-    if word in OTHER_WORDS:
-        return [OTHER_WORDS[word]]
-    sections = sections_of(Config)
-    return [f"{name}.{word}" for name in sections if word in kinds(kinds(Config)[name][0])]
 
 
 def opened(override: Override, text: str) -> str:

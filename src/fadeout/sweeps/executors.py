@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -124,6 +125,8 @@ def submitit(scratch: Path, folder: str | None = None, cluster: str | None = Non
     auto.update_parameters(**options)
     if auto.cluster != "slurm":
         auto.workers_here = 2**31  # all that are asked for, at once
+        if cluster is None:
+            print("submitit: there is no Slurm here, its jobs run on this machine", file=sys.stderr)
     yield auto
 
 

@@ -1,17 +1,21 @@
 """Rules on findings of both sides, and every claim's measure on results made for both verdicts."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from fadeout.analysis.intervals import Interval
 from fadeout.claims import CLAIMS, Claim, Finding, judge
 from fadeout.claims.literature import parity_signal
 from fadeout.claims.note import separable, separable_share
 from fadeout.claims.rules import above, below
+from fadeout.plots import style
+from fadeout.plots.forest import forest, panels_of
 from fadeout.theory.mean_field import depth_scales
-from helpers import made
+from helpers import ROOT, made
 
 INSIDE, OUTSIDE, ACROSS = Interval(1, 2, 3), Interval(-3, -2, -1), Interval(-1, 0, 1)
 
@@ -46,6 +50,39 @@ def test_each_quantity_has_its_own_rule_and_what_has_none_judges_nothing():
     assert judge(claim, [*findings, Finding("colour", "a", OUTSIDE)]).word == "holds"
     mixed = judge(claim, [findings[0], Finding("cost", "b", INSIDE)])
     assert str(mixed) == "holds only in 1 of 2 cases: a (gain)"
+
+
+def test_an_answer_is_told_only_where_the_verdict_agrees():
+    some, all_of = verdict(INSIDE, OUTSIDE), verdict(INSIDE)
+    told = [
+        [Claim("", "", list, {}, answer=answer).told(found) for found in (some, all_of)]
+        for answer in ("holds only here", "fails only there", "holds, yet", "fails: no", "")
+    ]
+    assert told == [["holds only here", ""], ["fails only there", ""], ["", "holds, yet"],
+                    ["", ""], ["", ""]]  # fmt: skip
+
+
+def test_the_page_of_claims_says_each_answer_in_the_same_words():
+    page = (ROOT / "docs/claims.md").read_text()
+    rows = re.findall(r"^\| .*? \| `([a-z0-9-]+)` \| (.*?) \| ", page, re.MULTILINE)
+    assert [name for name, _ in rows] == list(CLAIMS)
+    for name, answer in rows:
+        assert answer == CLAIMS[name].answer or answer in ("holds", "fails"), name
+
+
+def test_a_picture_has_no_empty_panel_and_few_that_decide_nothing():
+    claim = Claim("All are positive.", "nobody", list, {"gain": above(0.5), "cost": above(0)})
+    nothing = Interval(np.nan, np.nan, np.nan)
+    findings = [Finding(name, "a", INSIDE) for name in ("one", "two", "three", "gain")]
+    findings += [Finding("cost", "a", nothing), Finding("four", "a", nothing)]
+    panels, unknown = panels_of(claim, findings)
+    assert [panel[0].quantity for panel in panels] == ["gain", "one", "two"]
+    assert unknown == ["cost"]
+    with style.styled():
+        drawn = forest(claim, findings, judge(claim, findings))
+        assert len(drawn.axes) == 3
+        assert "too few values to judge cost" in " ".join(t.get_text() for t in drawn.findobj(Text))
+        assert forest(claim, findings[-2:], judge(claim, findings[-2:])).axes == []
 
 
 # --- results made for a verdict

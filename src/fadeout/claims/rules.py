@@ -63,6 +63,8 @@ class Claim(NamedTuple):
       rules: by quantity, the range that supports the sentence. Findings of other quantities are
         shown beside, and judge nothing.
       studies: files in conf/experiment/claims/, trained before it is measured.
+      answer: what was found, in the words of docs/claims.md; empty where the verdict says it.
+      least: seeds that a verdict needs, of each study; a quick one keeps so many.
     """
 
     sentence: str
@@ -70,6 +72,8 @@ class Claim(NamedTuple):
     measure: Callable[..., Sequence[Finding]]
     rules: Mapping[str, Rule]
     studies: tuple[str, ...] = ()
+    answer: str = ""
+    least: int = 16
 
     def judged(self, finding: Finding) -> bool:
         return finding.quantity in self.rules
@@ -77,6 +81,12 @@ class Claim(NamedTuple):
     def supports(self, finding: Finding) -> bool | None:
         """What the finding's rule says."""
         return self.rules[finding.quantity](finding.measured)
+
+    def told(self, verdict: "Verdict") -> str:
+        """The answer, where the verdict is the one that it tells of; else nothing."""
+        partly = self.answer.startswith(("holds only", "fails only"))
+        word = "holds only if" if partly else self.answer[:5]
+        return self.answer if word == verdict.word else ""
 
 
 class Verdict(NamedTuple):

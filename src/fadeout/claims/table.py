@@ -1,7 +1,8 @@
-"""The claims: sentence, source, what measures it, and the rule that decides.
+"""The claims: sentence, source, what measures it, the rule that decides, and the answer in words.
 
-No number here was measured. The bounds say what the words of a sentence mean: *level* is less than
-`note.LEVEL` decades a layer, *untrainable* at most one network in twenty, *solved* at least half.
+No number here was measured, and an answer is said only where the measured verdict agrees. The
+bounds say what the words of a sentence mean: *level* is less than `note.LEVEL` decades a layer,
+*untrainable* at most one network in twenty, *solved* at least half.
 """
 
 from fadeout.claims import literature, note, remedies
@@ -16,12 +17,14 @@ CLAIMS: dict[str, Claim] = {
         NOTE,
         note.sigmoid_formula,
         {"largest distance from the sigmoid": below(1e-6), "slope at 0": above(0)},
+        answer="fails: it is 1/(1 + e^-x), as the note's code has it",
     ),
     "neuron-fuzziness": Claim(
         "A neuron fires past a threshold, yet gradedly: a weak input gives a weak response.",
         NOTE,
         note.neuron_fuzziness,
         {"firing rate less sigmoid(input)": Rule(-0.01, 0.01)},
+        answer="holds only for a noisy threshold",
     ),
     "step-untrainable": Claim(
         "The step's derivative is zero, so that gradients cannot train a network of it.",
@@ -29,6 +32,7 @@ CLAIMS: dict[str, Claim] = {
         note.step_untrainable,
         {"largest gradient of a hidden kernel": below(0), "share solved": below(0.05)},
         ("step_untrainable",),
+        answer="holds only for the hidden layers, or 2 units",
     ),
     "sigmoid-saturation": Claim(
         "Saturation kills the gradients of sigmoid networks.",
@@ -53,6 +57,7 @@ CLAIMS: dict[str, Claim] = {
         note.one_sided_gradients,
         {"units with one-sided gradients": above(0.95)},
         ("one_sided",),
+        answer="holds only for one example",
     ),
     "zigzag": Claim(
         "Inputs that are not centred on zero make learning zigzag, and slow.",
@@ -70,6 +75,7 @@ CLAIMS: dict[str, Claim] = {
         note.relu_no_vanishing,
         {DECADES: below(note.LEVEL)},
         ("depth_slopes",),
+        answer="holds only at weight variance 2",
     ),
     "relu-faster": Claim(
         "Relu trains faster than sigmoid and tanh.",
@@ -80,6 +86,8 @@ CLAIMS: dict[str, Claim] = {
             "share solved, relu's less the other's": above(-0.05),
         },
         ("relu_faster",),
+        answer="holds only against sigmoid, and against tanh with SGD, and never for the share "
+        "solved",
     ),
     "relu-dies": Claim(
         "Relu units die, because negative inputs have no gradient.",
@@ -87,6 +95,7 @@ CLAIMS: dict[str, Claim] = {
         note.relu_dies,
         {"units born dead": above(0.01), "networks born dead": above(0.01)},
         ("relu_dies_units", "relu_dies_networks"),
+        answer="fails only at birth on inputs {-1, 1}",
     ),
     "relu-not-centred": Claim(
         "Relu's outputs are not centred on zero.",
@@ -101,6 +110,7 @@ CLAIMS: dict[str, Claim] = {
         note.decay_per_layer,
         {DECADES: above(note.LEVEL)},
         ("depth_slopes",),
+        answer="fails only for tanh at weight variance 1 and 2",
     ),
     "weight-gradients-hide": Claim(
         "The norms of weight gradients reveal a vanishing gradient.",
@@ -108,6 +118,7 @@ CLAIMS: dict[str, Claim] = {
         literature.weight_gradients_hide,
         {"loss that weight gradients show of delta's": above(0.5)},
         ("depth_slopes",),
+        answer="holds only for sigmoid",
     ),
     "he-30": Claim(
         "At 30 relu layers Xavier's initialisation stalls, and He's does not.",
@@ -115,6 +126,7 @@ CLAIMS: dict[str, Claim] = {
         literature.he_30,
         {"networks that learn with Xavier": below(0.5), "networks that learn with He": above(0.5)},
         ("he_30",),
+        answer="fails only for Xavier with Adam",
     ),
     "selu-stable": Claim(
         "SELU keeps the gradient stable: within a decade, however deep.",
@@ -122,6 +134,7 @@ CLAIMS: dict[str, Claim] = {
         literature.selu_stable,
         {"decades of delta lost in all": Rule(-1, 1)},
         ("deep_defaults",),
+        answer="holds only to 50 layers",
     ),
     "narrow-deep": Claim(
         "He's initialisation keeps gradients stable at any width.",
@@ -129,6 +142,8 @@ CLAIMS: dict[str, Claim] = {
         literature.narrow_deep,
         {"networks whose delta changes tenfold over 30 layers": below(0.05)},
         ("narrow_deep",),
+        answer="holds only from width 64 on",
+        least=150,
     ),
     "six-xi": Claim(
         "A tanh network trains if and only if it is shallower than six depth scales xi_c.",
@@ -153,6 +168,7 @@ CLAIMS: dict[str, Claim] = {
         literature.two_units,
         {"share solved by one unit": below(0.02)},
         ("two_units",),
+        answer="holds only for monotone activations",
     ),
     "fuzzy-default": Claim(
         "GELU and SiLU with He's initialisation are safe at depth: within a decade.",
@@ -167,6 +183,7 @@ CLAIMS: dict[str, Claim] = {
         literature.parity_hard,
         {"share solved": below(0.5)},
         ("parity_hard",),
+        answer="holds only at 10 bits",
     ),
     "residual-cures": Claim(
         "Skip connections cure the vanishing gradient.",
@@ -174,6 +191,7 @@ CLAIMS: dict[str, Claim] = {
         remedies.residual_cures,
         {DECADES: below(note.LEVEL)},
         ("remedies",),
+        answer="holds, and relu's grows",
     ),
     "residual-scale": Claim(
         "Residual branches as they are explode with depth; scaled by 1/sqrt(depth) they do not.",
@@ -184,6 +202,7 @@ CLAIMS: dict[str, Claim] = {
             f"{remedies.GAINED}, branches over sqrt(depth)": below(1),
         },
         ("residual_scale",),
+        answer="fails only for tanh at 16 layers, by a hair",
     ),
     "rezero": Claim(
         "A residual branch whose factor starts at 0 trains at any depth.",
@@ -198,6 +217,7 @@ CLAIMS: dict[str, Claim] = {
         remedies.layernorm_cures,
         {DECADES: below(note.LEVEL)},
         ("remedies",),
+        answer="fails only for sigmoid",
     ),
     "batchnorm-cures": Claim(
         "Batch normalisation keeps the gradient level.",
@@ -205,6 +225,7 @@ CLAIMS: dict[str, Claim] = {
         remedies.batchnorm_cures,
         {DECADES: Rule(-note.LEVEL, note.LEVEL)},
         ("remedies",),
+        answer="fails only for relu, where it explodes",
     ),
     "clipping-cures": Claim(
         "Clipping the gradient lets networks train whose gradient explodes.",
@@ -215,6 +236,7 @@ CLAIMS: dict[str, Claim] = {
             "networks that learn, gradient as it is": below(0.5),
         },
         ("clipping",),
+        answer="holds, but so does a small step",
     ),
     "adam-ignores": Claim(
         "Adam makes the size of the gradient irrelevant.",
@@ -222,6 +244,7 @@ CLAIMS: dict[str, Claim] = {
         remedies.adam_ignores,
         {"share solved, vanishing gradients less level ones": above(-0.05)},
         ("adam_ignores",),
+        answer="holds only for 4 layers",
     ),
 }
 """Every claim by its id: the note's sentences, the literature's, and what is said to help."""

@@ -17,7 +17,9 @@ def run() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("claims", nargs="*", help="ids of claims; all where none is given")
-    parser.add_argument("--quick", action="store_true", help="an eighth of the seeds, at least 4")
+    parser.add_argument(
+        "--quick", action="store_true", help="an eighth of the seeds, or as many as a verdict needs"
+    )
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     chosen = parser.parse_args()
     from fadeout.cli.console import show_verdicts

@@ -339,8 +339,10 @@ def share_table(results: xr.Dataset) -> Table:
 
 def show_claim(name: str, claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> None:
     """A judged claim: the verdict, and every finding that decided it."""
-    console.print(f"\n{name}: {verdict}")
-    console.print(f"  “{claim.sentence}” ({claim.source})")
+    console.print(f"\n{name}: {claim.told(verdict) or verdict}")
+    console.print(f"{verdict.word.upper()}  “{claim.sentence}” ({claim.source})", style="bold")
+    if claim.told(verdict) and str(verdict) != verdict.word:
+        console.print(f"  {verdict}")
     answers = {True: "yes", False: "no", None: "undecided"}
     for quantity, rule in claim.rules.items():
         own = [finding for finding in findings if finding.quantity == quantity]
@@ -362,6 +364,6 @@ def show_verdicts(judged: Mapping[str, tuple[Claim, Sequence[Finding], Verdict]]
     table = Table(title="verdicts")
     for column in ("claim", "verdict"):
         table.add_column(column)
-    for name, (_, _, verdict) in judged.items():
-        table.add_row(name, str(verdict))
+    for name, (claim, _, verdict) in judged.items():
+        table.add_row(name, claim.told(verdict) or str(verdict))
     console.print(table)

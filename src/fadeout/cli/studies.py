@@ -26,8 +26,8 @@ from fadeout.sweeps.survey import survey
 from fadeout.sweeps.sweep import sweep
 from fadeout.training.compiled import keep_compiled
 
-QUICK_SHARE, QUICK_LEAST = 8, 4
-"""A quick study keeps an eighth of its seeds, the lowest, and at least four of them."""
+QUICK_SHARE = 8
+"""A quick study keeps an eighth of its seeds, the lowest, or as many as a claim needs."""
 
 
 class Judged(NamedTuple):
@@ -56,13 +56,19 @@ def judge_claims(
     console.hush()
     keep_compiled(str(outputs / ".compiled"))
     known: dict[str, xr.Dataset] = {}
+    least: dict[str, int] = {}
+    for claim in CLAIMS.values():
+        for study in claim.studies:
+            least[study] = max(least.get(study, 0), claim.least)
     judged = {}
     folder = outputs / "claims" / "quick" if quick else outputs / "claims"
     report = read_json(folder / "claims.json")
     for name, claim in chosen.items():
         for study in claim.studies:
             if study not in known:
-                known[study] = trained(f"claims/{study}", conf, outputs, quick)
+                known[study] = trained(
+                    f"claims/{study}", conf, outputs, least[study] if quick else None
+                )
         findings = claim.measure(*(known[study] for study in claim.studies))
         judged[name] = Judged(claim, findings, judge(claim, findings))
         console.show_claim(name, *judged[name])
@@ -92,16 +98,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name in CLAIMS}
 
 
-def trained(study: str, conf: Path, outputs: Path, quick: bool) -> xr.Dataset:
+def trained(study: str, conf: Path, outputs: Path, least: int | None = None) -> xr.Dataset:
     """The results of a study; what its folder lacks is trained.
+
+    Args:
+      least: of a share of its seeds, but so many at least; None: of all.
 
     Raises:
       FadeoutError: runs that failed.
     """
     configs = configs_of(study, conf, outputs)
-    if quick:
+    if least is not None:
         seeds = sorted({config.seed for config in configs})
-        kept = set(seeds[: max(QUICK_LEAST, len(seeds) // QUICK_SHARE)])
+        kept = set(seeds[: max(least, len(seeds) // QUICK_SHARE)])
         configs = [config for config in configs if config.seed in kept]
     folder = configs[0].folder()
     looked = survey(Chain([config.runs() for config in configs]))

@@ -17,6 +17,8 @@ from fadeout.plots.style import sheet
 COLORS = {"holds": GREEN, "fails": RED, "holds only if": BLUE, "undecided": GREY}
 MARKS = {True: (GREEN, "o"), False: (RED, "s"), None: (GREY, "D")}
 ROW_HEIGHT, PANEL_HEIGHT = 0.34, 0.95
+PANELS = 3
+"""What decides nothing is shown only up to so many panels."""
 
 
 def forest(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Figure:
@@ -25,24 +27,44 @@ def forest(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Figur
     What to conclude: a point whose whole interval lies in the shaded range supports the sentence
     (green), one wholly outside speaks against it (red); a blue bar is what theory expects.
     """
-    quantities = list(dict.fromkeys(finding.quantity for finding in findings))
-    panels = [[f for f in findings if f.quantity == quantity] for quantity in quantities]
+    panels, unknown = panels_of(claim, findings)
     heights = [ROW_HEIGHT * len(panel) + PANEL_HEIGHT for panel in panels]
-    title = textwrap.fill(f"“{claim.sentence}”", 78)
-    words = textwrap.fill(str(verdict), 96) if str(verdict) != verdict.word else ""
-    words = "\n".join(filter(None, [words, textwrap.fill(claim.source, 96)]))
-    head = 0.5 + 0.32 * (title.count("\n") + 1) + 0.26 * (words.count("\n") + 1) + 0.2
+    answer = claim.told(verdict)
+    lines = [f"“{claim.sentence}” ({claim.source})"]
+    lines += [str(verdict)] if str(verdict) != verdict.word else []
+    lines += [f"too few values to judge {', nor '.join(unknown)}"] if unknown else []
+    words = "\n".join(textwrap.fill(line, 104) for line in lines)
+    lines = textwrap.wrap(f"{verdict.word.upper()}{answer and f': {answer}'}", 44)
+    head = 0.42 * len(lines) + 0.24 * (words.count("\n") + 1) + 0.6
     figure = sheet(10, sum(heights) + head + 0.5)
+    figure.suptitle(
+        "\n".join(lines), fontweight="bold", fontsize="xx-large", color=COLORS[verdict.word],
+        x=0.02, ha="left",
+    )  # fmt: skip
+    if not panels:
+        figure.text(0.02, 0.5, words, fontsize="small")
+        return figure
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, panel in zip(axes, panels, strict=True):
         draw_panel(ax, claim, panel)
-    figure.suptitle(
-        verdict.word.upper(), fontweight="bold", fontsize="xx-large", color=COLORS[verdict.word],
-        x=0.02, ha="left",
+    axes[0].annotate(
+        words, (0.02, 1.0), (0, 12), xycoords=("figure fraction", "axes fraction"),
+        textcoords="offset points", va="bottom", fontsize="small",
     )  # fmt: skip
-    axes[0].set_title(f"{title}\n{words}", loc="left", fontsize="small", pad=12)
-    legend(figure, findings, claim)
+    legend(figure, [finding for panel in panels for finding in panel], claim)
     return figure
+
+
+def panels_of(claim: Claim, findings: Sequence[Finding]) -> tuple[list[list[Finding]], list[str]]:
+    """The findings of each quantity that is drawn, those that decide first, and the quantities that
+    decide but were not measured at all."""
+    quantities = dict.fromkeys(finding.quantity for finding in findings)
+    panels = [[f for f in findings if f.quantity == quantity] for quantity in quantities]
+    measured = [p for p in panels if any(np.isfinite(f.measured.value) for f in p)]
+    judged = [panel for panel in measured if claim.judged(panel[0])]
+    beside = [panel for panel in measured if not claim.judged(panel[0])]
+    unknown = [p[0].quantity for p in panels if p not in measured and claim.judged(p[0])]
+    return judged + beside[: max(PANELS - len(judged), 0)], unknown
 
 
 def draw_panel(ax: Axes, claim: Claim, panel: Sequence[Finding]) -> None:
@@ -66,13 +88,15 @@ def draw_panel(ax: Axes, claim: Claim, panel: Sequence[Finding]) -> None:
     ax.set_ylim(len(panel) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=7))
     ax.margins(x=0.08)
+    low, high = ax.get_xlim()
+    if high - low < (least := 0.1 * max(abs(low), abs(high), 1e-3)):  # nothing but digits to see
+        ax.set_xlim(low - least, high + least)
     ax.set_xlabel(panel[0].quantity)
     ax.grid(axis="y", visible=False)
 
 
 def shade(ax: Axes, rule) -> None:
     """Colours the range that supports the claim, as far as the axis shows it."""
-    ax.margins(x=0.08)
     low, high = ax.get_xlim()
     bounds = [bound for bound in rule if np.isfinite(bound)]
     pad = 0.05 * (max(high, *bounds) - min(low, *bounds))

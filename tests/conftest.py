@@ -6,12 +6,17 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jaxtyping
 import matplotlib
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.utils import setup_globals
 
+# the shapes that functions of arrays declare are checked in all tests
+jaxtyping.install_import_hook(["fadeout.networks", "fadeout.training"], "shapes.check")
+
+from fadeout.cli import notebook
 from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.registry import NAMES, TABLES
 from fadeout.sweeps.sweep import sweep
@@ -26,6 +31,8 @@ if COMPILED is None:
     COMPILED = os.environ["FADEOUT_COMPILED"] = tempfile.mkdtemp(prefix="fadeout-compiled-")
     atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
 keep_compiled(COMPILED)
+# `fadeout.train(cache=None)`, as examples have it, keeps them too
+notebook.keep_compiled = lambda folder: keep_compiled(COMPILED if folder is None else folder)
 
 SMALL = Training(steps=6, record_every=3)
 

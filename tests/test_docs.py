@@ -45,9 +45,15 @@ def test_the_readme_is_short():
 
 @pytest.mark.parametrize("name", fadeout.__all__)
 def test_every_public_name_says_what_it_is(name):
-    text = inspect.getdoc(getattr(fadeout, name))
+    found = getattr(fadeout, name)
+    text = inspect.getdoc(found)
     assert text
     assert len(text.splitlines()[0]) > 20
+    if name == "FadeoutError":
+        return
+    parts = {"Attributes:"} if inspect.isclass(found) else {"Args:", "Returns:", "Raises:"}
+    assert {part for part in parts if part not in text} == set()
+    assert ">>> " in text, "an example"
 
 
 def test_the_api_page_names_them_all():

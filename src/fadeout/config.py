@@ -21,7 +21,19 @@ from fadeout.schema import Entry, Section, bounded, canonical, erase, kinds, sec
 
 @dataclass(frozen=True, init=False)
 class Activation(Entry):
-    """The activation function, by its name in `fadeout.networks.activations`."""
+    """The activation function of all hidden layers; the readout has none.
+
+    Attributes:
+      name: of the table, `fadeout list activations`; or a function, which `fadeout.activation` took
+        in.
+      surrogate: the function whose slope the backward pass uses instead (straight-through
+        estimation, Bengio 2013): none, identity, clipped or sigmoid.
+
+    What an activation takes besides, as leaky_relu's `slope`, are keys of it as well.
+
+    >>> Activation("leaky_relu", slope=0.2).slope
+    0.2
+    """
 
     name: str = "tanh"
     surrogate: str = "none"
@@ -29,8 +41,17 @@ class Activation(Entry):
 
 @dataclass(frozen=True, init=False)
 class Init(Entry):
-    """The initialiser, by its name in `fadeout.networks.initializers`; every kernel is scaled by
-    `gain`; None, written `auto`, is the gain that keeps the activation's mean square at 1."""
+    """How kernels and biases are drawn.
+
+    Attributes:
+      name: of the table, `fadeout list inits`; or a function, which `fadeout.initializer` took in.
+      gain: what multiplies every kernel; None, written `auto`, is that which keeps the
+        activation's mean square at 1 (He 2015, for any activation).
+      bias_variance: of the normal biases; 0 or more.
+
+    >>> Init("mean_field", weight_variance=2.0).weight_variance
+    2.0
+    """
 
     name: str = "glorot_normal"
     gain: float | None = 1.0
@@ -44,7 +65,17 @@ class Init(Entry):
 
 @dataclass(frozen=True, init=False)
 class Task(Entry):
-    """The task, by its name in `fadeout.networks.tasks`."""
+    """What is learned: XOR, where same gives 0 and different gives 1, or another.
+
+    Attributes:
+      name: of the table, `fadeout list tasks`; or a function, which `fadeout.task` took in.
+      inputs: how false and true are written on the inputs of Boolean tasks: binary {0, 1}, bipolar
+        {-1, 1} or centred {-1/2, 1/2}.
+      targets: binary {0, 1} or bipolar {-1, 1}.
+
+    >>> Task("parity", bits=6).bits
+    6
+    """
 
     name: str = "xor"
     inputs: str = bounded("binary", choices=("binary", "bipolar", "centred"))
@@ -53,12 +84,26 @@ class Task(Entry):
 
 @dataclass(frozen=True)
 class Model(Section):
-    """A perceptron of `depth` hidden layers of `width` units each.
+    """A perceptron: hidden layers of equal width, and a readout.
 
-    Its `output` is a weighted sum, or what sigmoid or tanh makes of it. Without `bias`, every bias
-    stays 0. From the second hidden layer on, `residual` times a layer's weighted sums is added to
-    those below; 0 is none. Preactivations are normalised before the activation, with a trained gain
-    and shift if `affine`.
+    Attributes:
+      depth: hidden layers, 1 to 10,000.
+      width: units in each, 1 to 16,384.
+      bias: without, every bias stays 0.
+      output: linear, a weighted sum; or what sigmoid or tanh makes of it.
+      residual: from the second hidden layer on, so many times a layer's weighted sums are added to
+        those below (He 2016); 0 is none.
+      residual_scale: constant; sqrt_depth, divided by the root of the depth (Hanin & Rolnick 2018);
+        or zero, times a trained factor that starts at 0 (Bachlechner 2020).
+      normalization: of preactivations before the activation: none, layer (Ba 2016), rms (Zhang &
+        Sennrich 2019) or batch (Ioffe & Szegedy 2015).
+      affine: whether that has a trained gain and shift.
+
+    Raises:
+      FadeoutError: a value out of range, or a scale or a gain of what is not there.
+
+    >>> Model(depth=50, width=64, residual=1.0).residual_scale
+    'constant'
     """
 
     depth: int = bounded(2, minimum=1, maximum=10_000)
@@ -93,11 +138,24 @@ class Model(Section):
 
 @dataclass(frozen=True, init=False)
 class Optimizer(Entry):
-    """The optimiser, by its name in `fadeout.networks.optimizers`; hyperparameters have optax's
-    names.
+    """How a step follows from the gradient; hyperparameters have optax's names.
 
-    The readout's steps are multiplied by `readout_factor`. The gradient of all parameters together
-    is cut to the norm `clip`.
+    Attributes:
+      name: of the table, `fadeout list optimizers`; or a function, which `fadeout.optimizer` took
+        in.
+      learning_rate: 0 or more.
+      readout_factor: what multiplies the readout's steps.
+      schedule: of the rate: constant, cosine (to 0 at the last step) or warmup (linear from 0 over
+        `warmup_steps`, then cosine).
+      warmup_steps: of warmup.
+      clip: the largest norm of the gradient of all parameters together (Pascanu 2013); None cuts
+        nothing.
+
+    Raises:
+      FadeoutError: a value out of range, or steps of a warmup that is none.
+
+    >>> Optimizer("momentum", learning_rate=0.1, momentum=0.95).momentum
+    0.95
     """
 
     name: str = "adam"
@@ -123,11 +181,24 @@ class Optimizer(Entry):
 
 @dataclass(frozen=True)
 class Training(Section):
-    """Quantities are recorded at step 0, record_every, ..., steps, over all examples.
+    """For how long, and what is recorded when.
 
-    A step sees them all too, or `batch_size` of them: every epoch in another order, each example at
-    most once. `held_out` examples, drawn by the seed, are never trained on. The step since which
-    the loss stays below `until_loss` is recorded.
+    Attributes:
+      steps: of the optimiser; at 0 networks are only drawn and measured.
+      record_every: quantities are recorded at step 0, record_every, ..., steps, over all examples;
+        `steps` is a multiple of it.
+      loss_function: cross_entropy or squared_error, the mean over examples.
+      dtype: float32 or float64.
+      batch_size: the examples that a step sees: every epoch in another order, each at most once;
+        None is all of them.
+      held_out: examples, drawn by the seed, that are never trained on, and judged beside.
+      until_loss: the step since which the loss stays below it is recorded.
+
+    Raises:
+      FadeoutError: a value out of range, or steps that are no multiple of `record_every`.
+
+    >>> Training(steps=100).record_every
+    10
     """
 
     steps: int = bounded(1000, minimum=0, maximum=100_000_000)
@@ -174,9 +245,19 @@ class Run(Section):
     `Run(Activation("relu"), model=Model(depth=8), optimizer=Optimizer(learning_rate=0.1))`.
 
     Attributes:
+      activation, init, task, model, optimizer, training: its sections.
+      probes: what is recorded of every layer, by name, `fadeout list probes`.
+      seed: of all that is drawn, 0 to 2^32 - 1; runs of one seed draw the same first layer.
       keep: of the last network, its `weights` and its `outputs` for every example.
       sources: of every function and file of a user's own that the run uses, its kind, its name and
         a hash of what it is; `resolve` writes them.
+
+    Raises:
+      FadeoutError: a value of a wrong type or out of range, or a label that is none.
+
+    >>> Run("relu", depth=8, learning_rate=0.1).model
+    Model(depth=8, width=8, bias=True, output='linear', residual=0.0, residual_scale='constant', \
+normalization='none', affine=False)
     """
 
     activation: Activation = field(default_factory=Activation)

@@ -64,7 +64,16 @@ def shown(value: object) -> str:
 
 
 class Between(NamedTuple):
-    """The range of a parameter, in its annotation: `noise: Annotated[float, Between(0)] = 0.1`."""
+    """The range of a parameter, in its annotation: `noise: Annotated[float, Between(0)] = 0.1`.
+
+    What lies outside is refused before any compute.
+
+    Attributes:
+      minimum, maximum: both belong to the range; None is no bound.
+
+    >>> Between(0)
+    Between(minimum=0, maximum=None)
+    """
 
     minimum: float | None = None
     maximum: float | None = None

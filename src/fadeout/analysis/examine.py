@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array, Float
 
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
 from fadeout.networks.foreign import look
@@ -81,7 +82,7 @@ def examine(
     return found
 
 
-def quantities(layer: Layer, z: jax.Array) -> dict[str, jax.Array]:
+def quantities(layer: Layer, z: Float[Array, "example fan_out"]) -> dict[str, Float[Array, ""]]:
     """What the probes make of a layer and its preactivations [example, out]."""
     graded = layer.slope is not None
     found = {name: PROBES[name].function(layer) for name in ALWAYS}

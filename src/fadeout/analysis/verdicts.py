@@ -28,7 +28,7 @@ VERDICTS = (
 
 
 def verdicts(results: xr.Dataset) -> np.ndarray:
-    """For every run the first that applies, [run].
+    """What is wrong with each run, or healthy: the first word that applies.
 
     *failed*: its program did. *diverged*: a value was not finite. *unknown*: a probe that this
     needs was not recorded of it. *dead*: after training all units of some hidden layer are dead on
@@ -39,8 +39,21 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     that the same activation has on a standard normal input to all; relu's expected zero half is
     none of its faults. Else *healthy*.
 
+    Args:
+      results: as `fadeout.load` and `fadeout.train` give them; what `fadeout.examine` gives has
+        them already, a word for each layer.
+
+    Returns:
+      Words, [run].
+
     Raises:
       FadeoutError: a probe that this needs was not recorded.
+
+    >>> import fadeout
+    >>> from fadeout import Run
+    >>> runs = [Run("tanh"), Run("step")]
+    >>> verdicts(fadeout.train(runs, cache=None, quiet=True)).tolist()
+    ['healthy', 'dead']
     """
     if "run" not in results.dims:
         raise FadeoutError(

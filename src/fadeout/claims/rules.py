@@ -1,6 +1,7 @@
 """How a claim is judged: measured intervals, rules, and a verdict that may come out any way."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -87,6 +88,17 @@ class Claim(NamedTuple):
         partly = self.answer.startswith(("holds only", "fails only"))
         word = "holds only if" if partly else self.answer[:5]
         return self.answer if word == verdict.word else ""
+
+    def headline(self, verdict: "Verdict") -> str:
+        """The verdict in capitals, and what the answer says beyond it.
+
+        >>> claim = Claim("", "", list, {}, answer="fails only for tanh")
+        >>> claim.headline(Verdict("holds only if", [], [], []))
+        'FAILS ONLY for tanh'
+        """
+        words = self.told(verdict) or verdict.word
+        said = re.match("(holds|fails)( only if| only)?|undecided", words)
+        return words if said is None else said[0].upper() + words[said.end() :]
 
 
 class Verdict(NamedTuple):

@@ -169,6 +169,7 @@ CLAIMS: dict[str, Claim] = {
         {"share solved by one unit": below(0.02)},
         ("two_units",),
         answer="holds only for monotone activations",
+        least=200,
     ),
     "fuzzy-default": Claim(
         "GELU and SiLU with He's initialisation are safe at depth: within a decade.",
@@ -210,6 +211,7 @@ CLAIMS: dict[str, Claim] = {
         remedies.rezero,
         {"share solved": above(0.9)},
         ("rezero",),
+        least=64,
     ),
     "layernorm-cures": Claim(
         "Layer normalisation cures the vanishing gradient.",
@@ -236,7 +238,7 @@ CLAIMS: dict[str, Claim] = {
             "networks that learn, gradient as it is": below(0.5),
         },
         ("clipping",),
-        answer="holds, but so does a small step",
+        answer="holds only in part: a small step does as much",
     ),
     "adam-ignores": Claim(
         "Adam makes the size of the gradient irrelevant.",

@@ -339,9 +339,9 @@ def share_table(results: xr.Dataset) -> Table:
 
 def show_claim(name: str, claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> None:
     """A judged claim: the verdict, and every finding that decided it."""
-    console.print(f"\n{name}: {claim.told(verdict) or verdict}")
-    console.print(f"{verdict.word.upper()}  “{claim.sentence}” ({claim.source})", style="bold")
-    if claim.told(verdict) and str(verdict) != verdict.word:
+    console.print(f"\n{name}: {claim.headline(verdict)}", style="bold")
+    console.print(f"  “{claim.sentence}” ({claim.source})")
+    if str(verdict) != verdict.word:
         console.print(f"  {verdict}")
     answers = {True: "yes", False: "no", None: "undecided"}
     for quantity, rule in claim.rules.items():

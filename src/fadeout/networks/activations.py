@@ -11,12 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
+from fadeout.networks.lanes import Place
 from fadeout.registry import FadeoutError, lookup, named, table, tried
 from fadeout.registry import parameters as takes
 
-Activation = Callable[[jax.Array], jax.Array]
-Graded = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+Activation = Callable[[Array], Array]
+Graded = Callable[[Array], tuple[Array, Array]]
 """What gives phi(z) and phi'(z)."""
 
 
@@ -63,8 +65,14 @@ ACTIVATIONS = table("activation", "z", reserved=("surrogate",), check=elementwis
 
 
 def activation(function: Callable) -> Callable:
-    """Takes in an activation function: elementwise, of an array of any shape, its parameters
-    keyword-only with defaults; floats among them are traced.
+    """Takes in an activation function, by its own name.
+
+    Args:
+      function: elementwise, of an array of any shape; its parameters keyword-only with defaults,
+        which become keys of `activation` in a config; floats among them are traced.
+
+    Returns:
+      The function as it was.
 
     Raises:
       FadeoutError: its name is taken, or it is none.
@@ -260,7 +268,7 @@ def bound(function: Callable, static: tuple[tuple[str, object], ...]) -> Callabl
 
 
 def one_of(
-    functions: Sequence[Callable], surrogate: str, index: jax.Array | int, parameters: dict
+    functions: Sequence[Callable], surrogate: str, index: Place, parameters: dict
 ) -> Activation:
     """The one of several functions that a traced `index` chooses, with what it takes of the
     parameters."""
@@ -269,7 +277,7 @@ def one_of(
 
 
 def graded_one_of(
-    functions: Sequence[Callable], surrogate: str, index: jax.Array | int, parameters: dict
+    functions: Sequence[Callable], surrogate: str, index: Place, parameters: dict
 ) -> Graded:
     """`one_of`, with its slope."""
     choices = with_stand_in(functions, surrogate)
@@ -292,7 +300,9 @@ def graded_tangent(choices, primals, tangents):
     return value, slope * tangents[0]
 
 
-def value_and_slope(choices, z, index, parameters) -> tuple[jax.Array, jax.Array]:
+def value_and_slope(
+    choices, z: Float[Array, "*size"], index, parameters
+) -> tuple[Float[Array, "*size"], Float[Array, "*size"]]:
     """phi(z) and phi'(z) of the chosen activation.
 
     An infinite preactivation has no slope, not even where the activation is flat: it makes all
@@ -323,7 +333,7 @@ def value_and_slope(choices, z, index, parameters) -> tuple[jax.Array, jax.Array
     return branches[0](z) if len(branches) == 1 else lax.switch(index, branches, z)
 
 
-def differentiate(activation: Activation, z: jax.Array) -> jax.Array:
+def differentiate(activation: Activation, z: Float[Array, "*size"]) -> Float[Array, "*size"]:
     """phi'(z), elementwise, as the backward pass sees it.
 
     >>> print(differentiate(tanh, jnp.array([0.0])))
@@ -332,7 +342,9 @@ def differentiate(activation: Activation, z: jax.Array) -> jax.Array:
     return jax.jvp(activation, (z,), (jnp.ones_like(z),))[1]
 
 
-def steepest_slope(slope: Callable, dtype=jnp.float32, lanes: tuple[int, ...] = ()) -> jax.Array:
+def steepest_slope(
+    slope: Callable, dtype=jnp.float32, lanes: tuple[int, ...] = ()
+) -> Float[Array, "..."]:
     """The largest |phi'(z)| over |z| <= 3, where nearly all of a standard normal lies.
 
     The range gives unbounded slopes (squared_relu) a scale as well; the grid has step 1/100.

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 from jax.extend import core
+from jaxtyping import Array, Float
 
 from fadeout.networks.probes import Layer
 from fadeout.registry import FadeoutError
@@ -57,12 +58,12 @@ class Seen(NamedTuple):
 
     Attributes:
       layer: as the probes take it; positions of a sequence or an image count as examples.
-      preactivation: z, [example, out].
+      preactivation: z.
     """
 
     call: Call
     layer: Layer
-    preactivation: jax.Array
+    preactivation: Float[Array, "example fan_out"]
 
 
 class Recorder:
@@ -71,9 +72,11 @@ class Recorder:
     def __init__(self, taps: list | None = None):
         self.taps = taps
         self.calls: list[Call] = []
-        self.passed: list[tuple[jax.Array, jax.Array]] = []
+        self.passed: list[tuple[Array, Array]] = []
 
-    def note(self, path: tuple, kind: str, inputs: int, x: jax.Array, z: jax.Array):
+    def note(
+        self, path: tuple, kind: str, inputs: int, x: Float[Array, "..."], z: Float[Array, "..."]
+    ):
         words = "/".join(map(str, path)) or kind
         before = sum(call.parameters == path for call in self.calls)
         if self.taps is not None:
@@ -152,7 +155,7 @@ class Network(NamedTuple):
 
     parameters: Any
     call: Callable[[Any, Any, Recorder], Any]
-    flat: Callable[[Any], Mapping[tuple, jax.Array]]
+    flat: Callable[[Any], Mapping[tuple, Array]]
 
 
 def network_of(module: Any, variables: Any, keywords: dict[str, Any]) -> Network:
@@ -194,7 +197,7 @@ def network_of(module: Any, variables: Any, keywords: dict[str, Any]) -> Network
 
 def look(
     module: Any, inputs: Any, targets: Any, loss: Callable, variables: Any, keywords: dict[str, Any]
-) -> tuple[jax.Array, list[Seen]]:
+) -> tuple[Float[Array, ""], list[Seen]]:
     """The loss, and what every call of a layer shows, in the order of calls.
 
     Raises:
@@ -250,8 +253,8 @@ def untransformed() -> Iterator[None]:
 class Matrices(NamedTuple):
     """Parameters and gradients by path, to be seen as matrices [in, out]."""
 
-    parameters: Mapping[tuple, jax.Array]
-    gradients: Mapping[tuple, jax.Array]
+    parameters: Mapping[tuple, Array]
+    gradients: Mapping[tuple, Array]
 
     def shape(self, call: Call) -> tuple[int, int]:
         """Of the kernel."""
@@ -259,8 +262,8 @@ class Matrices(NamedTuple):
         cut = len(shape) - 1 if "Conv" in call.kind else call.inputs
         return math.prod(shape[:cut]), math.prod(shape[cut:])
 
-    def rows(self, call: Call, z: jax.Array) -> jax.Array:
-        """[example, out]: positions count as examples, and the features of heads as units.
+    def rows(self, call: Call, z: Float[Array, "..."]) -> Float[Array, "example fan_out"]:
+        """Positions count as examples, and the features of heads as units.
 
         Raises:
           FadeoutError: the kernel is of several layers.

@@ -11,6 +11,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 from jax.nn import initializers as library
+from jaxtyping import Array, Float
 
 from fadeout.networks.given import read_weights
 from fadeout.registry import (
@@ -52,11 +53,24 @@ INITIALIZERS = table(
 
 
 def initializer(function: Callable) -> Callable:
-    """Takes in an initialiser: of a key, the shape [in, out] and a dtype, its parameters
-    keyword-only with defaults.
+    """Takes in an initialiser, by its own name.
+
+    Args:
+      function: of a JAX key, the shape (fan_in, fan_out) and a dtype gives a kernel [fan_in,
+        fan_out]; its parameters keyword-only with defaults, which become keys of `init`.
+
+    Returns:
+      The function as it was.
 
     Raises:
-      FadeoutError: its name is taken, or it is none.
+      FadeoutError: its name is taken, or it gives no finite kernel of that shape.
+
+    >>> @initializer
+    ... def ones(key, shape, dtype, *, scale: float = 1.0):
+    ...     return scale * jnp.ones(shape, dtype)
+    >>> get_initializer("ones")(None, (1, 2), jnp.float32, scale=3.0).tolist()
+    [[3.0, 3.0]]
+    >>> del INITIALIZERS["ones"]
     """
     return INITIALIZERS.add(function)
 
@@ -237,8 +251,8 @@ def get_initializer(name: str) -> Callable:
 
 def initialize(
     key, shape, dtype, *, name: str, gain=1.0, bias_variance=0.0, **parameters
-) -> tuple[jax.Array, jax.Array]:
-    """Draws one layer's kernel [in, out] and bias [out].
+) -> tuple[Float[Array, "fan_in fan_out"], Float[Array, "fan_out"]]:
+    """Draws one layer's kernel and bias.
 
     The kernel is `gain` times what the initialiser draws; the bias is N(0, bias_variance), or the
     initialiser's own (`OWN_BIASES`).

@@ -14,10 +14,16 @@ the program to itself.
 import functools
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Int, Shaped
+
+Place: TypeAlias = Int[Array, ""] | int | np.integer
+"""A layer's place in a stack, or a number of layers; it may be traced."""
 
 UNROLL = 48
 """Contractions up to this size are written out as sums of products, one term per index."""
@@ -50,7 +56,7 @@ def lane_count(depth: int, width: int, examples: int, held: int, platform: str) 
     return lanes
 
 
-def pairwise(operator: Callable, terms) -> jax.Array:
+def pairwise(operator: Callable, terms) -> Shaped[Array, "..."]:
     """Combines arrays pairwise: vectorised over the lanes, as XLA's reductions of leading axes on a
     CPU are not."""
     terms = list(terms)
@@ -66,8 +72,11 @@ REDUCTIONS = {jnp.add: jnp.sum, jnp.maximum: jnp.max, jnp.logical_and: jnp.all}
 
 
 def fold(
-    operator: Callable, x: jax.Array, axes: int | None = None, of: Callable = lambda x: x
-) -> jax.Array:
+    operator: Callable,
+    x: Shaped[Array, "..."],
+    axes: int | None = None,
+    of: Callable = lambda x: x,
+) -> Shaped[Array, "..."]:
     """Combines the elements of an array of one network over its first `axes` axes, or over all.
 
     Args:
@@ -87,15 +96,10 @@ def fold(
     return x
 
 
-def contract(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def contract(
+    x: Float[Array, "example fan_in *run"], kernel: Float[Array, "fan_in fan_out *run"]
+) -> Float[Array, "example fan_out *run"]:
     """The weighted sums x @ kernel, of one network or of one network per lane.
-
-    Args:
-      x: [example, in] or [example, in, run].
-      kernel: [in, out] or [in, out, run].
-
-    Returns:
-      [example, out] or [example, out, run].
 
     >>> contract(jnp.ones((1, 2)), jnp.ones((2, 1))).tolist()
     [[2.0]]
@@ -109,15 +113,14 @@ def contract(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.einsum("eir,ior->eor", x, kernel, precision=lax.Precision.HIGHEST)
 
 
-def outer(x: jax.Array, g: jax.Array) -> jax.Array:
+def outer(
+    x: Float[Array, "example fan_in *run"], g: Float[Array, "example fan_out *run"]
+) -> Float[Array, "fan_in fan_out *run"]:
     """The gradient of a kernel: the sum over examples of x[e, i] g[e, o].
 
     Args:
-      x: what it weighs, [example, in] or [example, in, run].
-      g: the gradient of its weighted sums, [example, out] or [example, out, run].
-
-    Returns:
-      [in, out] or [in, out, run].
+      x: what it weighs.
+      g: the gradient of its weighted sums.
     """
     if x.ndim == 2:
         return jnp.matmul(x.T, g, precision=lax.Precision.HIGHEST)
@@ -128,7 +131,9 @@ def outer(x: jax.Array, g: jax.Array) -> jax.Array:
     return jnp.einsum("eir,eor->ior", x, g, precision=lax.Precision.HIGHEST)
 
 
-def outer_in_blocks(x, g):
+def outer_in_blocks(
+    x: Float[Array, "example fan_in run"], g: Float[Array, "example fan_out run"]
+) -> Float[Array, "fan_in fan_out run"]:
     """Unrolled over examples; of many, one block after another."""
 
     def block(x, g):
@@ -144,7 +149,7 @@ def outer_in_blocks(x, g):
     return summed + block(x[split:], g[split:]) if rest else summed
 
 
-def take(stack, place: jax.Array | int):
+def take(stack, place: Place):
     """One entry of every array of a tree. The place must be there: it is not checked, since the
     check would cost as much as what is taken. Of an empty stack, which is traced where a loop takes
     no turn, it is 0."""
@@ -157,7 +162,7 @@ def take(stack, place: jax.Array | int):
     return jax.tree.map(one, stack)
 
 
-def put(stack, place: jax.Array | int, new):
+def put(stack, place: Place, new):
     """The stack with another entry in this place, which must be there; an empty one stays."""
 
     def one(a, b):
@@ -168,7 +173,7 @@ def put(stack, place: jax.Array | int, new):
     return jax.tree.map(one, stack, new)
 
 
-def scan(function: Callable, carry, xs, count: jax.Array | int, reverse: bool = False):
+def scan(function: Callable, carry, xs, count: Place, reverse: bool = False):
     """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
     traced, and then the loop has no gradient."""
     length = jax.tree.leaves(xs)[0].shape[0]
@@ -186,7 +191,7 @@ def scan(function: Callable, carry, xs, count: jax.Array | int, reverse: bool = 
     return lax.fori_loop(0, count, body, (carry, nothing))
 
 
-def mean(x: jax.Array, axes: int = 1) -> jax.Array:
+def mean(x: Float[Array, "..."], axes: int = 1) -> Float[Array, "..."]:
     """The mean over the first `axes` axes, of any number of lanes.
 
     >>> print(mean(jnp.array([[1.0, 5.0], [7.0, 2.0]])))

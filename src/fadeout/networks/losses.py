@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from fadeout.registry import lookup
 
@@ -16,23 +17,29 @@ class Loss(NamedTuple):
     classes: of outputs [example, class] and classes [example], gives [example].
     """
 
-    function: Callable[[jax.Array, jax.Array], jax.Array]
+    function: Callable[[Array, Array], Array]
     threshold: float
-    classes: Callable[[jax.Array, jax.Array], jax.Array]
+    classes: Callable[[Array, Array], Array]
 
-    def of(self, output: jax.Array, targets: jax.Array) -> jax.Array:
-        """The loss of every example, [example].
+    def of(
+        self, output: Float[Array, "example output *run"], targets: Float[Array, "example *run"]
+    ) -> Float[Array, "example *run"]:
+        """The loss of every example.
 
         Args:
-          output: [example, output].
-          targets: [example]; of one output a number, of several a class.
+          targets: of one output a number, of several a class.
         """
         if output.shape[1] == 1:
             return self.function(output[:, 0], targets)
         return self.classes(output, targets)
 
-    def right(self, output: jax.Array, targets: jax.Array, threshold: float) -> jax.Array:
-        """Which examples are classified right, [example]; none whose output is not finite.
+    def right(
+        self,
+        output: Float[Array, "example output *run"],
+        targets: Float[Array, "example *run"],
+        threshold: float,
+    ) -> Bool[Array, "example *run"]:
+        """Which examples are classified right; none whose output is not finite.
 
         Args:
           threshold: of one output, above which the answer is 1.
@@ -44,8 +51,10 @@ class Loss(NamedTuple):
         return ((answer > threshold) == (targets > 0.5)) & jnp.isfinite(answer)
 
 
-def one_hot(targets: jax.Array, classes: int) -> jax.Array:
-    """[example, class]: 1 at each example's class."""
+def one_hot(
+    targets: Float[Array, "example *run"], classes: int
+) -> Float[Array, "example {classes} *run"]:
+    """1 at each example's class."""
     numbers = jnp.arange(classes).reshape(classes, *(1,) * (targets.ndim - 1))
     return (targets[:, None] == numbers).astype(targets.dtype)
 

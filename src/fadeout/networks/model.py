@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jaxtyping import Array, Float
 
 from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.given import Weights
 from fadeout.networks.initializers import initialize
-from fadeout.networks.lanes import contract, fold, outer, put, scan, take
+from fadeout.networks.lanes import Place, contract, fold, outer, put, scan, take
 from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.registry import FadeoutError
 
@@ -28,10 +29,9 @@ class Neuron(nnx.Module):
     traced, but it is never trained.
 
     Attributes:
-      kernel: [in, out].
-      bias: [out].
-      factor: of its residual branch, a scalar, where that is trained.
-      gain, shift: [out], of its normalised preactivations, where they are trained.
+      kernel, bias: of the weighted sums.
+      factor: of its residual branch, where that is trained.
+      gain, shift: of its normalised preactivations, where they are trained.
 
     >>> from fadeout.networks.activations import step
     >>> both = Neuron(jnp.array([[1.0], [1.0]]), jnp.array([-1.5]))
@@ -39,44 +39,62 @@ class Neuron(nnx.Module):
     [[0.0], [1.0]]
     """
 
-    def __init__(self, kernel: jax.Array, bias: jax.Array, factor=None, gain=None, shift=None):
+    def __init__(
+        self,
+        kernel: Float[Array, "fan_in fan_out *run"],
+        bias: Float[Array, "fan_out *run"],
+        factor: Float[Array, "*run"] | None = None,
+        gain: Float[Array, "fan_out *run"] | None = None,
+        shift: Float[Array, "fan_out *run"] | None = None,
+    ):
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)
         self.factor = None if factor is None else nnx.Param(factor)
         self.gain = None if gain is None else nnx.Param(gain)
         self.shift = None if shift is None else nnx.Param(shift)
 
-    def preactivation(self, x: jax.Array) -> jax.Array:
-        """z = x @ kernel + bias: [example, in] to [example, out]."""
+    def preactivation(
+        self, x: Float[Array, "example fan_in *run"]
+    ) -> Float[Array, "example fan_out *run"]:
+        """z = x @ kernel + bias."""
         return contract(x, self.kernel[...]) + self.bias[...]
 
-    def __call__(self, x: jax.Array, activation: Activation) -> jax.Array:
-        """phi(z): [example, in] to [example, out]."""
+    def __call__(
+        self, x: Float[Array, "example fan_in *run"], activation: Activation
+    ) -> Float[Array, "example fan_out *run"]:
+        """phi(z)."""
         return activation(self.preactivation(x))
 
-    def down(self, delta: jax.Array) -> jax.Array:
-        """dL/dx of dL/dz: [example, out] to [example, in]."""
+    def down(
+        self, delta: Float[Array, "example fan_out *run"]
+    ) -> Float[Array, "example fan_in *run"]:
+        """dL/dx of dL/dz."""
         return contract(delta, jnp.swapaxes(self.kernel[...], 0, 1))
 
-    def gradient(self, x: jax.Array, delta: jax.Array, **others: jax.Array) -> "Neuron":
+    def gradient(
+        self,
+        x: Float[Array, "example fan_in *run"],
+        delta: Float[Array, "example fan_out *run"],
+        **others: Array,
+    ) -> "Neuron":
         """dL/dW and dL/db of what was weighed and dL/dz, summed over examples; and others."""
         return Neuron(outer(x, delta), fold(jnp.add, delta, 1), **others)
 
-    def replaced(self, kernel: jax.Array, bias: jax.Array) -> "Neuron":
+    def replaced(self, kernel: Float[Array, "..."], bias: Float[Array, "..."]) -> "Neuron":
         """The layer with another kernel and bias, and what else it trains."""
         others = (None if p is None else p[...] for p in (self.factor, self.gain, self.shift))
         return Neuron(kernel, bias, *others)
 
-    def at(self, place: jax.Array | int) -> "Neuron":
+    def at(self, place: Place) -> "Neuron":
         """One layer of a stack."""
         return take(self, place)
 
-    def set(self, place: jax.Array | int, layer: "Neuron") -> "Neuron":
+    def set(self, place: Place, layer: "Neuron") -> "Neuron":
         """The stack with another layer in this place."""
         return put(self, place, layer)
 
 
-def masked(stack: Neuron, count: jax.Array | int) -> Neuron:
+def masked(stack: Neuron, count: Place) -> Neuron:
     """The stack with 0 in the places from `count` on."""
 
     def there(a):
@@ -86,7 +104,7 @@ def masked(stack: Neuron, count: jax.Array | int) -> Neuron:
 
 
 class Signals(NamedTuple):
-    """What a step sees in every hidden layer, [depth, example, width] each.
+    """What a step sees in every hidden layer.
 
     Attributes:
       activation: phi(z).
@@ -95,10 +113,10 @@ class Signals(NamedTuple):
       preactivation: z, kept only where it is normalised.
     """
 
-    activation: jax.Array
-    slope: jax.Array
-    delta: jax.Array
-    preactivation: jax.Array | None = None
+    activation: Float[Array, "depth example width *run"]
+    slope: Float[Array, "depth example width *run"]
+    delta: Float[Array, "depth example width *run"]
+    preactivation: Float[Array, "depth example width *run"] | None = None
 
 
 class MLP(nnx.Module):
@@ -111,6 +129,13 @@ class MLP(nnx.Module):
       first: from the features to the first hidden layer.
       hidden: the other depth - 1 hidden layers, stacked along a leading axis.
       readout: from the last hidden layer to the output.
+
+    >>> from fadeout.networks.activations import tanh
+    >>> key, init = jax.random.key(0), {"name": "he_normal"}
+    >>> network = MLP.create(key, features=2, depth=3, width=8, init=init)
+    >>> z, output = network(jnp.ones((4, 2)), tanh)
+    >>> z.shape, output.shape
+    ((3, 4, 8), (4, 1))
     """
 
     def __init__(self, first: Neuron, hidden: Neuron, readout: Neuron):
@@ -152,14 +177,14 @@ class MLP(nnx.Module):
         return cls(neuron(first, features, width), stack, top)
 
     def scaled(
-        self, x: jax.Array, activation: Activation, gain: float | jax.Array = 1.0, count=None
+        self,
+        x: Float[Array, "example feature"],
+        activation: Activation,
+        gain: float | Float[Array, ""] = 1.0,
+        count: Place | None = None,
     ) -> "MLP":
         """The network with every kernel scaled so that its weighted sums over examples and units
-        have variance gain^2; a layer without any variance stays as it is.
-
-        Args:
-          x: [example, feature].
-        """
+        have variance gain^2; a layer without any variance stays as it is."""
 
         def layer(x, neuron):
             sums = contract(x, neuron.kernel[...])
@@ -173,7 +198,7 @@ class MLP(nnx.Module):
         x, hidden = scan(layer, x, self.hidden, count)
         return MLP(first, hidden, layer(x, self.readout)[1])
 
-    def weighted(self, weights: Weights, gain: float | jax.Array = 1.0) -> "MLP":
+    def weighted(self, weights: Weights, gain: float | Float[Array, ""] = 1.0) -> "MLP":
         """The network with kernels, times gain, and biases that are given for each layer.
 
         Raises:
@@ -221,15 +246,15 @@ class MLP(nnx.Module):
         return MLP(self.first, jax.tree.map(lambda a: a[: depth - 1], self.hidden), self.readout)
 
     def __call__(
-        self, x: jax.Array, activation: Activation, remedy: Remedy = PLAIN
-    ) -> tuple[jax.Array, jax.Array]:
+        self,
+        x: Float[Array, "example feature *run"],
+        activation: Activation,
+        remedy: Remedy = PLAIN,
+    ) -> tuple[Float[Array, "depth example width *run"], Float[Array, "example output *run"]]:
         """Runs a network without empty places.
 
-        Args:
-          x: [example, feature].
-
         Returns:
-          The hidden preactivations z, [depth, example, width], and the output, [example, output].
+          The hidden preactivations z, and the output.
         """
 
         def layer(carry, neuron):
@@ -244,21 +269,20 @@ class MLP(nnx.Module):
 
     def forward(
         self,
-        x: jax.Array,
+        x: Float[Array, "example feature *run"],
         activation: Graded,
-        count: jax.Array | int,
+        count: Place,
         signals: Signals,
         remedy: Remedy = PLAIN,
-    ) -> tuple[jax.Array, Signals]:
+    ) -> tuple[Float[Array, "example output *run"], Signals]:
         """The way up, as a step of training goes it.
 
         Args:
-          x: [example, feature].
           activation: gives phi(z) and phi'(z).
           signals: of the step before, to be written over.
 
         Returns:
-          The output [example, output]; and the signals, but for delta.
+          The output; and the signals, but for delta.
         """
 
         def see(neuron: Neuron, z):
@@ -288,9 +312,9 @@ class MLP(nnx.Module):
 
     def backward(
         self,
-        x: jax.Array,
-        delta: jax.Array,
-        count: jax.Array | int,
+        x: Float[Array, "example feature *run"],
+        delta: Float[Array, "example output *run"],
+        count: Place,
         signals: Signals,
         before: "MLP",
         remedy: Remedy = PLAIN,
@@ -299,7 +323,7 @@ class MLP(nnx.Module):
         normalisation by its own derivative, and besides a residual branch as it is.
 
         Args:
-          delta: dL/d output, [example, output].
+          delta: dL/d output.
           signals: as `forward` gives them.
           before: gradients of the step before, to be written over.
 
@@ -317,7 +341,7 @@ class MLP(nnx.Module):
             plain = {name: parameter[...] for name, parameter in own.items()}
 
             def normalised(z, plain):
-                return remedy.normalise(z, Neuron(neuron.kernel, neuron.bias, **plain))
+                return remedy.normalise(z, Neuron(neuron.kernel[...], neuron.bias[...], **plain))
 
             _, back = jax.vjp(normalised, take(signals.preactivation, place), plain)
             return back(sloped)

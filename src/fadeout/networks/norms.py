@@ -7,11 +7,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from fadeout.networks.lanes import UNROLL, fold, mean
 
 
-def norm(x: jax.Array) -> jax.Array:
+def norm(x: Float[Array, "..."]) -> Float[Array, ""]:
     """The Euclidean norm, which underflows only where its true value does.
 
     Sigmoid at depth 50 in float32 has delta near 1e-32, whose squares are all exactly 0. The first
@@ -25,7 +26,7 @@ def norm(x: jax.Array) -> jax.Array:
     return norm_over(x.ndim, 0)(x)
 
 
-def root_mean_square(x: jax.Array) -> jax.Array:
+def root_mean_square(x: Float[Array, "..."]) -> Float[Array, ""]:
     """The norm over the root of the number of elements, which overflows only where it does itself.
 
     >>> print(root_mean_square(jnp.array([2e38, 2e38, 2e38, 2e38])))
@@ -71,7 +72,9 @@ def nested(function: Callable, depth: int) -> Callable:
     return function if depth == 0 else jax.vmap(nested(function, depth - 1))
 
 
-def one_pass_norm(x: jax.Array, axes: int, of_mean: bool) -> tuple[jax.Array, jax.Array]:
+def one_pass_norm(
+    x: Float[Array, "..."], axes: int, of_mean: bool
+) -> tuple[Float[Array, "*lane"], Bool[Array, "*lane"]]:
     """The norm, and whether a square that counts was lost of it: what is not 0 has a square that
     is not, so that only true zeros sum to 0."""
     info = jnp.finfo(x.dtype)
@@ -86,7 +89,7 @@ def one_pass_norm(x: jax.Array, axes: int, of_mean: bool) -> tuple[jax.Array, ja
     return norm / (up * math.sqrt(count) if of_mean else up), missed
 
 
-def two_pass_norm(x: jax.Array, axes: int, of_mean: bool) -> jax.Array:
+def two_pass_norm(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "..."]:
     """Rarely needed, and so not unrolled: it runs longer and compiles sooner."""
     tiny, count = jnp.finfo(x.dtype).tiny, math.prod(x.shape[:axes])
     all_axes = tuple(range(axes))
@@ -97,13 +100,15 @@ def two_pass_norm(x: jax.Array, axes: int, of_mean: bool) -> jax.Array:
     return (norm / math.sqrt(count) if of_mean else norm) / scale
 
 
-def average(x: jax.Array) -> jax.Array:
+def average(x: Float[Array, "..."]) -> Float[Array, ""]:
     """The mean of all elements, also where their sum overflows."""
     plain = mean(x, x.ndim)
     return jnp.where(jnp.isfinite(plain), plain, fold(jnp.add, x, x.ndim, lambda x_: x_ / x.size))
 
 
-def scaled(x: jax.Array, axis: int | None = None) -> tuple[jax.Array, jax.Array]:
+def scaled(
+    x: Float[Array, "*size"], axis: int | None = None
+) -> tuple[Float[Array, "*size"], Int[Array, "..."]]:
     """x over a power of two, so that its largest element (along an axis: each largest) lies between
     1/2 and 1, and the exponent: products of such have room, and `jnp.ldexp` gives the size back,
     or inf."""
@@ -111,7 +116,7 @@ def scaled(x: jax.Array, axis: int | None = None) -> tuple[jax.Array, jax.Array]
     return jnp.ldexp(x, -exponent), exponent
 
 
-def direction(x: jax.Array, axis: int | None = None) -> jax.Array:
+def direction(x: Float[Array, "*size"], axis: int | None = None) -> Float[Array, "*size"]:
     """x over its norm; NaN where x is 0. Of a size that no square can lose."""
     x, _ = scaled(x, axis)
     return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=axis, keepdims=True))

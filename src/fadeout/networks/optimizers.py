@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from fadeout.networks.norms import norm
 from fadeout.registry import (
@@ -54,11 +55,24 @@ layers may be updated one after another; of a user's, nobody knows."""
 
 
 def optimizer(function: Callable) -> Callable:
-    """Takes in an optimiser: of a learning rate, which is traced, an
-    `optax.GradientTransformation`; its hyperparameters keyword-only with defaults.
+    """Takes in an optimiser, by its own name.
+
+    Args:
+      function: of a learning rate, which is traced, gives an `optax.GradientTransformation`; its
+        hyperparameters keyword-only with defaults, which become keys of `optimizer`.
+
+    Returns:
+      The function as it was.
 
     Raises:
-      FadeoutError: its name is taken, or it is none.
+      FadeoutError: its name is taken, or its updates are not shaped as the parameters.
+
+    >>> @optimizer
+    ... def signed(learning_rate, *, decay: float = 0.0):
+    ...     return optax.chain(optax.scale_by_sign(), optax.scale(-learning_rate))
+    >>> "signed" in OPTIMIZERS
+    True
+    >>> del OPTIMIZERS["signed"]
     """
     OPTIMIZERS.add(function)
     if is_own(function):
@@ -131,7 +145,7 @@ SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
 """Factors of the learning rate, of the steps in all and the steps of linear warmup."""
 
 
-def clip_by_global_norm(largest: float | jax.Array) -> optax.GradientTransformation:
+def clip_by_global_norm(largest: float | Float[Array, ""]) -> optax.GradientTransformation:
     """optax's, whose norm is infinite, and its every step 0, from about 2e19 on in float32: where
     it is wanted most."""
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from fadeout import config
 from fadeout.networks.activations import FLAT
-from fadeout.networks.lanes import contract, fold, mean, scan
+from fadeout.networks.lanes import Place, contract, fold, mean, scan
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
 from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.registry import FadeoutError, is_own, lookup, named, table, tried
@@ -28,45 +29,43 @@ class Layer(NamedTuple):
     The readout has no activation function: there `activation` and `slope` are None.
 
     Attributes:
-      kernel, kernel_gradient, kernel_update: [in, out].
-      bias_gradient: [out].
-      delta: dL/dz of each example's share of the loss, [example, out].
-      below: the activations that it weighs, or the task's inputs, [example, in].
+      delta: dL/dz of each example's share of the loss.
+      below: the activations that it weighs, or the task's inputs.
       path: of its kernel since the start.
-      activation, slope: phi(z) and phi'(z), [example, out].
-      steepest_slope: the largest |phi'|, a scalar.
-      preactivation: z, [example, out], where it is normalised; and the `gain` and `shift` of that,
-        [out], where they are trained.
-      factor: of its residual branch, a scalar, where that is trained.
+      activation, slope: phi(z) and phi'(z).
+      steepest_slope: the largest |phi'|.
+      preactivation: z, where it is normalised; and the `gain` and `shift` of that, where they are
+        trained.
+      factor: of its residual branch, where that is trained.
     """
 
-    kernel: jax.Array
-    kernel_gradient: jax.Array
-    kernel_update: jax.Array
-    bias_gradient: jax.Array
-    delta: jax.Array
-    below: jax.Array
+    kernel: Float[Array, "fan_in fan_out"]
+    kernel_gradient: Float[Array, "fan_in fan_out"]
+    kernel_update: Float[Array, "fan_in fan_out"]
+    bias_gradient: Float[Array, "fan_out"]
+    delta: Float[Array, "example fan_out"]
+    below: Float[Array, "example fan_in"]
     path: "Path" = None  # type: ignore[assignment]
-    activation: jax.Array = None
-    slope: jax.Array = None
-    steepest_slope: jax.Array = None
-    preactivation: jax.Array = None
-    gain: jax.Array = None
-    shift: jax.Array = None
-    factor: jax.Array = None
+    activation: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
+    slope: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
+    steepest_slope: Float[Array, ""] = None  # type: ignore[assignment]
+    preactivation: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
+    gain: Float[Array, "fan_out"] = None  # type: ignore[assignment]
+    shift: Float[Array, "fan_out"] = None  # type: ignore[assignment]
+    factor: Float[Array, ""] = None  # type: ignore[assignment]
 
 
 class Path(NamedTuple):
     """The way that a kernel has gone, kept only where a probe asks for it.
 
     Attributes:
-      start, last_update: [in, out]; before the first step, the last update is 0.
-      length: summed norms of all updates, a scalar.
+      last_update: before the first step it is 0.
+      length: summed norms of all updates.
     """
 
-    start: jax.Array
-    last_update: jax.Array
-    length: jax.Array
+    start: Float[Array, "fan_in fan_out"]
+    last_update: Float[Array, "fan_in fan_out"]
+    length: Float[Array, ""]
 
 
 class Layers(NamedTuple):
@@ -83,9 +82,9 @@ class Layers(NamedTuple):
     first: Layer
     hidden: Layer
     readout: Layer
-    present: jax.Array | int | None = None
+    present: Place | None = None
     remedy: Remedy | None = None
-    of_outputs: Callable[[], tuple[jax.Array, ...]] | None = None
+    of_outputs: Callable[[], tuple[Array, ...]] | None = None
 
     def scan(self, function: Callable, carry, reverse: bool = False):
         """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
@@ -94,18 +93,18 @@ class Layers(NamedTuple):
         return scan(function, carry, self.hidden, count, reverse)
 
 
-def nothing(x: jax.Array) -> jax.Array:
-    """Per unit 0, or NaN where one of its elements is not finite, [out]."""
+def nothing(x: Float[Array, "any fan_out"]) -> Float[Array, "fan_out"]:
+    """Per unit 0, or NaN where one of its elements is not finite."""
     return fold(jnp.add, x, 1, lambda x: 0 * x)
 
 
-def share(flags: jax.Array, of: jax.Array) -> jax.Array:
+def share(flags: Bool[Array, "*size"], of: Float[Array, "*size"]) -> Float[Array, ""]:
     """The share of true flags, each about one element of `of`; NaN where one is not finite."""
     return mean(flags + 0 * of, of.ndim)
 
 
-def every(flags: jax.Array) -> jax.Array:
-    """Whether all of a unit's flags are true, [out]."""
+def every(flags: Bool[Array, "any fan_out"]) -> Bool[Array, "fan_out"]:
+    """Whether all of a unit's flags are true."""
     return fold(jnp.logical_and, flags, 1)
 
 
@@ -119,7 +118,7 @@ class Probe(NamedTuple):
     lapack: whether it computes singular values or eigenvalues.
     """
 
-    function: Callable[..., jax.Array]
+    function: Callable[..., Array]
     title: str
     readout: bool
     whole: bool = False
@@ -138,11 +137,28 @@ def probe(
     path: bool = False,
     lapack: bool = False,
 ) -> Callable[[Callable], Callable]:
-    """Takes in a quantity that is recorded in every layer: a function of a `Layer` that gives a
-    scalar, or with `whole` of `Layers` that gives one for each. The arguments are a `Probe`'s.
+    """Takes in a quantity that is recorded in every layer, by the name of its function.
+
+    Args:
+      title: what it is, for an axis.
+      readout: whether the readout has it too, or only layers with an activation function.
+      whole: whether the function is of `Layers`, and gives one number for each; else it is of a
+        `Layer`, and gives a scalar.
+      path: whether it needs the kernels' `Path`, which then is kept at every step.
+      lapack: whether it computes singular values or eigenvalues; that is found out as well.
+
+    Returns:
+      A decorator, which gives the function back as it was.
 
     Raises:
       FadeoutError: its name is taken, or it gives no scalar.
+
+    >>> @probe("largest weight", readout=True)
+    ... def largest_weight(layer):
+    ...     return fold(jnp.maximum, jnp.abs(layer.kernel))
+    >>> PROBES["largest_weight"].title
+    'largest weight'
+    >>> del PROBES["largest_weight"]
     """
 
     def door(function: Callable) -> Callable:
@@ -188,19 +204,19 @@ def looked_at(entry: Probe) -> Probe:
 
 
 @probe("norm of the weight gradient", readout=True)
-def gradient_norm(layer: Layer) -> jax.Array:
+def gradient_norm(layer: Layer) -> Float[Array, ""]:
     """||dL/dW||, the Frobenius norm of the weight gradient."""
     return norm(layer.kernel_gradient)
 
 
 @probe("norm of the bias gradient", readout=True)
-def bias_gradient_norm(layer: Layer) -> jax.Array:
+def bias_gradient_norm(layer: Layer) -> Float[Array, ""]:
     """||dL/db||."""
     return norm(layer.bias_gradient)
 
 
 @probe("norm of the backpropagated signal delta = dL/dz", readout=True)
-def delta_norm(layer: Layer) -> jax.Array:
+def delta_norm(layer: Layer) -> Float[Array, ""]:
     """||dL/dz||, the backpropagated signal, over all examples and units of the layer.
 
     This, not the weight gradient, is what vanishes: weight-gradient norms can stay level while
@@ -210,44 +226,44 @@ def delta_norm(layer: Layer) -> jax.Array:
 
 
 @probe("mean activation")
-def activation_mean(layer: Layer) -> jax.Array:
+def activation_mean(layer: Layer) -> Float[Array, ""]:
     """Mean of phi(z) over examples and units."""
     return average(layer.activation)
 
 
 @probe("standard deviation of the activations")
-def activation_std(layer: Layer) -> jax.Array:
+def activation_std(layer: Layer) -> Float[Array, ""]:
     """Standard deviation of phi(z) over examples and units."""
     return root_mean_square(layer.activation - average(layer.activation))
 
 
 @probe("share of saturated units")
-def saturation(layer: Layer) -> jax.Array:
+def saturation(layer: Layer) -> Float[Array, ""]:
     """Share of (example, unit) pairs where |phi'(z)| is at most 5 % of its largest value."""
     flat = jnp.abs(layer.slope) <= FLAT * layer.steepest_slope
     return share(flat, layer.activation)
 
 
 @probe("share of dead units")
-def dead_units(layer: Layer) -> jax.Array:
+def dead_units(layer: Layer) -> Float[Array, ""]:
     """Share of units where phi'(z) = 0 on every example: no gradient reaches their weights."""
     return share(every(layer.slope == 0), nothing(layer.activation))
 
 
 @probe("norm of the weights", readout=True)
-def weight_norm(layer: Layer) -> jax.Array:
+def weight_norm(layer: Layer) -> Float[Array, ""]:
     """||W||."""
     return norm(layer.kernel)
 
 
 @probe("norm of the update over norm of the weights", readout=True)
-def update_ratio(layer: Layer) -> jax.Array:
+def update_ratio(layer: Layer) -> Float[Array, ""]:
     """||step of W|| / ||W||; about 1e-3 is often called healthy."""
     return norm(layer.kernel_update) / norm(layer.kernel)
 
 
 @probe("share of units with one-signed weight gradients", readout=True)
-def one_sided(layer: Layer) -> jax.Array:
+def one_sided(layer: Layer) -> Float[Array, ""]:
     """Share of units whose incoming weight gradients all have one sign and are not all 0."""
     gradient = layer.kernel_gradient
     same = every(gradient >= 0) | every(gradient <= 0)
@@ -255,19 +271,19 @@ def one_sided(layer: Layer) -> jax.Array:
 
 
 @probe("mean of the weight gradient", readout=True)
-def gradient_mean(layer: Layer) -> jax.Array:
+def gradient_mean(layer: Layer) -> Float[Array, ""]:
     """Mean of dL/dW over all weights."""
     return average(layer.kernel_gradient)
 
 
 @probe("standard deviation of the weight gradient", readout=True)
-def gradient_std(layer: Layer) -> jax.Array:
+def gradient_std(layer: Layer) -> Float[Array, ""]:
     """Standard deviation of dL/dW over all weights (Glorot & Bengio 2010, fig. 7)."""
     return root_mean_square(layer.kernel_gradient - average(layer.kernel_gradient))
 
 
 @probe("cosine between two examples")
-def example_correlation(layer: Layer) -> jax.Array:
+def example_correlation(layer: Layer) -> Float[Array, ""]:
     """Mean cosine between the activations of two examples, over all pairs that have any."""
     unit = direction(layer.activation, axis=1)
     cosines = contract(unit, unit.T)
@@ -276,7 +292,7 @@ def example_correlation(layer: Layer) -> jax.Array:
 
 
 @probe("effective rank of the activations", lapack=True)
-def effective_rank(layer: Layer) -> jax.Array:
+def effective_rank(layer: Layer) -> Float[Array, ""]:
     """exp of the entropy of the normalised singular values of the activations [example, out].
 
     Reference: Roy & Vetterli 2007.
@@ -287,7 +303,7 @@ def effective_rank(layer: Layer) -> jax.Array:
 
 
 @probe("rms singular value of the layer's Jacobian")
-def layer_gain(layer: Layer) -> jax.Array:
+def layer_gain(layer: Layer) -> Float[Array, ""]:
     """Root mean squared singular value of the layer's own Jacobian dh/dh_below = phi'(z) W."""
     (slope, one), (kernel, two) = scaled(layer.slope), scaled(layer.kernel)
     squares = mean(jnp.square(slope), 1) * fold(jnp.add, jnp.square(kernel), 1)
@@ -295,7 +311,7 @@ def layer_gain(layer: Layer) -> jax.Array:
 
 
 @probe("largest singular value of the layer's Jacobian", lapack=True)
-def layer_largest(layer: Layer) -> jax.Array:
+def layer_largest(layer: Layer) -> Float[Array, ""]:
     """Largest singular value of the layer's own Jacobian, its mean over examples."""
     jacobian = layer.kernel * layer.slope[:, None]
     return average(jnp.linalg.svd(jacobian, compute_uv=False)[:, 0])
@@ -304,16 +320,16 @@ def layer_largest(layer: Layer) -> jax.Array:
 # --- of all layers at once
 
 
-def scan_up(function: Callable, start, layers: Layers) -> jax.Array:
-    """[depth]: what `function(carry, layer)` gives of each hidden layer but the first, from the
+def scan_up(function: Callable, start, layers: Layers) -> Float[Array, "depth"]:
+    """What `function(carry, layer)` gives of each hidden layer but the first, from the
     first up; `start` is the carry and the value of the first."""
     carry, first = start
     _, others = layers.scan(function, carry)
     return jnp.concatenate([first[None], others])
 
 
-def jacobians(statistic: Callable, layers: Layers) -> jax.Array:
-    """A statistic of dz/dz_1 of each hidden layer, [depth]; its mean over examples.
+def jacobians(statistic: Callable, layers: Layers) -> Float[Array, "depth"]:
+    """A statistic of dz/dz_1 of each hidden layer; its mean over examples.
 
     Args:
       statistic: of a Jacobian [out, in] whose largest element is between 1/2 and 1, and the
@@ -363,7 +379,7 @@ def jacobians(statistic: Callable, layers: Layers) -> jax.Array:
 
 
 @probe("rms singular value of dz/dz_1", whole=True)
-def jacobian_gain(layers: Layers) -> jax.Array:
+def jacobian_gain(layers: Layers) -> Float[Array, "depth"]:
     """Root mean squared singular value of dz/dz_1: how a small change at layer 1 has grown."""
 
     def gain(jacobian, exponent):
@@ -373,7 +389,7 @@ def jacobian_gain(layers: Layers) -> jax.Array:
 
 
 @probe("Var(s^2) / (E s^2)^2 of dz/dz_1", whole=True)
-def jacobian_spread(layers: Layers) -> jax.Array:
+def jacobian_spread(layers: Layers) -> Float[Array, "depth"]:
     """Var(s^2) / (E s^2)^2 over the singular values s of dz/dz_1; 0 is an isometry, and NaN the
     spread of nothing, where dz/dz_1 is 0.
 
@@ -389,20 +405,22 @@ def jacobian_spread(layers: Layers) -> jax.Array:
 
 
 @probe("largest singular value of dz/dz_1", whole=True, lapack=True)
-def jacobian_largest(layers: Layers) -> jax.Array:
+def jacobian_largest(layers: Layers) -> Float[Array, "depth"]:
     """Largest singular value of dz/dz_1."""
     return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[0], e), layers)
 
 
 @probe("smallest singular value of dz/dz_1", whole=True, lapack=True)
-def jacobian_smallest(layers: Layers) -> jax.Array:
+def jacobian_smallest(layers: Layers) -> Float[Array, "depth"]:
     """Smallest singular value of dz/dz_1."""
     return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[-1], e), layers)
 
 
-def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
+def tangent_kernels(
+    layers: Layers,
+) -> tuple[Float[Array, "layer example example"], Int[Array, "layer"]]:
     """The empirical neural tangent kernel between examples, of all parameters up to each weight
-    layer, [depth + 1, example, example], and the exponents of 2 that it lacks, [depth + 1].
+    layer, the readout among them, and the exponents of 2 that it lacks.
 
     Reference: Jacot, Gabriel & Hongler 2018.
 
@@ -462,42 +480,43 @@ def tangent_kernels(layers: Layers) -> tuple[jax.Array, jax.Array]:
     return summed(shares, exponents)
 
 
-def summed(shares: jax.Array, exponents: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The sums of each layer's share and all those below, [layer, example, example]; each lacks a
-    power of 2."""
+def summed(
+    shares: Float[Array, "layer example example"], exponents: Int[Array, "layer"]
+) -> tuple[Float[Array, "layer example example"], Int[Array, "layer"]]:
+    """The sums of each layer's share and all those below; each lacks a power of 2."""
     largest = jax.lax.cummax(exponents)
     weights = jnp.tril(jnp.ldexp(jnp.ones((), shares.dtype), exponents[None] - largest[:, None]))
     return jnp.einsum("lk,kij->lij", weights, shares, precision=HIGHEST), largest
 
 
 @probe("largest eigenvalue of the NTK up to here", readout=True, whole=True, lapack=True)
-def ntk_largest(layers: Layers) -> jax.Array:
+def ntk_largest(layers: Layers) -> Float[Array, "layer"]:
     """Largest eigenvalue of the neural tangent kernel of all parameters up to each layer."""
     kernels, exponents = tangent_kernels(layers)
     return jnp.ldexp(jnp.linalg.eigvalsh(kernels)[:, -1], exponents)
 
 
 @probe("smallest eigenvalue of the NTK up to here", readout=True, whole=True, lapack=True)
-def ntk_smallest(layers: Layers) -> jax.Array:
+def ntk_smallest(layers: Layers) -> Float[Array, "layer"]:
     """Smallest eigenvalue of that kernel: the slowest way to learn under gradient flow."""
     kernels, exponents = tangent_kernels(layers)
     return jnp.ldexp(jnp.linalg.eigvalsh(kernels)[:, 0], exponents)
 
 
 @probe("cosine between successive updates", readout=True, path=True)
-def update_cosine(layer: Layer) -> jax.Array:
+def update_cosine(layer: Layer) -> Float[Array, ""]:
     """Cosine between this step's update and the last; -1 is a zig-zag. NaN at step 0."""
     return jnp.sum(direction(layer.kernel_update) * direction(layer.path.last_update))
 
 
 @probe("length of the kernel's path", readout=True, path=True)
-def path_length(layer: Layer) -> jax.Array:
+def path_length(layer: Layer) -> Float[Array, ""]:
     """Summed norms of all updates so far: the way that the kernel has gone."""
     return layer.path.length
 
 
 @probe("distance of the kernel from its start", readout=True, path=True)
-def displacement(layer: Layer) -> jax.Array:
+def displacement(layer: Layer) -> Float[Array, ""]:
     """||W - W at the start||, which a straight path makes as long as `path_length`."""
     return norm(layer.kernel - layer.path.start)
 

@@ -9,35 +9,39 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from fadeout.networks.lanes import mean
 from fadeout.registry import lookup
+
+Sums = Float[Array, "example unit *run"]
+"""Of a layer's weighted inputs."""
 
 EPSILON = 1e-5
 """Added to every mean square before its root, as libraries do."""
 
 
-def mean_along(x: jax.Array, axis: int) -> jax.Array:
+def mean_along(x: Sums, axis: int) -> Float[Array, "..."]:
     """The mean along an axis of an array of one network, which is kept."""
     return jnp.expand_dims(mean(jnp.moveaxis(x, axis, 0)), axis)
 
 
-def scaled_along(x: jax.Array, axis: int) -> jax.Array:
+def scaled_along(x: Sums, axis: int) -> Sums:
     """With mean square 1 along an axis."""
     return x * jax.lax.rsqrt(mean_along(jnp.square(x), axis) + EPSILON)
 
 
-def layer(z: jax.Array) -> jax.Array:
+def layer(z: Sums) -> Sums:
     """Over the units of each example: mean 0 and variance 1 (Ba 2016)."""
     return scaled_along(z - mean_along(z, 1), 1)
 
 
-def rms(z: jax.Array) -> jax.Array:
+def rms(z: Sums) -> Sums:
     """Over the units of each example: mean square 1 (Zhang & Sennrich 2019)."""
     return scaled_along(z, 1)
 
 
-def batch(z: jax.Array) -> jax.Array:
+def batch(z: Sums) -> Sums:
     """Over the examples, of each unit: mean 0 and variance 1 (Ioffe & Szegedy 2015)."""
     return scaled_along(z - mean_along(z, 0), 0)
 
@@ -61,8 +65,8 @@ class Remedy(NamedTuple):
     normalization: str = "none"
     branch: Any = None
 
-    def normalise(self, z: jax.Array, neuron: Any) -> jax.Array:
-        """What the activation is given, [example, unit]; with the neuron's own gain and shift, if
+    def normalise(self, z: Sums, neuron: Any) -> Sums:
+        """What the activation is given; with the neuron's own gain and shift, if
         they are trained."""
         function = lookup(NORMALIZATIONS, self.normalization, "model.normalization")
         if function is None:
@@ -70,7 +74,7 @@ class Remedy(NamedTuple):
         z = function(z)
         return z if neuron.gain is None else neuron.gain[...] * z + neuron.shift[...]
 
-    def join(self, below: Any, sums: jax.Array, neuron: Any) -> jax.Array:
+    def join(self, below: Sums | None, sums: Sums, neuron: Any) -> Sums:
         """z of a layer, of z below and the weighted sums of its own."""
         return sums if self.branch is None else below + self.factor(neuron) * sums
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from fadeout import config, registry
 from fadeout.networks.lanes import contract
@@ -22,14 +23,13 @@ class Examples(NamedTuple):
     """A full batch, and what is held out of it.
 
     Attributes:
-      inputs: [example, feature].
-      targets: [example]: 0 or 1, of more classes their number, or any number.
+      targets: 0 or 1, of more classes their number, or any number.
     """
 
-    inputs: jax.Array
-    targets: jax.Array
-    held_inputs: jax.Array | None = None
-    held_targets: jax.Array | None = None
+    inputs: Float[Array, "example feature *run"]
+    targets: Float[Array, "example *run"]
+    held_inputs: Float[Array, "held feature *run"] | None = None
+    held_targets: Float[Array, "held *run"] | None = None
 
     def held(self, key, count: int) -> "Examples":
         """With so many of them held out, drawn by the key.
@@ -47,7 +47,7 @@ class Examples(NamedTuple):
         return Examples(cut[0][0], cut[1][0], cut[0][1], cut[1][1])
 
 
-def shuffle(key, count: int) -> jax.Array:
+def shuffle(key, count: int) -> Int[Array, "{count}"]:
     """So many examples in an order that the key draws; those that are held out are the first."""
     return jax.random.permutation(key, count)
 
@@ -105,16 +105,28 @@ TASKS = registry.table(
 
 
 def task(function: Callable | None = None, *, classes: int | Callable[..., int] | None = None):
-    """Takes in a task: of a key, and if it is a Boolean one of the two numbers by which false and
-    true are written, gives inputs [example, feature] and targets [example]: a class, 0, 1, ..., or
-    any number. Its parameters are keyword-only with defaults.
+    """Takes in a task, by the name of its function.
 
     Args:
+      function: of a JAX key, and if it is a Boolean task of the two numbers by which false and true
+        are written, gives inputs [example, feature] and targets [example]: a class, 0, 1, ..., or
+        any number. Its parameters are keyword-only with defaults, which become keys of `task`.
       classes: how many there are, 0 for targets that are any number; by default as the targets look
         that are drawn with the defaults.
 
+    Returns:
+      The function as it was.
+
     Raises:
-      FadeoutError: its name is taken, or it is none.
+      FadeoutError: its name is taken, or it gives no finite examples of such shapes.
+
+    >>> @task
+    ... def ramp(key, *, examples: Count = 8):
+    ...     x = jnp.linspace(-1, 1, examples)
+    ...     return x[:, None], x > 0
+    >>> make_examples(None, jnp.float32, name="ramp", examples=2).targets.tolist()
+    [0.0, 1.0]
+    >>> del TASKS["ramp"]
     """
     if function is None:
         return functools.partial(task, classes=classes)
@@ -272,6 +284,9 @@ def arrays(inputs: Any, targets: Any, name: str | None = None) -> config.Task:
       targets: [example]: a class, 0, 1, ..., or any number.
       name: of the task, in results; by default from a hash of the arrays, which are copied.
 
+    Returns:
+      What `Run(task=...)` takes.
+
     Raises:
       FadeoutError: other shapes, numbers that are not finite, or the name of another task.
 
@@ -311,7 +326,7 @@ def teacher(key, *, examples: Count = 256, features: Annotated[int, Between(1, 4
     return x, score > jnp.median(score)
 
 
-def drawn(key, shape) -> jax.Array:
+def drawn(key, shape) -> Float[Array, "..."]:
     """Standard normal numbers, the same in either precision of training."""
     return jax.random.normal(key, shape, jnp.float32)
 

@@ -119,8 +119,17 @@ def compare(results: xr.Dataset, look: str = "screen", **asked: Any) -> Figure:
       asked: what `fadeout plot` takes: `quantity` (a probe, loss, solved, a verdict, ...), `x`
         (layer, step or a config value), `color`, `row`, `column`, `at`, `layer`, `map`.
 
+    Returns:
+      A figure that no window shows; theory is dashed in it, where there is any.
+
     Raises:
       FadeoutError: a quantity or an axis that the results lack, or an unknown word.
+
+    >>> import fadeout
+    >>> runs = [Run("tanh", depth=depth) for depth in (2, 4)]
+    >>> figure = compare(fadeout.train(runs, cache=None, quiet=True), quantity="loss", x="step")
+    >>> len(figure.axes)
+    2
     """
     with style.styled(look):
         if "run" not in results.dims:

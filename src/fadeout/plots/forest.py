@@ -29,12 +29,11 @@ def forest(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Figur
     """
     panels, unknown = panels_of(claim, findings)
     heights = [ROW_HEIGHT * len(panel) + PANEL_HEIGHT for panel in panels]
-    answer = claim.told(verdict)
     lines = [f"“{claim.sentence}” ({claim.source})"]
     lines += [str(verdict)] if str(verdict) != verdict.word else []
     lines += [f"too few values to judge {', nor '.join(unknown)}"] if unknown else []
     words = "\n".join(textwrap.fill(line, 104) for line in lines)
-    lines = textwrap.wrap(f"{verdict.word.upper()}{answer and f': {answer}'}", 44)
+    lines = textwrap.wrap(claim.headline(verdict), 44)
     head = 0.42 * len(lines) + 0.24 * (words.count("\n") + 1) + 0.6
     figure = sheet(10, sum(heights) + head + 0.5)
     figure.suptitle(

@@ -411,14 +411,20 @@ def final(values: xr.DataArray) -> xr.DataArray:
 
 
 def to_frame(results: xr.Dataset) -> Any:
-    """A row for every run, as a pandas.DataFrame with the runs' identities as index: its config
-    values, how it ended, and the final loss and accuracy.
+    """A row for every run: its config values, how it ended, and the final loss and accuracy.
 
     Args:
       results: as `fadeout.load` and `fadeout.train` give them; of `fadeout.examine` the rows are
         layers.
 
-    What all runs share, and what none has, is left out; `to_csv` of the frame writes it.
+    Returns:
+      A pandas.DataFrame with the runs' identities as index, without what all runs share and what
+      none has; its `to_csv` writes it.
+
+    >>> import fadeout
+    >>> runs = [Run("tanh", seed=seed) for seed in (0, 1)]
+    >>> to_frame(fadeout.train(runs, cache=None, quiet=True)).columns.tolist()
+    ['seed', 'status', 'loss', 'accuracy']
     """
     if "run" not in results.dims:  # of one network, by layer
         return results.to_dataframe()
@@ -451,6 +457,11 @@ def weights(result: xr.Dataset) -> dict[str, np.ndarray]:
     Raises:
       FadeoutError: there are several, or it does not keep them, or they are not finite, or it has
         trained gains or factors besides.
+
+    >>> import fadeout
+    >>> trained = fadeout.train(Run(keep=["weights"]))  # doctest: +SKIP
+    >>> weights(trained.isel(run=0))["kernel_1"].shape  # doctest: +SKIP
+    (2, 8)
     """
     if "run" in result.dims:
         raise FadeoutError("weights are of one run: results.isel(run=0)")

@@ -459,6 +459,9 @@ def load(folder: str | Path) -> xr.Dataset:
 
     Raises:
       FadeoutError: nothing there, or a file that is cut off or not ours.
+
+    >>> results = load("outputs/demo")  # doctest: +SKIP
+    >>> results["delta_norm"].sel(step=0).mean("run")  # doctest: +SKIP
     """
     folder = Path(folder)
     paths = files(folder)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Int, UInt32
 
 from fadeout.config import Run
 from fadeout.networks import lanes
@@ -89,23 +90,21 @@ class Trace(NamedTuple):
     """What was recorded of a chunk of runs.
 
     Attributes:
-      layers: probe name to [record, layer, run], the readout last; NaN there for what only units
-        with an activation function have.
-      loss, accuracy: [record, run].
-      validation: the same of held-out examples, if there are any, by name.
-      outcome: [run].
+      layers: by the name of a probe; the readout is last, and NaN there what only units with an
+        activation function have.
+      validation: loss and accuracy of held-out examples, if there are any, by name.
       model: the networks after the last step, the run as last axis.
-      answers: the last outputs, [example, output, run], and the targets, [example, run], of all
-        examples as the task gives them, if they are kept.
+      answers: the last outputs, and the targets, of all examples as the task gives them, if they
+        are kept.
     """
 
-    layers: dict[str, jax.Array]
-    loss: jax.Array
-    accuracy: jax.Array
-    validation: dict[str, jax.Array]
+    layers: dict[str, Float[Array, "record layer run"]]
+    loss: Float[Array, "record run"]
+    accuracy: Float[Array, "record run"]
+    validation: dict[str, Float[Array, "record run"]]
     outcome: Outcome
     model: MLP
-    answers: tuple[jax.Array, ...] = ()
+    answers: tuple[()] | tuple[Float[Array, "example output run"], Float[Array, "example run"]] = ()
 
     def cut(self, depth: int) -> "Trace":
         """Without the empty places above a network's depth."""
@@ -184,16 +183,16 @@ def outputs_of(run: Run) -> int:
 
 
 class Seen(NamedTuple):
-    """What a step has seen, all with the run last.
+    """What a step has seen.
 
     Attributes:
       delta: dL/d output; those of the hidden layers are among the signals.
     """
 
-    loss: jax.Array
-    accuracy: jax.Array
+    loss: Float[Array, "run"]
+    accuracy: Float[Array, "run"]
     signals: Signals
-    delta: jax.Array
+    delta: Float[Array, "example output run"]
     gradients: MLP
 
 
@@ -202,15 +201,15 @@ class State(NamedTuple):
 
     Attributes:
       part: what was seen last of some examples, where a step sees no more than some.
-      order: of the examples in this epoch, [example, run].
+      order: of the examples in this epoch.
     """
 
-    step: jax.Array
+    step: Int[Array, ""]
     trained: Trained
     seen: Seen
     outcome: Outcome
     part: Any = None
-    order: Any = None
+    order: Int[Array, "example run"] | None = None
 
 
 def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace:
@@ -224,8 +223,7 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
       values: as `fit_values` gives them: of the activation, the optimiser and the training, each
         [run], and the `seed`; and, shared by all lanes, the `index` of their activation and their
         `depth`.
-      examples: inputs [example, feature, run], targets [example, run].
-      model: parameters with the run as last axis.
+      examples, model: with the run as last axis.
     """
     run, every = program.run, program.run.training.record_every
     x, targets, *held = examples
@@ -390,9 +388,8 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
     return Trace(layers, losses, accuracy, validation, end.outcome, last, answers(last))
 
 
-def held_order(seeds: jax.Array, count: int) -> jax.Array:
-    """The order in which `prepare` has so many examples, those that are held out first, [example,
-    run]."""
+def held_order(seeds: UInt32[Array, "run"], count: int) -> Int[Array, "{count} run"]:
+    """The order in which `prepare` has so many examples, those that are held out first."""
 
     def own(seed):
         return shuffle(jax.random.fold_in(jax.random.key(seed), HELD), count)
@@ -400,8 +397,10 @@ def held_order(seeds: jax.Array, count: int) -> jax.Array:
     return jax.vmap(own, out_axes=-1)(seeds)
 
 
-def shuffled(seeds: jax.Array, epoch: jax.Array, count: int) -> jax.Array:
-    """The order of so many examples in an epoch of each run, [example, run]."""
+def shuffled(
+    seeds: UInt32[Array, "run"], epoch: Int[Array, ""], count: int
+) -> Int[Array, "{count} run"]:
+    """The order of so many examples in an epoch of each run."""
 
     def own(seed):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 3), epoch)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from fadeout.networks.lanes import scan, take
+from fadeout.networks.lanes import Place, scan, take
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.probes import Layer, Layers, Path, Probe
 from fadeout.networks.remedies import PLAIN, Remedy
@@ -19,9 +20,8 @@ class Sight(NamedTuple):
 
     Attributes:
       start: the network before the first step.
-      inputs: [example, feature].
-      delta: dL/d output, [example, 1].
-      steepest_slope: the largest |phi'|, a scalar.
+      delta: dL/d output.
+      steepest_slope: the largest |phi'|.
       remedy: what the network has besides neurons.
     """
 
@@ -29,9 +29,9 @@ class Sight(NamedTuple):
     trained: Trained
     gradients: MLP
     signals: Signals
-    inputs: jax.Array
-    delta: jax.Array
-    steepest_slope: jax.Array
+    inputs: Float[Array, "example feature"]
+    delta: Float[Array, "example output"]
+    steepest_slope: Float[Array, ""]
     remedy: Remedy = PLAIN
 
     def part(self, name: str) -> Layer:
@@ -54,7 +54,7 @@ class Sight(NamedTuple):
             },
         )
 
-    def of_outputs(self, count) -> tuple[jax.Array, ...]:
+    def of_outputs(self, count: Place) -> tuple[Float[Array, "..."], ...]:
         """The gradient of each example's output by every parameter, as `Layers` has it."""
         model, examples = self.trained.model, self.inputs.shape[0]
         nothing = jax.tree.map(jnp.zeros_like, model)
@@ -66,14 +66,14 @@ class Sight(NamedTuple):
 
         found = jax.vmap(of_one)(jnp.eye(examples, dtype=self.inputs.dtype))
 
-        def flat(part, lead: int) -> jax.Array:
+        def flat(part, lead: int) -> Float[Array, "..."]:
             leaves = [leaf.reshape(*leaf.shape[:lead], -1) for leaf in jax.tree.leaves(part)]
             return jnp.concatenate(leaves, axis=-1)
 
         stack = jnp.swapaxes(flat(found.hidden, 2), 0, 1)
         return flat(found.first, 1), stack, flat(found.readout, 1)
 
-    def layers(self, count) -> Layers:
+    def layers(self, count: Place) -> Layers:
         activation, slope, delta, preactivation = self.signals
         low = high = None
         if preactivation is not None:

@@ -7,15 +7,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from fadeout.networks import lanes
-from fadeout.networks.lanes import scan
+from fadeout.networks.lanes import Place, scan
 from fadeout.networks.model import MLP, Neuron, Signals
 from fadeout.networks.remedies import PLAIN, Remedy
 
 
 class Outcome(NamedTuple):
-    """What became of each run, [run]; -1 where it did not happen.
+    """What became of each run; -1 where it did not happen.
 
     Attributes:
       solved_step: since this step every example is classified right.
@@ -24,13 +25,13 @@ class Outcome(NamedTuple):
       reached_step: since this step the loss is below what was asked for.
     """
 
-    solved_step: jax.Array
-    diverged_step: jax.Array
-    diverged_layer: jax.Array
-    reached_step: jax.Array
+    solved_step: Int[Array, "run"]
+    diverged_step: Int[Array, "run"]
+    diverged_layer: Int[Array, "run"]
+    reached_step: Int[Array, "run"]
 
 
-def all_finite(loss: jax.Array, gradients: MLP) -> jax.Array:
+def all_finite(loss: Float[Array, "run"], gradients: MLP) -> Bool[Array, "run"]:
     """Per run, whether the loss and every preactivation and delta are finite.
 
     A delta that is not finite, or a preactivation, makes all deltas below it NaN or infinite: so
@@ -39,17 +40,19 @@ def all_finite(loss: jax.Array, gradients: MLP) -> jax.Array:
     return jnp.isfinite(loss) & jnp.isfinite(lanes.fold(jnp.add, 0 * gradients.first.bias[...], 1))
 
 
-def since(before: jax.Array, step: jax.Array, so: jax.Array) -> jax.Array:
-    """The step since which something is so without a break, [run]."""
+def since(
+    before: Int[Array, "run"], step: Int[Array, ""], so: Bool[Array, "run"]
+) -> Int[Array, "run"]:
+    """The step since which something is so without a break."""
     return jnp.where(so, jnp.where(before < 0, step, before), -1)
 
 
 def judge(
     before: Outcome,
-    step: jax.Array,
-    right: jax.Array | None,
-    below: jax.Array | None,
-    suspect: jax.Array,
+    step: Int[Array, ""],
+    right: Bool[Array, "run"] | None,
+    below: Bool[Array, "run"] | None,
+    suspect: Bool[Array, "run"],
     where: Callable,
 ) -> Outcome:
     """The outcome so far.
@@ -75,14 +78,14 @@ def judge(
 
 
 def locate(
-    step: jax.Array,
+    step: Int[Array, ""],
     model: MLP,
-    x: jax.Array,
+    x: Float[Array, "example feature run"],
     signals: Signals,
     gradients: MLP,
-    count,
+    count: Place,
     remedy: Remedy = PLAIN,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Int[Array, "run"], Int[Array, "run"]]:
     """The step and the layer where the first value that is not finite stood, per run.
 
     Parameters that are not finite were broken by the previous step's backward pass, which goes
@@ -122,16 +125,20 @@ def locate(
     return step - (earlier & (step > 0)), jnp.where(earlier, highest(bad_parameters), layer)
 
 
-def by_layer(first: jax.Array, hidden: jax.Array, readout: jax.Array) -> jax.Array:
-    """Whether the values of each weight layer are finite, [places + 2, run]."""
+def by_layer(
+    first: Float[Array, "... run"],
+    hidden: Float[Array, "places ... run"],
+    readout: Float[Array, "... run"],
+) -> Bool[Array, "places+2 run"]:
+    """Whether the values of each weight layer are finite."""
     return jnp.concatenate([finite(first, 0)[None], finite(hidden, 1), finite(readout, 0)[None]])
 
 
-def all_of(part: Neuron, keep: int) -> jax.Array:
+def all_of(part: Neuron, keep: int) -> Bool[Array, "*place run"]:
     """Per run, whether all parameters of a layer are finite, or of each of a stack."""
     return functools.reduce(jnp.logical_and, [finite(p, keep) for p in jax.tree.leaves(part)])
 
 
-def finite(x: jax.Array, keep: int) -> jax.Array:
+def finite(x: Float[Array, "... run"], keep: int) -> Bool[Array, "... run"]:
     """Per run, whether x is finite all over, but for its first `keep` axes."""
     return jnp.all(jnp.isfinite(x), axis=tuple(range(keep, x.ndim - 1)))

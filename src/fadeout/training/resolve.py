@@ -162,8 +162,16 @@ def sources_of(found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def identity(run: Run) -> str:
-    """The 16 hexadecimal digits by which a run's results are found, whether its defaults are
-    written out or not.
+    """What a run's results are found by, whether its defaults are written out or not.
+
+    Args:
+      run: as it was asked for.
+
+    Returns:
+      16 hexadecimal digits, of all that determines the run's numbers.
+
+    Raises:
+      FadeoutError: the run cannot be trained.
 
     >>> identity(Run()) == identity(resolve(Run()))
     True

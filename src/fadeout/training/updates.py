@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
-from fadeout.networks.lanes import per_lane, take
+from fadeout.networks.lanes import Place, per_lane, take
 from fadeout.networks.model import MLP, Neuron, masked
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
@@ -98,7 +99,7 @@ def kernel_updates(
     """What the next step of one network will add to its kernels: a function of a part's name and,
     of the hidden layers, a place."""
 
-    def update(name: str, place) -> jax.Array:
+    def update(name: str, place: Place | None) -> Float[Array, "fan_in fan_out"]:
         if elementwise:
             own, gradient = part(before, name), getattr(gradients, name)
             if place is not None:

@@ -43,8 +43,8 @@ def main() -> None:
     script("report", MADE / "demo")
     script("playground", "--to", MADE / "playground.html")
     script("plot", MADE / "demo", "--style", "paper", "--to", MADE / "paper")
-    script("atlas", "--style", "paper", "--to", MADE / "atlas")
-    script("neuron", "--style", "paper", "--to", MADE / "neuron")
+    script("atlas", "--to", MADE / "atlas")
+    script("neuron", "--to", MADE / "neuron")
     script("claims", "step-untrainable", "--outputs", MADE)
     schoenholz = MADE / "gallery/schoenholz_2017"
     pictures = {

@@ -49,7 +49,7 @@ def test_every_public_name_says_what_it_is(name):
     text = inspect.getdoc(found)
     assert text
     assert len(text.splitlines()[0]) > 20
-    if name == "FadeoutError":
+    if name == "FadeoutError" or inspect.ismodule(found):
         return
     parts = {"Attributes:"} if inspect.isclass(found) else {"Args:", "Returns:", "Raises:"}
     assert {part for part in parts if part not in text} == set()
@@ -58,5 +58,5 @@ def test_every_public_name_says_what_it_is(name):
 
 def test_the_api_page_names_them_all():
     page = (ROOT / "docs/api.md").read_text()
-    for name in set(fadeout.__all__) - {"FadeoutError"}:
+    for name in set(fadeout.__all__) - {"FadeoutError", "theory"}:
         assert re.search(rf"^::: fadeout[\w.]*\.{name}$", page, re.MULTILINE), name

@@ -1,3 +1,4 @@
+from . import theory as theory
 from .analysis.advice import advise as advise
 from .analysis.examine import examine as examine
 from .analysis.ranking import best as best

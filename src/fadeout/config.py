@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self
 
-from fadeout.registry import FadeoutError, lookup, meant, shown
+from fadeout.registry import FadeoutError, lookup, shown
 from fadeout.schema import Entry, Section, bounded, canonical, erase, kinds, sections_of
 
 
@@ -44,7 +44,8 @@ class Init(Entry):
     """How kernels and biases are drawn.
 
     Attributes:
-      name: of the table, `fadeout list inits`; or a function, which `fadeout.initializer` took in.
+      name: of the table, `fadeout list initializers`; or a function, which `fadeout.initializer`
+        took in.
       gain: what multiplies every kernel; None, written `auto`, is that which keeps the
         activation's mean square at 1 (He 2015, for any activation).
       bias_variance: of the normal biases; 0 or more.
@@ -99,8 +100,11 @@ class Model(Section):
         Sennrich 2019) or batch (Ioffe & Szegedy 2015).
       affine: whether that has a trained gain and shift.
 
+    A scale where there are no branches, and a gain where nothing is normalised, say nothing; all
+    the runs of a sweep may not have such (`survey`).
+
     Raises:
-      FadeoutError: a value out of range, or a scale or a gain of what is not there.
+      FadeoutError: a value out of range.
 
     >>> Model(depth=50, width=64, residual=1.0).residual_scale
     'constant'
@@ -117,13 +121,6 @@ class Model(Section):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.residual_scale != "constant" and not self.residual:
-            raise FadeoutError(
-                f"model.residual_scale={self.residual_scale} needs residual branches: set "
-                "model.residual=1"
-            )
-        if self.affine and self.normalization == "none":
-            raise FadeoutError("model.affine=true needs model.normalization=layer, rms or batch")
         least = {"layer": 3, "rms": 2}.get(self.normalization, 1)
         if self.width < least:
             units = "one unit" if self.width == 1 else f"{self.width} units"
@@ -131,6 +128,24 @@ class Model(Section):
                 f"model.normalization={self.normalization} of {units} leaves no more than a sign: "
                 f"set model.width={least} or more"
             )
+
+    def idle(self) -> dict[str, str]:
+        """The keys that say nothing here, and what each of them needs."""
+        found = {}
+        if self.residual_scale != "constant" and not self.residual:
+            found["residual_scale"] = (
+                f"model.residual_scale={self.residual_scale} needs residual branches: set "
+                "model.residual=1"
+            )
+        if self.affine and self.normalization == "none":
+            found["affine"] = "model.affine=true needs model.normalization=layer, rms or batch"
+        return found
+
+    def settled(self) -> "Model":
+        """Without them: what says nothing makes no other run."""
+        usual: dict[str, Any] = {"residual_scale": "constant", "affine": False}
+        idle = {key: usual[key] for key in self.idle()}
+        return dataclasses.replace(self, **idle) if idle else self
 
     def nothing(self) -> dict[str, float]:
         return {"residual": float(self.residual != 0)}  # with branches it is another program
@@ -247,7 +262,8 @@ class Run(Section):
     Attributes:
       activation, init, task, model, optimizer, training: its sections.
       probes: what is recorded of every layer, by name, `fadeout list probes`.
-      seed: of all that is drawn, 0 to 2^32 - 1; runs of one seed draw the same first layer.
+      seed: of all that is drawn, 0 to 2^32 - 1; runs of one seed that differ in nothing that is
+        drawn, as the activation, share what they draw.
       keep: of the last network, its `weights` and its `outputs` for every example.
       sources: of every function and file of a user's own that the run uses, its kind, its name and
         a hash of what it is; `resolve` writes them.
@@ -290,9 +306,13 @@ normalization='none', affine=False)
             object.__setattr__(self, name, value)
         self.__post_init__()
         if labels:
-            for word in labels.keys() - self.words().keys():
-                near = " or ".join(key.split(".")[-1] for key in elsewhere_named(word))
-                near = f" (did you mean {near}?)" if near else meant(word, self.words())
+            for word in (word for word in labels if word not in self.words()):
+                others = dict.fromkeys(key.split(".")[-1] for key in elsewhere_named(word))
+                near = (
+                    f" (did you mean {' or '.join(others)}?)"
+                    if others and word not in others
+                    else ""
+                )
                 raise FadeoutError(
                     f"a run has no {word}{near}; what only some activations, initialisers, tasks "
                     "or optimisers take goes into them: Activation('leaky_relu', slope=0.1)"

@@ -57,8 +57,8 @@ def shown(value: object) -> str:
     ("'relu'", 'range(0, 1000000)')
     """
     shape = getattr(value, "shape", None)
-    if shape:
-        return f"an array of shape {tuple(shape)}"
+    if isinstance(shape, tuple) and shape:
+        return f"an array of shape {shape}"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

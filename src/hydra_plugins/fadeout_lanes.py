@@ -1,6 +1,6 @@
 """Hydra's doors to the laboratory: a launcher that trains a whole multirun in few programs, and a
 sweeper that does not compose every job twice. Read at the start of every Hydra application, hence
-light: the work is in `fadeout.app`.
+light: the work is in `fadeout.cli.app`.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class LanesSweeperConf:
 
 
 class LanesLauncher(Launcher):
-    """Hands all jobs of a multirun to `fadeout.app` at once.
+    """Hands all jobs of a multirun to `fadeout.cli.app` at once.
 
     Args:
       fail_fast: stop at the first program that fails; otherwise its runs alone are lost.

@@ -38,7 +38,9 @@ def test_a_verdict_can_come_out_any_way():
     assert verdict(INSIDE, INSIDE).word == "holds"
     assert verdict(OUTSIDE, OUTSIDE).word == "fails"
     assert verdict(INSIDE, ACROSS).word == verdict(OUTSIDE, ACROSS).word == "undecided"
-    assert str(verdict(OUTSIDE, INSIDE, ACROSS)) == "holds only in 1 of 3 cases: case 1"
+    assert str(verdict(OUTSIDE, INSIDE, ACROSS)) == (
+        "holds only in 1 of 2 cases (1 undecided): case 1"
+    )
     assert str(verdict(INSIDE, OUTSIDE, INSIDE)) == "fails only in 1 of 3 cases: case 1"
 
 
@@ -52,14 +54,22 @@ def test_each_quantity_has_its_own_rule_and_what_has_none_judges_nothing():
     assert str(mixed) == "holds only in 1 of 2 cases: a (gain)"
 
 
-def test_an_answer_is_told_only_where_the_verdict_agrees():
-    some, all_of = verdict(INSIDE, OUTSIDE), verdict(INSIDE)
-    told = [
-        [Claim("", "", list, {}, answer=answer).told(found) for found in (some, all_of)]
-        for answer in ("holds only here", "fails only there", "holds, yet", "fails: no", "")
-    ]
-    assert told == [["holds only here", ""], ["fails only there", ""], ["", "holds, yet"],
-                    ["", ""], ["", ""]]  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "cases", "measured", "told"),
+    [
+        ("holds only here", ("case 0",), (INSIDE, OUTSIDE), True),
+        ("holds only here", ("case 0",), (OUTSIDE, INSIDE), False),
+        ("holds only here", ("case 0",), (INSIDE, OUTSIDE, INSIDE), False),
+        ("fails only here", ("case 0",), (OUTSIDE, INSIDE, INSIDE), True),
+        ("fails only here", ("case 0",), (INSIDE, OUTSIDE, OUTSIDE), False),
+        ("holds only here", ("case 0",), (INSIDE,), False),
+        ("fails: by a sign", (), (OUTSIDE,), True),
+        ("fails: by a sign", (), (INSIDE,), False),
+    ],
+)
+def test_an_answer_is_told_only_where_verdict_and_cases_agree(answer, cases, measured, told):
+    claim = Claim("", "", list, {}, answer=answer, cases=cases)
+    assert claim.told(verdict(*measured)) == answer * told
 
 
 def test_the_page_of_claims_says_each_answer_in_the_same_words():
@@ -67,7 +77,8 @@ def test_the_page_of_claims_says_each_answer_in_the_same_words():
     rows = re.findall(r"^\| .*? \| `([a-z0-9-]+)` \| (.*?) \| ", page, re.MULTILINE)
     assert [name for name, _ in rows] == list(CLAIMS)
     for name, answer in rows:
-        assert answer == CLAIMS[name].answer or answer in ("holds", "fails"), name
+        assert answer == CLAIMS[name].answer or not CLAIMS[name].answer, name
+        assert answer in ("holds", "fails") or CLAIMS[name].answer, name
 
 
 def test_a_picture_has_no_empty_panel_and_few_that_decide_nothing():
@@ -78,6 +89,7 @@ def test_a_picture_has_no_empty_panel_and_few_that_decide_nothing():
     panels, unknown = panels_of(claim, findings)
     assert [panel[0].quantity for panel in panels] == ["gain", "one", "two"]
     assert unknown == ["cost"]
+    assert panels_of(claim, findings[:4])[1] == ["cost"], "nor one that has no finding at all"
     with style.styled():
         drawn = forest(claim, findings, judge(claim, findings))
         assert len(drawn.axes) == 3

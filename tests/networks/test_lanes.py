@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -12,6 +13,11 @@ def arrays(examples, inputs, outputs, runs):
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = (examples, inputs, runs), (inputs, outputs, runs), (examples, outputs, runs)
     return [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
+
+
+def test_declared_shapes_are_checked_in_these_tests():
+    with pytest.raises(jaxtyping.TypeCheckError, match="fan_in"):
+        lanes.contract(jnp.ones((2, 3)), jnp.ones((4, 5)))
 
 
 @pytest.mark.parametrize(

@@ -402,6 +402,43 @@ def test_a_paper_has_its_width_and_legible_letters_and_no_title(name, width, swe
         assert picture.size[0] == pytest.approx(300 * width, abs=1)
 
 
+def test_a_column_has_room_for_all_activations(tmp_path):
+    axes, half = {"activation": list(ACTIVATIONS), "depth": [2, 10]}, lambda run: 0.5
+    runs = made(
+        axes, seeds=2, labels={"record_every": 10}, status=lambda run: "solved", loss=half,
+        delta_norm=half, gradient_norm=half, saturation=half, dead_units=half,
+    )  # fmt: skip
+    with style.styled("paper", width=3.25):
+        for name, drawing in FIGURES.items():
+            if not drawing.of_one:
+                drawn = drawing.draw(runs)
+                style.save(drawn, tmp_path, name, "")  # which warns where nothing fits
+                sizes = [ax.get_position().size * drawn.get_size_inches() for ax in drawn.axes]
+                assert min(size[1] for size in sizes) > 0.7, name
+                assert drawn.get_figheight() < 16, name
+                left = drawn.get_suptitle() + " ".join(t.get_text() for t in drawn.findobj(Text))
+                assert "depths drawn" not in left, "two fit"
+
+
+def test_what_a_picture_leaves_out_is_said(sweep):
+    deep = sweep.sel(layer=sweep["layer"] <= 9)
+    with style.styled("talk"):
+        for name in ("gradient_profile_at_start", "units_over_layers", "gradient_over_training",
+                     "loss_curves"):  # fmt: skip
+            words = " ".join(t.get_text() for t in FIGURES[name].draw(deep).findobj(Text))
+            words = " ".join(words.split())
+            assert "depths drawn" in words, name
+        drawn = compare(deep, Comparison(quantity="delta_norm,saturation"))
+        assert len(drawn.axes) == 1
+        assert "1 of 2 quantities drawn" in " ".join(t.get_text() for t in drawn.findobj(Text))
+    with style.styled("paper", width=3.25):
+        chosen = Comparison(quantity="loss,delta_norm", map=("seed", "depth"))
+        drawn = compare(deep, chosen)
+        drawn.draw_without_rendering()
+        widths = [ax.get_position().width * 3.25 for ax in drawn.axes[:2]]
+        assert min(widths) > 1.4, "maps one above the other"
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_talk_has_one_panel(name, sweep):
     with style.styled("talk"):

@@ -12,6 +12,7 @@ from fadeout.networks import remedies
 from fadeout.networks.activations import get_activation
 from fadeout.networks.losses import get_loss
 from fadeout.registry import FadeoutError
+from fadeout.sweeps.survey import survey
 from fadeout.training.fit import prepare, remedy_of
 from fadeout.training.programs import batch_of, precision, prepare_values, train
 from fadeout.training.resolve import identity, resolve
@@ -272,12 +273,10 @@ def test_normalisations(name):
         (lambda: Run(model=Model(normalization="batch"), training=Training(batch_size=1)),
          "batch normalisation of one example"),
         (lambda: Run(model=Model(residual=float("inf"))), "model.residual must be a finite number"),
-        (lambda: Run(model=Model(residual_scale="zero")), "needs residual branches"),
         (lambda: Run(model=Model(width=1, normalization="rms")), "rms of one unit"),
         (lambda: Run(model=Model(width=2, normalization="layer")), "layer of 2 units"),
         (lambda: Run(task=Task("circles"), model=Model(normalization="batch"),
                      training=Training(held_out=1)), "batch normalisation of one example"),
-        (lambda: Run(model=Model(affine=True)), "needs model.normalization"),
         (lambda: Run(model=Model(normalization="bach")), "did you mean batch"),
         (lambda: Run(optimizer=Optimizer(clip=0)), "optimizer.clip must be above 0, not 0"),
         (lambda: Run(optimizer=Optimizer(clip=-1)), "optimizer.clip must be above 0, not -1"),
@@ -290,3 +289,18 @@ def test_normalisations(name):
 def test_what_makes_no_sense_is_refused(make, words):
     with pytest.raises(FadeoutError, match=words):
         batch_of(make())
+
+
+@pytest.mark.parametrize(
+    ("says_nothing", "words", "other"),
+    [
+        ({"residual_scale": "zero"}, "needs residual branches", {"residual": 1.0}),
+        ({"affine": True}, "needs model.normalization", {"normalization": "layer"}),
+    ],
+)
+def test_what_says_nothing_is_refused_unless_it_is_compared(says_nothing, words, other):
+    alone, beside = Run(**says_nothing), Run(**says_nothing, **other)
+    with pytest.raises(FadeoutError, match=words):
+        survey([alone, Run()])
+    looked = survey([alone, beside, Run()])
+    assert looked.identity[0] == looked.identity[2] != looked.identity[1], "it is the plain network"

@@ -99,10 +99,7 @@ def advise(
     >>> found.loc["init=he_normal", "word"], found.attrs["advice"].split(":")[0]
     ('healthy', 'init=he_normal')
     """
-    if not (isinstance(depth, int) and depth >= 2 and isinstance(width, int) and width >= 2):
-        raise FadeoutError(
-            f"advice needs a depth and a width of 2 or more, not {depth} and {width}"
-        )
+    check_size(depth, width)
     number = isinstance(bias_variance, int | float) and math.isfinite(bias_variance)
     if not (number and bias_variance >= 0):
         raise FadeoutError(f"a variance is a number of 0 or more, not {shown(bias_variance)}")
@@ -296,8 +293,24 @@ def decades_of(run: Run) -> float | None:
     return None if math.isnan(found) else float(found)
 
 
+def check_size(depth: int, width: int) -> None:
+    """Raises:
+    FadeoutError: a depth or a width below 2.
+    """
+    if not (isinstance(depth, int) and depth >= 2 and isinstance(width, int) and width >= 2):
+        raise FadeoutError(
+            f"advice needs a depth and a width of 2 or more, not {depth} and {width}"
+        )
+
+
 def advise_all(depth: int = 50, width: int = 64) -> pd.DataFrame:
-    """The decades of every activation and choice, and the choice that is advised."""
+    """The decades of every activation and choice, and the choice that is advised; without those
+    that theory cannot judge.
+
+    Raises:
+      FadeoutError: a depth or a width below 2.
+    """
+    check_size(depth, width)
     rows = {}
     for name in ACTIVATIONS:
         try:

@@ -16,6 +16,8 @@ HUES = (
     "gain", "weight_variance", "width", "loss_function", "schedule", "dtype", "output", "clip",
     "batch_size",
 )  # fmt: skip
+"""Before all others, in this order."""
+NO_HUES = ("depth", "seed", "steps", "record_every")
 REMEDIES = ("residual", "residual_scale", "normalization", "affine")
 
 
@@ -70,8 +72,10 @@ def varies(results: xr.Dataset, name: str) -> bool:
 
 
 def hue_of(results: xr.Dataset) -> str:
-    """The first config value that varies, by which figures colour; else the activation."""
-    return next((name for name in HUES if varies(results, name)), "activation")
+    """The first config value that varies, by which figures colour: those of `HUES` before others,
+    as a parameter of an activation of one's own; else the activation."""
+    others = (name for name in settings(results) if name not in NO_HUES)
+    return next((name for name in (*HUES, *others) if varies(results, name)), "activation")
 
 
 def pooled(results: xr.Dataset) -> list[str]:

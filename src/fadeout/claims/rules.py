@@ -65,6 +65,7 @@ class Claim(NamedTuple):
         shown beside, and judge nothing.
       studies: files in conf/experiment/claims/, trained before it is measured.
       answer: what was found, in the words of docs/claims.md; empty where the verdict says it.
+      cases: those that the answer tells of, as the verdict names them.
       least: seeds that a verdict needs, of each study; a quick one keeps so many.
     """
 
@@ -74,6 +75,7 @@ class Claim(NamedTuple):
     rules: Mapping[str, Rule]
     studies: tuple[str, ...] = ()
     answer: str = ""
+    cases: tuple[str, ...] = ()
     least: int = 16
 
     def judged(self, finding: Finding) -> bool:
@@ -85,9 +87,12 @@ class Claim(NamedTuple):
 
     def told(self, verdict: "Verdict") -> str:
         """The answer, where the verdict is the one that it tells of; else nothing."""
-        partly = self.answer.startswith(("holds only", "fails only"))
-        word = "holds only if" if partly else self.answer[:5]
-        return self.answer if word == verdict.word else ""
+        if verdict.word == "holds only if":
+            how, cases = verdict.exceptions()
+            agrees = self.answer.startswith(how) and set(cases) == set(self.cases)
+        else:
+            agrees = not self.cases and self.answer.startswith(verdict.word)
+        return self.answer if agrees else ""
 
     def headline(self, verdict: "Verdict") -> str:
         """The verdict in capitals, and what the answer says beyond it.
@@ -112,9 +117,8 @@ class Verdict(NamedTuple):
     against: list[Finding]
     undecided: list[Finding]
 
-    def __str__(self) -> str:
-        if self.word != "holds only if":
-            return self.word
+    def exceptions(self) -> tuple[str, list[str]]:
+        """Whether it *holds only* or *fails only* in some cases, the fewer ones, and in which."""
         cases = [*self.supporting, *self.against, *self.undecided]
         several = len({finding.quantity for finding in cases}) > 1
         fewer = self.supporting if len(self.supporting) <= len(self.against) else self.against
@@ -122,8 +126,15 @@ class Verdict(NamedTuple):
             f"{finding.condition} ({finding.quantity})" if several else finding.condition
             for finding in fewer
         ]
-        how = "holds only" if fewer is self.supporting else "fails only"
-        return f"{how} in {len(words)} of {len(cases)} cases: {'; '.join(words)}"
+        return "holds only" if fewer is self.supporting else "fails only", words
+
+    def __str__(self) -> str:
+        if self.word != "holds only if":
+            return self.word
+        how, words = self.exceptions()
+        count = len(self.supporting) + len(self.against)
+        open_ = f" ({len(self.undecided)} undecided)" if self.undecided else ""
+        return f"{how} in {len(words)} of {count} cases{open_}: {'; '.join(words)}"
 
 
 def judge(claim: Claim, findings: Sequence[Finding]) -> Verdict:

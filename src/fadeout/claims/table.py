@@ -1,8 +1,8 @@
 """The claims: sentence, source, what measures it, the rule that decides, and the answer in words.
 
-No number here was measured, and an answer is said only where the measured verdict agrees. The
-bounds say what the words of a sentence mean: *level* is less than `note.LEVEL` decades a layer,
-*untrainable* at most one network in twenty, *solved* at least half.
+No bound here was measured; they say what the words of a sentence mean: *level* is less than
+`note.LEVEL` decades a layer, *untrainable* at most one network in twenty, *solved* at least half.
+An answer is said only where the verdict and its cases are those that it tells of.
 """
 
 from fadeout.claims import literature, note, remedies
@@ -33,6 +33,7 @@ CLAIMS: dict[str, Claim] = {
         {"largest gradient of a hidden kernel": below(0), "share solved": below(0.05)},
         ("step_untrainable",),
         answer="holds only for the hidden layers, or 2 units",
+        least=100,
     ),
     "sigmoid-saturation": Claim(
         "Saturation kills the gradients of sigmoid networks.",
@@ -192,7 +193,6 @@ CLAIMS: dict[str, Claim] = {
         remedies.residual_cures,
         {DECADES: below(note.LEVEL)},
         ("remedies",),
-        answer="holds, and relu's grows",
     ),
     "residual-scale": Claim(
         "Residual branches as they are explode with depth; scaled by 1/sqrt(depth) they do not.",
@@ -211,7 +211,7 @@ CLAIMS: dict[str, Claim] = {
         remedies.rezero,
         {"share solved": above(0.9)},
         ("rezero",),
-        least=64,
+        least=100,
     ),
     "layernorm-cures": Claim(
         "Layer normalisation cures the vanishing gradient.",

@@ -37,6 +37,11 @@ def run() -> int:
     from fadeout.analysis.advice import advise, advise_all
 
     if chosen.activation is None:
+        if chosen.measure or chosen.option or chosen.bias_variance:
+            raise FadeoutError(
+                "the table of all activations takes --depth and --width alone: name an activation, "
+                "or leave --measure, --option and --bias-variance out"
+            )
         frame = advise_all(chosen.depth, chosen.width)
     else:
         frame = advise(

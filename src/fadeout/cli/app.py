@@ -136,6 +136,9 @@ def command(main: Callable[[], int]) -> int:
     except FadeoutError as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -89,7 +89,9 @@ def run() -> int:
     if what is None:
         print("\n".join(LISTS))
         return 0
-    rows = list(lookup(LISTS, what, "list")())
+    what = {"init": "initializers", "inits": "initializers"}.get(what, what)
+    several = what if what in LISTS else f"{what}s"  # as a config group is called
+    rows = list(lookup(LISTS, several if several in LISTS else what, "list")())
     width = max(len(name) for name, _ in rows) + 2
     print("\n".join(f"{name:<{width}}{about}".rstrip() for name, about in rows))
     return 0

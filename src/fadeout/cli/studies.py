@@ -142,6 +142,7 @@ def as_data(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> dict
         "source": claim.source,
         "studies": claim.studies,
         "verdict": verdict.word,
+        "answer": claim.told(verdict),
         "text": str(verdict),
         "rules": {quantity: str(rule) for quantity, rule in claim.rules.items()},
         "findings": [

@@ -63,7 +63,7 @@ def initializer(function: Callable) -> Callable:
       The function as it was.
 
     Raises:
-      FadeoutError: its name is taken, or it gives no finite kernel of that shape.
+      FadeoutError: its name is taken, or it gives no kernel of that shape.
 
     >>> @initializer
     ... def ones(key, shape, dtype, *, scale: float = 1.0):

@@ -1,4 +1,4 @@
-"""The network: neurons, and chains of them. The only room that knows Flax.
+"""The network: neurons, and chains of them. Besides `foreign`, the only module that knows Flax.
 
 A module is a plain pytree here, written for one network. `contract` and broadcasting let the same
 code run with one network per lane, the run as the last axis of every parameter.
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.given import Weights
@@ -29,9 +29,10 @@ class Neuron(nnx.Module):
     traced, but it is never trained.
 
     Attributes:
-      kernel, bias: of the weighted sums.
-      factor: of its residual branch, where that is trained.
-      gain, shift: of its normalised preactivations, where they are trained.
+      kernel: [fan_in, fan_out]; of a stack of layers, these come first.
+      bias: [fan_out].
+      factor: of its residual branch, a scalar, where that is trained.
+      gain, shift: [fan_out], of its normalised preactivations, where they are trained.
 
     >>> from fadeout.networks.activations import step
     >>> both = Neuron(jnp.array([[1.0], [1.0]]), jnp.array([-1.5]))
@@ -41,11 +42,11 @@ class Neuron(nnx.Module):
 
     def __init__(
         self,
-        kernel: Float[Array, "fan_in fan_out *run"],
-        bias: Float[Array, "fan_out *run"],
-        factor: Float[Array, "*run"] | None = None,
-        gain: Float[Array, "fan_out *run"] | None = None,
-        shift: Float[Array, "fan_out *run"] | None = None,
+        kernel: Float[ArrayLike, "..."],
+        bias: Float[ArrayLike, "..."],
+        factor: Float[ArrayLike, "..."] | None = None,
+        gain: Float[ArrayLike, "..."] | None = None,
+        shift: Float[ArrayLike, "..."] | None = None,
     ):
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)
@@ -80,7 +81,7 @@ class Neuron(nnx.Module):
         """dL/dW and dL/db of what was weighed and dL/dz, summed over examples; and others."""
         return Neuron(outer(x, delta), fold(jnp.add, delta, 1), **others)
 
-    def replaced(self, kernel: Float[Array, "..."], bias: Float[Array, "..."]) -> "Neuron":
+    def replaced(self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]) -> "Neuron":
         """The layer with another kernel and bias, and what else it trains."""
         others = (None if p is None else p[...] for p in (self.factor, self.gain, self.shift))
         return Neuron(kernel, bias, *others)

@@ -109,13 +109,16 @@ def save_comparison(
         return style.save(figure, Path(folder), asked.file_name(results), made_of(results))
 
 
-def compare(results: xr.Dataset, look: str = "screen", **asked: Any) -> Figure:
+def compare(
+    results: xr.Dataset, look: str = "screen", width: float | None = None, **asked: Any
+) -> Figure:
     """A comparison as a figure, which a notebook shows.
 
     Args:
       results: as `fadeout.load` and `fadeout.train` give them; or as `fadeout.examine` does, of
         which all is drawn.
       look: screen, talk (one panel, large letters) or paper (serif, no title).
+      width: of a paper's picture, in inches.
       asked: what `fadeout plot` takes: `quantity` (a probe, loss, solved, a verdict, ...), `x`
         (layer, step or a config value), `color`, `row`, `column`, `at`, `layer`, `map`.
 
@@ -131,7 +134,7 @@ def compare(results: xr.Dataset, look: str = "screen", **asked: Any) -> Figure:
     >>> len(figure.axes)
     2
     """
-    with style.styled(look):
+    with style.styled(look, width=width):
         if "run" not in results.dims:
             if asked:
                 raise FadeoutError(f"of one network all is drawn: leave {', '.join(asked)} out")

@@ -35,7 +35,16 @@ from fadeout.analysis.looks import BLACK, looks
 from fadeout.analysis.predictions import activation_of
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.plots.figures import HIDDEN_LAYER, LEAST_LOSS, NORMS, WEIGHT_LAYER, band
-from fadeout.plots.style import fitting, grid, headline, legend_below, to_logarithmic
+from fadeout.plots.style import (
+    current,
+    fitting,
+    grid,
+    headline,
+    legend_below,
+    of_all,
+    single,
+    to_logarithmic,
+)
 from fadeout.sweeps.results import described, dims
 
 
@@ -57,10 +66,12 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
     every = len(chosen), len(rows[1]), len(columns[1])
     most = len(chosen) if set(chosen) <= set(ACTIVATIONS) else MOST_HUES
     chosen = groups.some(chosen, most)
-    row_words, column_words = (groups.some(axis[1], MOST_CELLS) for axis in (rows, columns))
-    column_words = fitting(column_words)
+    row_words, column_words = groups.some(rows[1], MOST_CELLS), fitting(columns[1])
+    quantities = asked.quantities()
+    if single():
+        row_words, quantities = row_words[-1:], quantities[:1]
     shown = len(chosen), len(row_words), len(column_words)
-    cells = [(quantity, row) for quantity in asked.quantities() for row in row_words]
+    cells = [(quantity, row) for quantity in quantities for row in row_words]
     figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
     style = looks(chosen)
     for (i, (quantity, row)), (j, column) in (
@@ -76,19 +87,20 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
         axes[i, j].set_title(", ".join(where))
     for (quantity, _), strip in zip(cells, axes, strict=True):
         strip[0].set_ylabel(label_of(quantity, asked))
-    for quantity in asked.quantities():
+    for quantity in quantities:
         own = [strip for (q, _), strip in zip(cells, axes, strict=True) if q == quantity]
         finish(own, quantity)
-    hidden = all("readout" not in described(name).get("layers", "") for name in asked.quantities())
+    hidden = all("readout" not in described(name).get("layers", "") for name in quantities)
     for ax in axes[-1]:
         ax.set_xlabel(HIDDEN_LAYER if hidden and asked.x == "layer" else axis_label(str(asked.x)))
         if asked.x == "layer":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         elif asked.x not in DIMS:
             mark_values(ax, np.unique(results[asked.x].values))
-    several = len(asked.quantities()) > 1
+    several = len(quantities) > 1
     headline(figure, heading("Comparison" if several else title_of(quantity), str(asked.x)))
     words = note(asked) + pooled_over(asked, results) + left_out(asked, shown, every)
+    words += of_all(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)
     return figure
 
@@ -129,9 +141,13 @@ def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
     means that no rule of thumb will do.
     """
     across, up = asked.map  # type: ignore[misc]
-    quantities = asked.quantities()
-    figure, axes = grid(1, len(quantities), width=6.4, height=5.0)
-    for ax, quantity in zip(axes[0], quantities, strict=True):
+    quantities = asked.quantities()[: 1 if single() else None]
+    across_page = min(len(quantities), current.get().columns // 2 or 1)  # each with its colour bar
+    rows = -(-len(quantities) // across_page)
+    figure, axes = grid(rows, across_page, width=6.4, height=5.0)
+    for ax in axes.flat[len(quantities) :]:
+        ax.set_axis_off()
+    for ax, quantity in zip(axes.flat, quantities, strict=False):
         xs, ys, table = cell_table(results, quantity, across, up, asked)
         norm, kind, shown = color_scale(quantity, table)
         ax.set_facecolor("#bbbbbb")
@@ -152,6 +168,7 @@ def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
     headline(figure, heading(title_of(quantities[0]), f"{across} and {up}"))
     middle = "share" if is_share(quantities[0]) else "median"
     words = f"{middle} of the runs of a cell{pooled_over(asked, results)}; grey: not finite"
+    words += of_all(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)
     return figure
 

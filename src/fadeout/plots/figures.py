@@ -20,9 +20,11 @@ from fadeout.plots.style import (
     ZEROS,
     current,
     fitting,
+    fitting_rows,
     grid,
     headline,
     legend_below,
+    of_all,
     panelled,
     single,
     to_logarithmic,
@@ -101,17 +103,20 @@ def units_over_layers(results: xr.Dataset) -> Figure:
         axes[row, 0].set_ylim(-0.03, 1.03)
     label_columns(results, axes, HIDDEN_LAYER)
     headline(figure, "Units that pass no gradient on")
-    note = "mean over runs; dashed: at initialisation, solid: at the end"
-    legend_below(figure, axes.flat, note + saturated_note(results) * ("saturation" in quantities))
+    note = "mean over runs; dashed: at initialisation, solid: at the end" + left_out(results)
+    legend_below(figure, axes.flat, note + units_note(results, quantities))
     return figure
 
 
-def saturated_note(results: xr.Dataset) -> str:
-    """What counts as saturated, and how much of it belongs to an activation."""
-    words = (
-        "\ndead: the slope is 0 on every example; saturated: at most 5 % of its steepest, on an "
-        "example"
-    )
+def units_note(results: xr.Dataset, quantities: Sequence[str]) -> str:
+    """What counts as saturated and as dead, and how much of the first belongs to an activation."""
+    means = {
+        "dead_units": "dead: the slope is 0 on every example",
+        "saturation": "saturated: at most 5 % of its steepest, on an example",
+    }
+    words = "\n" + "; ".join(text for name, text in means.items() if name in quantities)
+    if "saturation" not in quantities:
+        return words
     names = np.unique(results["activation"].values).tolist()
     own = {name: expected_share({"activation": name}) for name in ordered(names)}
     shown = [f"{name} {value:.0%}" for name, value in own.items() if 0.01 <= value < 0.99]
@@ -126,7 +131,8 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
     everywhere later on is a task that is solved.
     """
     cells = list(groups.cells(results))
-    hues, columns = groups.hues(results), columns_of(results)
+    hues, columns = fitting_rows(groups.hues(results), 1.3), columns_of(results)
+    every = len(np.unique(results[groups.hue_of(results)].values))
     medians = {
         (group.hue, group.depth): groups.spread(group.runs["delta_norm"]).median
         for group in cells
@@ -134,7 +140,7 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
     }
     if single():
         hues = [
-            max(hues, key=lambda hue: decades(medians.get((hue, columns[0]))))
+            max(hues, key=lambda hue: decades_lost(medians.get((hue, columns[0]))))
         ]  # where most is lost
     figure, axes = grid(len(hues), len(columns), height=2.6, sharex=True)
     scale = logarithmic_scale(medians.values())
@@ -155,7 +161,9 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
         axes[-1, column].set_xlabel("step")
     bar = figure.colorbar(image, ax=axes, label=r"median over runs of  $\log_{10}\,\|\delta\|$")
     bar.ax.grid(False)
-    headline(figure, "The backpropagated signal in training\n(grey: 0, or not finite)")
+    left = left_out(results, columns) + of_all(len(hues), every, "values")
+    words = f"The backpropagated signal in training\n(grey: 0, or not finite{left})"
+    headline(figure, words)
     return figure
 
 
@@ -232,7 +240,7 @@ def one_run(results: xr.Dataset) -> Figure:
         parts["loss"] = partial(loss_of_one, results, look)
         if "delta_norm" in run:
             parts["image"] = partial(image_of_one, run, steps)
-    names = list(parts)[:1] if single() else list(parts)
+    names = list(parts)[: 1 if single() else None]
     fit = current.get().columns * 2 // 3 or 1  # each has a vertical axis of its own
     columns = min(3, len(names), fit) or 1
     rows = -(-len(names) // columns)
@@ -287,6 +295,10 @@ def image_of_one(run: xr.Dataset, steps: np.ndarray, ax: Axes) -> None:
     ax.figure.colorbar(image, ax=ax, label=r"$\log_{10}\,\|\delta\|$").ax.grid(False)
 
 
+def trained_at_all(results: xr.Dataset) -> bool:
+    return results.sizes["step"] > 1
+
+
 def outcome_of(run: xr.Dataset) -> str:
     """How a run ended, in a few words."""
     status = str(run["status"].item())
@@ -329,11 +341,12 @@ def rows_of(results: xr.Dataset, *quantities: str) -> list[str]:
     return recorded[:1] if single() else recorded
 
 
-def decades(values: xr.DataArray | None) -> float:
-    """How many powers of ten they [step, layer] span at the start."""
+def decades_lost(values: np.ndarray | None) -> float:
+    """Powers of ten by which they [step, layer] fall at the start, from the readout down; of
+    nothing that could be drawn, less than any."""
     shown = np.asarray([] if values is None else values[0], float)
     shown = shown[np.isfinite(shown) & (shown > 0)]
-    return float(np.log10(shown.max() / shown.min())) if shown.size else -1.0
+    return float(np.log10(shown[-1] / shown[0])) if shown.size > 1 else -np.inf
 
 
 def drawn(results: xr.Dataset):
@@ -402,11 +415,13 @@ def spread_note(results: xr.Dataset) -> str:
     note = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
     every = len(np.unique(results[groups.hue_of(results)].values))
     shown = len(groups.hues(results))
-    if shown != every:
-        note += f"; {shown} of {every} values drawn"
-    depths = np.unique(results["depth"].values)
-    fit = len(columns_of(results))
-    return note if fit == len(depths) else f"{note}; {fit} of {len(depths)} depths drawn"
+    return note + of_all(shown, every, "values") + left_out(results)
+
+
+def left_out(results: xr.Dataset, columns: Sequence[int] | None = None) -> str:
+    """Of the depths, for a note."""
+    shown = len(columns_of(results) if columns is None else columns)
+    return of_all(shown, len(np.unique(results["depth"].values)), "depths")
 
 
 class Drawing(NamedTuple):
@@ -431,6 +446,8 @@ class Drawing(NamedTuple):
         recorded = not self.needs or any(probe in results for probe in self.needs)
         trained = results.sizes["step"] > 1 or not self.over_training
         classes = bool((results["status"] != "trained").any()) or not self.of_classes
+        if self.of_one and not trained_at_all(results):
+            recorded = any(probe in results for probe in (*NORMS, "saturation", "dead_units"))
         return recorded and trained and classes and (results.sizes["run"] == 1) == self.of_one
 
 

@@ -56,13 +56,13 @@ def forest(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Figur
 
 def panels_of(claim: Claim, findings: Sequence[Finding]) -> tuple[list[list[Finding]], list[str]]:
     """The findings of each quantity that is drawn, those that decide first, and the quantities that
-    decide but were not measured at all."""
+    would decide but were not measured."""
     quantities = dict.fromkeys(finding.quantity for finding in findings)
     panels = [[f for f in findings if f.quantity == quantity] for quantity in quantities]
     measured = [p for p in panels if any(np.isfinite(f.measured.value) for f in p)]
     judged = [panel for panel in measured if claim.judged(panel[0])]
     beside = [panel for panel in measured if not claim.judged(panel[0])]
-    unknown = [p[0].quantity for p in panels if p not in measured and claim.judged(p[0])]
+    unknown = [name for name in claim.rules if name not in {panel[0].quantity for panel in judged}]
     return judged + beside[: max(PANELS - len(judged), 0)], unknown
 
 

@@ -13,7 +13,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from fadeout.analysis.groups import some
 from fadeout.analysis.looks import USUAL, check_formats
@@ -59,7 +59,8 @@ class Style(NamedTuple):
       width: of every figure exactly, in inches; None: as its panels need.
       family: of its letters.
       titled: whether it says what it is; a paper's caption does.
-      columns: panels side by side, at most; with one, there is one row too.
+      columns: panels side by side, at most.
+      single: whether there is one panel, whatever might be shown.
       dots: an inch, in a PNG.
     """
 
@@ -69,13 +70,14 @@ class Style(NamedTuple):
     width: float | None = None
     family: str = "DejaVu Sans"
     titled: bool = True
-    columns: int = 6
+    columns: int = 8
+    single: bool = False
     dots: int = 150
 
 
 STYLES = {
     "screen": Style(),
-    "talk": Style(letters=20, strokes=1.6, inches=1.25, columns=1),
+    "talk": Style(letters=20, strokes=1.6, inches=1.25, columns=1, single=True),
     "paper": Style(letters=8.5, strokes=0.6, width=6.75, family="DejaVu Serif", titled=False,
                    columns=4, dots=300),
 }  # fmt: skip
@@ -83,6 +85,8 @@ STYLES = {
 as wide as a page of two columns or as asked for, in letters of at least 7 points."""
 LEAST_PANEL = 1.45
 """Inches that a panel takes in a column of a paper."""
+PAGE = 9.0
+"""Inches that a paper's picture may be high."""
 
 current: ContextVar[Style] = ContextVar("current", default=STYLES["screen"])
 formats: ContextVar[Sequence[str]] = ContextVar("formats", default=USUAL)
@@ -140,9 +144,10 @@ def panelled(rows: int, columns: int, width: float = 4.2, height: float = 3.6) -
     """An empty figure for so many panels of a size, and what stands around them."""
     style = current.get()
     figure = sheet(max(width * columns + 0.6, 8), height * rows + (2.4 if single() else 0.9))
-    if style.width is not None:  # a narrow panel is no flat one
+    if style.width is not None:  # a narrow panel is no flat one; around it, its labels
         panel = min(style.width / columns, width) * height / width
-        figure.set_figheight(max(panel, 0.85 * LEAST_PANEL) * rows + 1.2)
+        panel = min(max(panel, 0.85 * LEAST_PANEL), PAGE / rows)
+        figure.set_figheight(panel * rows + 0.7)
     return figure
 
 
@@ -154,13 +159,31 @@ def grid(rows: int, columns: int, width: float = 4.2, height: float = 3.6, **sha
 
 def fitting(values: list) -> list:
     """The values that get a panel each, side by side: the last alone, or evenly spread ones."""
-    most = current.get().columns
-    return values[-1:] if most == 1 else some(values, most)
+    style = current.get()
+    return values[-1:] if style.single or style.columns == 1 else some(values, style.columns)
+
+
+def fitting_rows(values: list, height: float) -> list:
+    """Those that get a panel each, one above the other.
+
+    Args:
+      height: of a panel, in inches.
+    """
+    return values if current.get().width is None else some(values, int(PAGE / height))
 
 
 def single() -> bool:
     """Whether a figure has one panel."""
-    return current.get().columns == 1
+    return current.get().single
+
+
+def of_all(shown: int, every: int, what: str) -> str:
+    """What was left out, for a note; nothing where all is drawn.
+
+    >>> of_all(2, 8, "depths"), of_all(8, 8, "depths")
+    ('; 2 of 8 depths drawn', '')
+    """
+    return f"; {shown} of {every} {what} drawn" if shown < every else ""
 
 
 def headline(figure: Figure, words: str) -> None:
@@ -190,10 +213,15 @@ def fit_words(figure: Figure) -> None:
         width, height = 0.8 * figure.get_figwidth() / columns, 0.58 * figure.get_figheight() / rows
         ax.set_xlabel(folded(width, ax.get_xlabel()))
         ax.set_ylabel(folded(height, ax.get_ylabel()))
-        locator = ax.xaxis.get_major_locator()
-        most = int(width * 72 / (3 * current.get().letters))  # a label of three digits, and room
+        locator, letters = ax.xaxis.get_major_locator(), current.get().letters
+        most = int(width * 72 / (3 * letters))  # a label of three digits, and room
         if isinstance(locator, MaxNLocator) and most < 6:
             locator.set_params(nbins=max(most, 2))
+        elif isinstance(locator, FixedLocator):
+            words = [label.get_text() for label in ax.get_xticklabels()]
+            longest = max(map(len, words), default=0) + 1.5
+            each = -(-len(words) // max(int(width * 72 / (0.58 * letters * longest)), 1))
+            ax.set_xticklabels([w if i % each == 0 else "" for i, w in enumerate(words)])
 
 
 ZEROS = "zeros of "
@@ -237,13 +265,18 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
         handles["theory"] = handles.pop("theory")  # last
     longest = max(map(len, handles), default=0)
     each = SIZES["legend.fontsize"] * current.get().letters * (0.56 * longest + 4.5)
-    side_by_side = max(int(figure.get_figwidth() * 72 / each), 1)
+    columns = min(len(handles), 7, max(int(figure.get_figwidth() * 72 / each), 1)) or 1
+    note = folded(figure.get_figwidth(), note, 0.833)
+    if current.get().width is not None:  # a paper grows by what stands below its panels
+        lines = -(-len(handles) // columns) + note.count("\n") + 1
+        below = lines * 1.5 * current.get().letters / 72 + 0.2
+        figure.set_figheight(figure.get_figheight() + below)
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(len(handles), 7, side_by_side) or 1,
-        title=folded(figure.get_figwidth(), note, 0.833),
+        ncols=columns,
+        title=note,
         title_fontsize="small",
     )
 

@@ -421,12 +421,17 @@ def to_frame(results: xr.Dataset) -> Any:
       A pandas.DataFrame with the runs' identities as index, without what all runs share and what
       none has; its `to_csv` writes it.
 
+    Raises:
+      FadeoutError: one run alone, without its dimension: `results.isel(run=[0])` keeps it.
+
     >>> import fadeout
     >>> runs = [Run("tanh", seed=seed) for seed in (0, 1)]
     >>> to_frame(fadeout.train(runs, cache=None, quiet=True)).columns.tolist()
     ['seed', 'status', 'loss', 'accuracy']
     """
     if "run" not in results.dims:  # of one network, by layer
+        if "module" not in results.attrs:
+            raise FadeoutError("a run alone has no rows: results.isel(run=[0]) keeps its dimension")
         return results.to_dataframe()
     ends = {name: final(results[name]) for name in ("loss", "accuracy") if name in results}
     told = {
@@ -446,13 +451,15 @@ def to_frame(results: xr.Dataset) -> Any:
 
 
 def weights(result: xr.Dataset) -> dict[str, np.ndarray]:
-    """The last kernels and biases of a run that keeps them, by name: `kernel_1` [in, out], `bias_1`
-    [out], ..., the readout's last.
+    """The last kernels and biases of a run that keeps them, by name.
 
     `np.savez("weights.npz", **weights)` writes what `init=given init.npz=weights.npz` reads.
 
     Args:
       result: of one run, `results.isel(run=0)`, trained with `keep=[weights]`.
+
+    Returns:
+      NumPy arrays: `kernel_1` [in, out], `bias_1` [out], ..., the readout's last.
 
     Raises:
       FadeoutError: there are several, or it does not keep them, or they are not finite, or it has

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fadeout.config import Run
+from fadeout.config import Model, Run
 from fadeout.registry import FadeoutError, refuse
 from fadeout.training.programs import Batch, batch_of_resolved
 from fadeout.training.resolve import resolve
@@ -46,12 +46,27 @@ def survey(runs: Sequence[Run]) -> Survey:
     batches: dict[Batch, int] = {}
     batch, identity = array("i"), array("Q")
     reasons: Counter[str] = Counter()
+    models: Counter[Model] = Counter()
     for run in runs:
+        models[run.model] += 1
         try:
             run = resolve(run)
             batch.append(batches.setdefault(batch_of_resolved(run), len(batches)))
             identity.append(int(run.digest(), 16))
         except FadeoutError as error:
             reasons[str(error)] += 1
-    refuse(reasons, "runs cannot be trained")
+    refuse(reasons + idle_everywhere(models), "runs cannot be trained")
     return Survey(runs, list(batches), np.array(batch, np.int32), np.array(identity, np.uint64))
+
+
+def idle_everywhere(models: Counter[Model]) -> Counter[str]:
+    """The reasons to refuse a key of the model that says nothing in any run that sets it, as a
+    scale of branches that are nowhere; beside others that have them, it compares."""
+    reasons: Counter[str] = Counter()
+    for key in ("residual_scale", "affine"):
+        usual = getattr(Model(), key)
+        setting = {model: model.idle().get(key) for model in models if getattr(model, key) != usual}
+        if all(setting.values()):
+            for model, why in setting.items():
+                reasons[str(why)] += models[model]
+    return reasons

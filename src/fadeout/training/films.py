@@ -76,5 +76,6 @@ def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.nd
     chosen = run.activation
     activation = get_activation(chosen.name, chosen.surrogate, **dict(chosen.options))
     remedy = remedy_of(run, run.model.residual, run.model.depth)
+    model = jax.tree.map(jnp.asarray, model)
     z, output = model(jnp.asarray(inputs, run.training.dtype), activation, remedy)
     return np.asarray(z), np.asarray(output)[:, 0]

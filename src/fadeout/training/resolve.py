@@ -53,6 +53,7 @@ def resolve(run: Run) -> Run:
     """
     lookup(SURROGATES, run.activation.surrogate, "activation.surrogate")
     found: dict[str, Any] = {"probes": in_order(run.probes, tuple(PROBES))}
+    found["model"] = run.model.settled()
     for group in GROUPS:
         section = getattr(run, group)
         found[group] = resolve_section(lookup(TABLES[group], section.name, group), group, section)

@@ -1,6 +1,6 @@
 """Makes the pictures of the README again, in docs/: make gallery.
 
-Trains the demo and one study of conf/experiment/gallery (about four minutes on two cores), draws
+Trains the demo and two studies of conf/experiment/gallery (about four minutes on two cores), draws
 them, and photographs the pages in a headless Chromium.
 """
 
@@ -38,7 +38,7 @@ def photograph(
 
 
 def main() -> None:
-    for study in ("demo", "gallery/schoenholz_2017"):
+    for study in ("demo", "gallery/schoenholz_2017", "gallery/remedies"):
         script("train", "-m", f"+experiment={study}", f"outputs={MADE}")
     script("report", MADE / "demo")
     script("playground", "--to", MADE / "playground.html")
@@ -52,6 +52,8 @@ def main() -> None:
         "atlas.png": MADE / "atlas/all.png",
         "xor_surface.png": MADE / "neuron/xor_surface.png",
         "schoenholz_2017.png": schoenholz / "accuracy_over_weight_variance_and_depth.png",
+        "remedies.png": MADE
+        / "gallery/remedies/delta_norm_over_layer_by_remedy_by_activation_by_start.png",
         "step_untrainable.png": MADE / "claims/step-untrainable.png",
     }
     for name, made in pictures.items():

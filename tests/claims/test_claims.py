@@ -79,6 +79,7 @@ def test_the_page_of_claims_says_each_answer_in_the_same_words():
     for name, answer in rows:
         assert answer == CLAIMS[name].answer or not CLAIMS[name].answer, name
         assert answer in ("holds", "fails") or CLAIMS[name].answer, name
+        assert (" only " in answer) == bool(CLAIMS[name].cases), name
 
 
 def test_a_picture_has_no_empty_panel_and_few_that_decide_nothing():

@@ -25,6 +25,13 @@ CLAIMS: dict[str, Claim] = {
         note.neuron_fuzziness,
         {"firing rate less sigmoid(input)": Rule(-0.01, 0.01)},
         answer="holds only for a noisy threshold",
+        cases=(
+            "noisy threshold, input -4",
+            "noisy threshold, input -2",
+            "noisy threshold, input 0",
+            "noisy threshold, input 2",
+            "noisy threshold, input 4",
+        ),
     ),
     "step-untrainable": Claim(
         "The step's derivative is zero, so that gradients cannot train a network of it.",
@@ -34,6 +41,10 @@ CLAIMS: dict[str, Claim] = {
         ("step_untrainable",),
         answer="holds only for the hidden layers, or 2 units",
         least=100,
+        cases=(
+            "step (largest gradient of a hidden kernel)",
+            "2 units (share solved)",
+        ),
     ),
     "sigmoid-saturation": Claim(
         "Saturation kills the gradients of sigmoid networks.",
@@ -59,6 +70,10 @@ CLAIMS: dict[str, Claim] = {
         {"units with one-sided gradients": above(0.95)},
         ("one_sided",),
         answer="holds only for one example",
+        cases=(
+            "relu, 1 example",
+            "sigmoid, 1 example",
+        ),
     ),
     "zigzag": Claim(
         "Inputs that are not centred on zero make learning zigzag, and slow.",
@@ -77,6 +92,7 @@ CLAIMS: dict[str, Claim] = {
         {DECADES: below(note.LEVEL)},
         ("depth_slopes",),
         answer="holds only at weight variance 2",
+        cases=("relu, weight variance 2",),
     ),
     "relu-faster": Claim(
         "Relu trains faster than sigmoid and tanh.",
@@ -89,6 +105,17 @@ CLAIMS: dict[str, Claim] = {
         ("relu_faster",),
         answer="holds only against sigmoid, and against tanh with SGD, and never for the share "
         "solved",
+        cases=(
+            "adam, 2 units, sigmoid (median steps to solve, relu's over the other's)",
+            "adam, 4 units, sigmoid (median steps to solve, relu's over the other's)",
+            "adam, 8 units, sigmoid (median steps to solve, relu's over the other's)",
+            "sgd, 2 units, sigmoid (median steps to solve, relu's over the other's)",
+            "sgd, 2 units, tanh (median steps to solve, relu's over the other's)",
+            "sgd, 4 units, sigmoid (median steps to solve, relu's over the other's)",
+            "sgd, 4 units, tanh (median steps to solve, relu's over the other's)",
+            "sgd, 8 units, sigmoid (median steps to solve, relu's over the other's)",
+            "sgd, 8 units, tanh (median steps to solve, relu's over the other's)",
+        ),
     ),
     "relu-dies": Claim(
         "Relu units die, because negative inputs have no gradient.",
@@ -97,6 +124,7 @@ CLAIMS: dict[str, Claim] = {
         {"units born dead": above(0.01), "networks born dead": above(0.01)},
         ("relu_dies_units", "relu_dies_networks"),
         answer="fails only at birth on inputs {-1, 1}",
+        cases=("inputs {-1, 1} (units born dead)",),
     ),
     "relu-not-centred": Claim(
         "Relu's outputs are not centred on zero.",
@@ -112,6 +140,10 @@ CLAIMS: dict[str, Claim] = {
         {DECADES: above(note.LEVEL)},
         ("depth_slopes",),
         answer="fails only for tanh at weight variance 1 and 2",
+        cases=(
+            "tanh, weight variance 1",
+            "tanh, weight variance 2",
+        ),
     ),
     "weight-gradients-hide": Claim(
         "The norms of weight gradients reveal a vanishing gradient.",
@@ -120,6 +152,7 @@ CLAIMS: dict[str, Claim] = {
         {"loss that weight gradients show of delta's": above(0.5)},
         ("depth_slopes",),
         answer="holds only for sigmoid",
+        cases=("sigmoid",),
     ),
     "he-30": Claim(
         "At 30 relu layers Xavier's initialisation stalls, and He's does not.",
@@ -128,6 +161,7 @@ CLAIMS: dict[str, Claim] = {
         {"networks that learn with Xavier": below(0.5), "networks that learn with He": above(0.5)},
         ("he_30",),
         answer="fails only for Xavier with Adam",
+        cases=("adam (networks that learn with Xavier)",),
     ),
     "selu-stable": Claim(
         "SELU keeps the gradient stable: within a decade, however deep.",
@@ -136,6 +170,7 @@ CLAIMS: dict[str, Claim] = {
         {"decades of delta lost in all": Rule(-1, 1)},
         ("deep_defaults",),
         answer="holds only to 50 layers",
+        cases=("selu, weight variance 1, 50 layers",),
     ),
     "narrow-deep": Claim(
         "He's initialisation keeps gradients stable at any width.",
@@ -145,6 +180,10 @@ CLAIMS: dict[str, Claim] = {
         ("narrow_deep",),
         answer="holds only from width 64 on",
         least=150,
+        cases=(
+            "width 64",
+            "width 256",
+        ),
     ),
     "six-xi": Claim(
         "A tanh network trains if and only if it is shallower than six depth scales xi_c.",
@@ -171,6 +210,7 @@ CLAIMS: dict[str, Claim] = {
         ("two_units",),
         answer="holds only for monotone activations",
         least=200,
+        cases=("monotone: 15 activations",),
     ),
     "fuzzy-default": Claim(
         "GELU and SiLU with He's initialisation are safe at depth: within a decade.",
@@ -186,6 +226,7 @@ CLAIMS: dict[str, Claim] = {
         {"share solved": below(0.5)},
         ("parity_hard",),
         answer="holds only at 10 bits",
+        cases=("10 bits",),
     ),
     "residual-cures": Claim(
         "Skip connections cure the vanishing gradient.",
@@ -204,6 +245,7 @@ CLAIMS: dict[str, Claim] = {
         },
         ("residual_scale",),
         answer="fails only for tanh at 16 layers, by a hair",
+        cases=("tanh, 16 layers (decades of delta gained in all, branches as they are)",),
     ),
     "rezero": Claim(
         "A residual branch whose factor starts at 0 trains at any depth.",
@@ -220,6 +262,7 @@ CLAIMS: dict[str, Claim] = {
         {DECADES: below(note.LEVEL)},
         ("remedies",),
         answer="fails only for sigmoid",
+        cases=("sigmoid",),
     ),
     "batchnorm-cures": Claim(
         "Batch normalisation keeps the gradient level.",
@@ -228,6 +271,7 @@ CLAIMS: dict[str, Claim] = {
         {DECADES: Rule(-note.LEVEL, note.LEVEL)},
         ("remedies",),
         answer="fails only for relu, where it explodes",
+        cases=("relu",),
     ),
     "clipping-cures": Claim(
         "Clipping the gradient lets networks train whose gradient explodes.",
@@ -239,6 +283,7 @@ CLAIMS: dict[str, Claim] = {
         },
         ("clipping",),
         answer="holds only in part: a small step does as much",
+        cases=("rate 0.1 (networks that learn, gradient clipped)",),
     ),
     "adam-ignores": Claim(
         "Adam makes the size of the gradient irrelevant.",
@@ -247,6 +292,7 @@ CLAIMS: dict[str, Claim] = {
         {"share solved, vanishing gradients less level ones": above(-0.05)},
         ("adam_ignores",),
         answer="holds only for 4 layers",
+        cases=("4 layers",),
     ),
 }
 """Every claim by its id: the note's sentences, the literature's, and what is said to help."""

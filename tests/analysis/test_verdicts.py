@@ -12,6 +12,8 @@ from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.results import final
 
+pytestmark = pytest.mark.activations("step", "sigmoid", "tanh", "relu", "identity")
+
 
 def made(depth=3, activation="identity", **changes):
     """One run that is healthy but for the changes."""

@@ -17,6 +17,8 @@ from fadeout.training.measuring import measure
 from fadeout.training.programs import CPU_OPTIONS, train
 from helpers import layers, network
 
+pytestmark = pytest.mark.activations("tanh", "relu", "identity", "silu")
+
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1.0, 1e20, 1e37])
 def test_a_norm_is_exact_over_the_whole_range_of_float32(scale):

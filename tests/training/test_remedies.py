@@ -17,6 +17,8 @@ from fadeout.training.fit import prepare, remedy_of
 from fadeout.training.programs import batch_of, precision, prepare_values, train
 from fadeout.training.resolve import identity, resolve
 
+pytestmark = pytest.mark.activations("step", "sigmoid", "tanh", "relu", "softplus")
+
 REMEDIES = {
     "layer": {"normalization": "layer"},
     "rms, affine": {"normalization": "rms", "affine": True},

@@ -26,6 +26,10 @@ from fadeout.training.resolve import resolve
 from helpers import layers, network
 from reference import FUNCTIONS, backward, probes
 
+pytestmark = pytest.mark.activations(
+    "step", "sigmoid", "tanh", "relu", "identity", "elu", "selu", "gelu", "softplus"
+)
+
 
 def measured_at_start(run):
     """The laboratory's probes at step 0 against NumPy's, on the very same parameters."""

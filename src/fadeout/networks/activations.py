@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from fadeout.networks.lanes import Place
+from fadeout.networks.stacks import Place
 from fadeout.registry import FadeoutError, lookup, named, table, tried
 from fadeout.registry import parameters as takes
 

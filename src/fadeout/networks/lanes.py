@@ -14,33 +14,28 @@ the program to itself.
 import functools
 import math
 from collections.abc import Callable
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Shaped
-
-Place: TypeAlias = Int[Array, ""] | int | np.integer
-"""A layer's place in a stack, or a number of layers; it may be traced."""
+from jaxtyping import Array, Float, Shaped
 
 UNROLL = 48
 """Contractions up to this size are written out as sums of products, one term per index."""
 
 BLOCK_BYTES = 400 * 2**10
 """The parameters and signals of a block of lanes should stay in a core's second cache. Measured
-with 1 MiB of it: from 8 x 16 to 32 x 16, 16 to 64 lanes are 1.1 to 1.8 times faster than 128."""
+with one of 1 MiB: at 8 x 16 to 32 x 16, 16 to 64 lanes are 1.1 to 1.8 times faster than 128."""
 
 RECORD_BYTES = 512 * 2**20
 """What a chunk records and reads must fit in memory, several times over."""
 
 
-def lane_count(depth: int, width: int, examples: int, held: int, platform: str) -> int:
+def lane_count(depth: int, width: int, examples: int, numbers: int, platform: str) -> int:
     """How many networks a program trains at once; never a function of how many there are.
 
     Args:
-      held: numbers of one run that are recorded, or are its inputs.
+      numbers: of one run, that are recorded or are its inputs.
       platform: `cpu`, or an accelerator's name, where lanes are many because they hide latency.
     """
     cpu = platform == "cpu"
@@ -51,7 +46,7 @@ def lane_count(depth: int, width: int, examples: int, held: int, platform: str) 
     state = 4 * depth * width * (examples + width)
     while lanes > least and lanes * state > BLOCK_BYTES * (1 if cpu else 1024):
         lanes //= 2
-    while lanes > 1 and lanes * 4 * held > RECORD_BYTES:
+    while lanes > 1 and lanes * 4 * numbers > RECORD_BYTES:
         lanes //= 2
     return lanes
 
@@ -147,48 +142,6 @@ def outer_in_blocks(
     zero = jnp.zeros((x.shape[1], g.shape[1], *x.shape[2:]), x.dtype)
     summed, _ = lax.scan(lambda carry, xg: (carry + block(*xg), None), zero, tuple(whole))
     return summed + block(x[split:], g[split:]) if rest else summed
-
-
-def take(stack, place: Place):
-    """One entry of every array of a tree. The place must be there: it is not checked, since the
-    check would cost as much as what is taken. Of an empty stack, which is traced where a loop takes
-    no turn, it is 0."""
-
-    def one(a):
-        if a.shape[0] == 0:
-            return jnp.zeros(a.shape[1:], a.dtype)
-        return lax.dynamic_index_in_dim(a, place, keepdims=False, allow_negative_indices=False)
-
-    return jax.tree.map(one, stack)
-
-
-def put(stack, place: Place, new):
-    """The stack with another entry in this place, which must be there; an empty one stays."""
-
-    def one(a, b):
-        if a.shape[0] == 0:
-            return a
-        return lax.dynamic_update_index_in_dim(a, b, place, 0, allow_negative_indices=False)
-
-    return jax.tree.map(one, stack, new)
-
-
-def scan(function: Callable, carry, xs, count: Place, reverse: bool = False):
-    """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
-    traced, and then the loop has no gradient."""
-    length = jax.tree.leaves(xs)[0].shape[0]
-    if isinstance(count, int) and count == length:
-        return lax.scan(function, carry, xs, reverse=reverse)
-    _, one = jax.eval_shape(lambda carry, xs: function(carry, take(xs, 0)), carry, xs)
-    nothing = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), one)
-
-    def body(number, state):
-        carry, found = state
-        place = count - 1 - number if reverse else number
-        carry, new = function(carry, take(xs, place))
-        return carry, put(found, place, new)
-
-    return lax.fori_loop(0, count, body, (carry, nothing))
 
 
 def mean(x: Float[Array, "..."], axes: int = 1) -> Float[Array, "..."]:

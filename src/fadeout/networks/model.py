@@ -17,8 +17,9 @@ from jaxtyping import Array, ArrayLike, Float
 from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.given import Weights
 from fadeout.networks.initializers import initialize
-from fadeout.networks.lanes import Place, contract, fold, outer, put, scan, take
+from fadeout.networks.lanes import contract, fold, outer
 from fadeout.networks.remedies import PLAIN, Remedy
+from fadeout.networks.stacks import Place, put, scan, take
 from fadeout.registry import FadeoutError
 
 

@@ -14,9 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fadeout import config
 from fadeout.networks.activations import FLAT
-from fadeout.networks.lanes import Place, contract, fold, mean, scan
+from fadeout.networks.lanes import contract, fold, mean
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
 from fadeout.networks.remedies import PLAIN, Remedy
+from fadeout.networks.stacks import Place, scan
 from fadeout.registry import FadeoutError, is_own, lookup, named, table, tried
 from fadeout.schema import kinds
 

@@ -16,7 +16,7 @@ CHUNK_WORK = 10**9
 """A chunk of several blocks of lanes records at most so many bytes and takes a few seconds."""
 
 
-class Assignment(NamedTuple):
+class Piece(NamedTuple):
     """What a thread is given: to compile a program for these runs, or to train one chunk of them.
 
     Attributes:
@@ -33,11 +33,11 @@ class Assignment(NamedTuple):
 
     @property
     def programs(self) -> tuple:
-        """What is compiled for it; tasks that share it need it once."""
+        """What is compiled for it; pieces that share it need it once."""
         return self.batch.program, self.batch.preparation, self.lanes
 
     @property
-    def chunks(self) -> list["Assignment"]:
+    def chunks(self) -> list["Piece"]:
         """What is to train once it is compiled."""
         size = self.lanes * self.blocks
         starts = range(0, len(self.members), size)
@@ -45,9 +45,9 @@ class Assignment(NamedTuple):
         return [self._replace(members=part, compiled=True) for part in parts]
 
 
-def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Assignment]:
-    """The runs at `members` as one task a batch."""
-    tasks = []
+def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Piece]:
+    """The runs at `members` as one piece a batch."""
+    pieces = []
     numbers = survey.batch[members]
     for number in dict.fromkeys(numbers.tolist()):
         batch = survey.batches[number]
@@ -57,8 +57,8 @@ def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Assignment]:
             CHUNK_WORK // (lanes * max(work(batch), 1)),
             members.size // (lanes * threads * 4),
         )
-        tasks.append(Assignment(batch, lanes, members[numbers == number], max(1, blocks)))
-    return tasks
+        pieces.append(Piece(batch, lanes, members[numbers == number], max(1, blocks)))
+    return pieces
 
 
 def work(batch: Batch) -> int:
@@ -74,16 +74,16 @@ def bytes_per_run(batch: Batch) -> int:
     return batch.program.recorded * size + 200
 
 
-def memory(task: Assignment) -> int:
+def memory(piece: Piece) -> int:
     """Bytes that one chunk in flight holds, about: what it records, three times over, and for one
     block of lanes the examples, parameters with two moments and gradients, and signals."""
-    program = task.batch.program
+    program = piece.batch.program
     run, examples, features = program.run, program.examples, program.features
     depth, width = run.model.depth, run.model.width
     size = 8 if run.training.dtype == "float64" else 4
     parameters = (features + 1) * width + (depth - 1) * (width + 1) * width + width + 1
     numbers = examples * features + 4 * parameters + 5 * examples * width * depth
-    return task.lanes * (3 * task.blocks * bytes_per_run(task.batch) + 2 * size * numbers)
+    return piece.lanes * (3 * piece.blocks * bytes_per_run(piece.batch) + 2 * size * numbers)
 
 
 def memory_here() -> int:
@@ -95,18 +95,18 @@ def memory_here() -> int:
         return whole
 
 
-def check_memory(tasks: Sequence[Assignment]) -> None:
+def check_memory(pieces: Sequence[Piece]) -> None:
     """Refuses what cannot fit, before any compute.
 
     Raises:
       FadeoutError: with what would make it smaller.
     """
     here = memory_here()
-    for task in tasks:
-        needed = memory(task)
+    for piece in pieces:
+        needed = memory(piece)
         if needed > here:
             raise FadeoutError(
-                f"{describe(task.batch)} needs about {needed / 1e9:,.0f} GB, more than the "
+                f"{describe(piece.batch)} needs about {needed / 1e9:,.0f} GB, more than the "
                 f"{here / 1e9:,.0f} GB of this machine: set a larger training.record_every, fewer "
                 "probes, or a smaller task or network"
             )

@@ -118,16 +118,19 @@ def shard_sweep(
 
 def shares(looked: Survey, members: np.ndarray, jobs: int) -> list[np.ndarray]:
     """Cuts a sweep into parts of about equal work; runs of one program stay together."""
-    tasks = cut(looked, members, threads=1)
-    programs = list(dict.fromkeys(task.programs for task in tasks))
-    tasks.sort(key=lambda task: programs.index(task.programs))
-    pieces = [
-        (task.members[start : start + task.lanes], max(work(task.batch), 1) * task.lanes)
-        for task in tasks
-        for start in range(0, task.members.size, task.lanes)
+    pieces = cut(looked, members, threads=1)
+    programs = list(dict.fromkeys(piece.programs for piece in pieces))
+    pieces.sort(key=lambda piece: programs.index(piece.programs))
+    portions = [
+        (
+            piece.members[start : start + piece.lanes],
+            max(work(piece.batch), 1) * piece.lanes,
+        )
+        for piece in pieces
+        for start in range(0, piece.members.size, piece.lanes)
     ]
-    done = np.cumsum([0] + [weight for _, weight in pieces])
+    done = np.cumsum([0] + [weight for _, weight in portions])
     owners = np.floor(done[:-1] / max(done[-1], 1) * jobs)
-    parts = [[p for (p, _), owner in zip(pieces, owners, strict=True) if owner == job]
+    parts = [[p for (p, _), owner in zip(portions, owners, strict=True) if owner == job]
              for job in range(jobs)]  # fmt: skip
     return [np.concatenate(part) for part in parts if part]

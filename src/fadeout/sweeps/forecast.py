@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from fadeout.config import Run
-from fadeout.sweeps.chunks import Assignment, bytes_per_run, memory, work
+from fadeout.sweeps.chunks import Piece, bytes_per_run, memory, work
 from fadeout.sweeps.survey import Survey, survey
 from fadeout.sweeps.sweep import to_train
 from fadeout.sweeps.training_queue import Queue
@@ -51,14 +51,15 @@ def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
     if not missing.size:
         return Forecast(summary.asked, summary.stored, 0, 0, 0, 0, 0.0, 0.0)
     queue = Queue(looked, missing, fail_fast=True)
-    tasks = [*queue.to_compile, *queue.waiting]
+    pieces = [*queue.to_compile, *queue.waiting]
     threads = len(queue.devices)
-    chunks = sum(len(task.chunks) for task in tasks)
-    largest = max(map(memory, tasks))
-    heaviest = max(tasks, key=lambda task: work(task.batch) * task.members.size)
+    chunks = sum(len(piece.chunks) for piece in pieces)
+    largest = max(map(memory, pieces))
+    heaviest = max(pieces, key=lambda piece: work(piece.batch) * piece.members.size)
     compiled, seconds_per_work = calibrate(queue, heaviest)
     blocks = sum(
-        math.ceil(task.members.size / task.lanes) * task.lanes * work(task.batch) for task in tasks
+        math.ceil(piece.members.size / piece.lanes) * piece.lanes * work(piece.batch)
+        for piece in pieces
     )
     return Forecast(
         asked=summary.asked,
@@ -66,22 +67,22 @@ def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
         programs=len(queue.to_compile),
         chunks=chunks,
         memory=largest * min(threads, chunks),
-        disk=sum(task.members.size * bytes_per_run(task.batch) for task in tasks),
+        disk=sum(piece.members.size * bytes_per_run(piece.batch) for piece in pieces),
         compile_seconds=compiled * math.ceil(len(queue.to_compile) / threads),
         train_seconds=seconds_per_work * blocks / min(threads, chunks),
     )
 
 
-def calibrate(queue: Queue, task: Assignment) -> tuple[float, float]:
+def calibrate(queue: Queue, piece: Piece) -> tuple[float, float]:
     """Seconds to compile a program, and seconds per work of training with it."""
-    runs = queue.survey.take(task.members[: task.lanes])
+    runs = queue.survey.take(piece.members[: piece.lanes])
     training = replace(runs[0].training, steps=runs[0].training.record_every)
     brief = [replace(run, training=training) for run in runs]
     batch, device = batch_of(brief[0]), queue.devices[0]
     began = perf_counter()
-    compile_batch(batch, task.lanes, device)
+    compile_batch(batch, piece.lanes, device)
     compiled = perf_counter() - began
-    train_batch(batch, brief, task.lanes, device)
+    train_batch(batch, brief, piece.lanes, device)
     began = perf_counter()
-    train_batch(batch, brief, task.lanes, device)
-    return compiled, (perf_counter() - began) / (task.lanes * max(work(batch), 1))
+    train_batch(batch, brief, piece.lanes, device)
+    return compiled, (perf_counter() - began) / (piece.lanes * max(work(batch), 1))

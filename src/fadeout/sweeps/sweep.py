@@ -15,7 +15,7 @@ from fadeout.sweeps import store
 from fadeout.sweeps.chunks import check_memory, cut
 from fadeout.sweeps.results import join, numbers
 from fadeout.sweeps.survey import Survey, survey
-from fadeout.sweeps.training_queue import Compiled, Queue, Trained
+from fadeout.sweeps.training_queue import Compiled, Queue, Returned
 
 
 @dataclass
@@ -136,7 +136,7 @@ def sweep(
         except FadeoutError:  # a file that another process has just moved: no fault of these runs
             return np.ones(identities.size, bool)
 
-    def keep(done: Compiled | Trained) -> None:
+    def keep(done: Compiled | Returned) -> None:
         if isinstance(done, Compiled):
             summary.compiled.append(done)
             return

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from fadeout.sweeps import results
-from fadeout.sweeps.chunks import Assignment, check_memory, cut, describe, describe_program
+from fadeout.sweeps.chunks import Piece, check_memory, cut, describe, describe_program
 from fadeout.sweeps.interrupts import noted
 from fadeout.sweeps.results import Part
 from fadeout.sweeps.survey import Survey
@@ -38,7 +38,7 @@ class Compiled(NamedTuple):
     refused: tuple[str, ...] = ()
 
 
-class Trained(NamedTuple):
+class Returned(NamedTuple):
     """A chunk that came back, with what was recorded, or with an error of one line; `elsewhere`
     counts those of its runs that another process has stored meanwhile."""
 
@@ -82,20 +82,20 @@ class Queue:
         count = threads or core_count()
         self.devices = [devices[0]] * count if on_cpu(devices[0]) else devices
         members = members[::-1] if backwards else members
-        tasks = cut(survey, members, len(self.devices))
-        check_memory(tasks)
-        first = {task.programs: task for task in reversed(tasks)}
-        self.to_compile = deque(task for task in tasks if task is first[task.programs])
-        self.waiting = [task for task in tasks if task is not first[task.programs]]
-        self.to_train: deque[Assignment] = deque()
-        self.in_flight: dict[Future, tuple[Assignment, jax.Device]] = {}
+        pieces = cut(survey, members, len(self.devices))
+        check_memory(pieces)
+        first = {piece.programs: piece for piece in reversed(pieces)}
+        self.to_compile = deque(piece for piece in pieces if piece is first[piece.programs])
+        self.waiting = [piece for piece in pieces if piece is not first[piece.programs]]
+        self.to_train: deque[Piece] = deque()
+        self.in_flight: dict[Future, tuple[Piece, jax.Device]] = {}
         self.compiled: set[tuple] = set()
 
     @property
     def device(self) -> str:
         return f"{self.devices[0].platform}: {self.devices[0].device_kind}"
 
-    def finished(self) -> Iterator[Compiled | Trained]:
+    def finished(self) -> Iterator[Compiled | Returned]:
         """Yields every program and every chunk, in the order in which they finish.
 
         An interrupt is raised once what is in flight has come back; a second one does not wait.
@@ -104,80 +104,80 @@ class Queue:
         with noted(hold=True) as interrupts, pool_of(len(self.devices)) as pool:
             while self.in_flight or (not interrupts and (self.to_train or self.to_compile)):
                 while idle and not interrupts and (self.to_train or self.to_compile):
-                    task = (self.to_train or self.to_compile).popleft()
+                    piece = (self.to_train or self.to_compile).popleft()
                     device = idle.popleft()
-                    work = self.train if task.compiled else self.compile
-                    self.in_flight[pool.submit(work, task, device)] = task, device
+                    work = self.train if piece.compiled else self.compile
+                    self.in_flight[pool.submit(work, piece, device)] = piece, device
                 ready = wait(self.in_flight, POLL_SECONDS, FIRST_COMPLETED).done
                 for future in ready:
-                    task, device = self.in_flight.pop(future)
+                    piece, device = self.in_flight.pop(future)
                     idle.append(device)
-                    yield from self.settle(task, future)
+                    yield from self.settle(piece, future)
             if interrupts:
                 raise interrupts[0]
 
-    def compile(self, task: Assignment, device: jax.Device) -> Compiled:
+    def compile(self, piece: Piece, device: jax.Device) -> Compiled:
         began, hits, misses, refused = perf_counter(), kept.hits, kept.misses, len(kept.refused)
-        compile_batch(task.batch, task.lanes, device)
+        compile_batch(piece.batch, piece.lanes, device)
         cached = kept.hits > hits and kept.misses == misses
-        name = describe_program(task.batch)
+        name = describe_program(piece.batch)
         reasons = tuple(kept.refused[refused:])
         return Compiled(name, perf_counter() - began, cached, reasons)
 
-    def train(self, task: Assignment, device: jax.Device) -> Trained:
+    def train(self, piece: Piece, device: jax.Device) -> Returned:
         began = perf_counter()
-        members = task.members
+        members = piece.members
         if self.left is not None:
             members = members[self.left(self.survey.identity[members])]
-        elsewhere = task.members.size - members.size
+        elsewhere = piece.members.size - members.size
         if not members.size:
-            return Trained(None, task.lanes, 0, 0.0, elsewhere=elsewhere)
+            return Returned(None, piece.lanes, 0, 0.0, elsewhere=elsewhere)
         runs = self.survey.take(members)
-        trace = train_batch(task.batch, runs, task.lanes, device)
+        trace = train_batch(piece.batch, runs, piece.lanes, device)
         run_steps = len(runs) * runs[0].training.steps
         part = results.recorded(runs, trace)
         seconds = perf_counter() - began
-        return Trained(part, task.lanes, run_steps, seconds, elsewhere=elsewhere)
+        return Returned(part, piece.lanes, run_steps, seconds, elsewhere=elsewhere)
 
-    def settle(self, task: Assignment, future: Future) -> Iterator[Compiled | Trained]:
+    def settle(self, piece: Piece, future: Future) -> Iterator[Compiled | Returned]:
         """Takes a thread's answer."""
         error = future.exception()
         if error is None:
-            if not task.compiled:
-                for ready in self.sharing(task):
+            if not piece.compiled:
+                for ready in self.sharing(piece):
                     self.to_train.extend(ready.chunks)
-            if task.compiled or task.programs not in self.compiled:
+            if piece.compiled or piece.programs not in self.compiled:
                 yield future.result()
-            self.compiled.add(task.programs)
-        elif out_of_memory(error) and task.lanes > 1:
-            self.halve(task)
+            self.compiled.add(piece.programs)
+        elif out_of_memory(error) and piece.lanes > 1:
+            self.halve(piece)
         elif self.fail_fast or not isinstance(error, Exception):
             raise error
         else:
-            line = f"{describe(task.batch)}: {type(error).__name__}: {error}"
+            line = f"{describe(piece.batch)}: {type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(error))
-            for lost in [task] if task.compiled else self.sharing(task):
+            for lost in [piece] if piece.compiled else self.sharing(piece):
                 part = results.failed(self.survey.take(lost.members), text)
-                yield Trained(part, lost.lanes, 0, 0.0, line if lost is task else "")
+                yield Returned(part, lost.lanes, 0, 0.0, line if lost is piece else "")
 
-    def sharing(self, task: Assignment) -> list[Assignment]:
-        """A task and those that waited for the same programs, which now wait no more."""
-        same = [other for other in self.waiting if other.programs == task.programs]
-        self.waiting = [other for other in self.waiting if other.programs != task.programs]
-        return [task, *same]
+    def sharing(self, piece: Piece) -> list[Piece]:
+        """A piece and those that waited for the same programs, which now wait no more."""
+        same = [other for other in self.waiting if other.programs == piece.programs]
+        self.waiting = [other for other in self.waiting if other.programs != piece.programs]
+        return [piece, *same]
 
-    def halve(self, task: Assignment) -> None:
-        """Puts a task and all that needs its programs back, to be tried with half the lanes."""
-        same = [t for t in self.to_train if t.programs == task.programs]
-        self.to_train = deque(t for t in self.to_train if t.programs != task.programs)
-        same += [] if task.compiled else self.sharing(task)[1:]
+    def halve(self, piece: Piece) -> None:
+        """Puts a piece and all that needs its programs back, to be tried with half the lanes."""
+        same = [t for t in self.to_train if t.programs == piece.programs]
+        self.to_train = deque(t for t in self.to_train if t.programs != piece.programs)
+        same += [] if piece.compiled else self.sharing(piece)[1:]
         members: dict[Batch, list[np.ndarray]] = {}
-        for t in (task, *same):
+        for t in (piece, *same):
             members.setdefault(t.batch, []).append(t.members)
         most = max(sum(part.size for part in parts) for parts in members.values())
-        lanes = max(1, min(task.lanes, most) // 2)
+        lanes = max(1, min(piece.lanes, most) // 2)
         first, *others = [
-            Assignment(batch, lanes, np.concatenate(parts), task.blocks)
+            Piece(batch, lanes, np.concatenate(parts), piece.blocks)
             for batch, parts in members.items()
         ]
         self.to_compile.appendleft(first)

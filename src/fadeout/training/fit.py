@@ -80,14 +80,14 @@ class Program(NamedTuple):
         """How many networks it trains at once, whatever their number."""
         model = self.run.model
         examples = self.examples + self.run.training.held_out
-        held = self.recorded + examples * self.features
+        numbers = self.recorded + examples * self.features
         return lanes.lane_count(
-            model.depth, model.width, self.examples, held, jax.default_backend()
+            model.depth, model.width, self.examples, numbers, jax.default_backend()
         )
 
 
 class Trace(NamedTuple):
-    """What was recorded of a chunk of runs.
+    """What was recorded of runs that were trained side by side.
 
     Attributes:
       layers: by the name of a probe; the readout is last, and NaN there what only units with an

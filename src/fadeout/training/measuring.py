@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fadeout.networks.lanes import Place, scan, take
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.probes import Layer, Layers, Path, Probe
 from fadeout.networks.remedies import PLAIN, Remedy
+from fadeout.networks.stacks import Place, scan, take
 from fadeout.training.updates import Trained
 
 

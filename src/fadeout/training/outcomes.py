@@ -10,9 +10,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from fadeout.networks import lanes
-from fadeout.networks.lanes import Place, scan
 from fadeout.networks.model import MLP, Neuron, Signals
 from fadeout.networks.remedies import PLAIN, Remedy
+from fadeout.networks.stacks import Place, scan, take
 
 
 class Outcome(NamedTuple):
@@ -94,7 +94,7 @@ def locate(
     """
 
     below, layers = signals.activation[:-1], (model.first, model.hidden, model.readout)
-    top = lanes.take(signals.activation, count)
+    top = take(signals.activation, count)
     first, last = (f.preactivation(h) for f, h in zip(layers[::2], (x, top), strict=True))
 
     def up(z, both):

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from fadeout.networks.lanes import Place, per_lane, take
+from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP, Neuron, masked
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
+from fadeout.networks.stacks import Place, take
 
 
 class Trained(NamedTuple):
@@ -44,7 +45,7 @@ def start(model: MLP, optimizer: Any, paths: bool) -> Trained:
     if not paths:
         return Trained(model, optimizer, None, None)
     still = jax.tree.map(jnp.zeros_like, model)
-    return Trained(model, optimizer, still, sizes(still))
+    return Trained(model, optimizer, still, all_norms(still))
 
 
 def update_layers(
@@ -61,14 +62,13 @@ def update_layers(
         # not under `vmap`, for which XLA would keep the moments with the lanes first
         updates, state = change(hyperparameters, gradients, own.optimizer, own.model)
         updates = jax.tree.map(lambda update: factor * update, updates)
-        return Trained(apply_updates(own.model, updates), state, *walked(own, updates, norms))
+        return Trained(apply_updates(own.model, updates), state, *walked(own, updates, norms_in))
 
     def layer(place, stack: Trained) -> Trained:
         """Parameters first, and the optimiser's state from a place that waits for them: XLA copies
         a whole stack where one kernel reads what another writes in place."""
         new = set_layer(stack, place, step(gradients.hidden.at(place), layer_at(stack, place)))
-        written = [take(a, place).ravel()[0] > 0 for a in jax.tree.leaves(new.model)]
-        later = place + ((count < 0) & functools.reduce(jnp.logical_and, written)).astype(int)
+        later = place + nothing_after(new.model, place, count)
         again = set_layer(stack, later, step(gradients.hidden.at(later), layer_at(stack, later)))
         return new._replace(optimizer=again.optimizer)
 
@@ -77,6 +77,13 @@ def update_layers(
     factor = hyperparameters["readout_factor"]
     readout = step(gradients.readout, part(before, "readout"), factor)
     return modules(MLP, lambda _, *parts: MLP(*parts), before, first, hidden, readout)
+
+
+def nothing_after(model: Neuron, place: Place, count: Place) -> Int[Array, ""]:
+    """0, because no count is below 0; but XLA does not know it before the layer in this place is
+    written."""
+    written = [take(a, place).ravel()[0] > 0 for a in jax.tree.leaves(model)]
+    return ((count < 0) & functools.reduce(jnp.logical_and, written)).astype(int)
 
 
 def update_all(
@@ -90,7 +97,7 @@ def update_all(
         masked(updates.hidden, count),
         jax.tree.map(lambda update: factor * update, updates.readout),
     )
-    return Trained(apply_updates(before.model, updates), state, *walked(before, updates, sizes))
+    return Trained(apply_updates(before.model, updates), state, *walked(before, updates, all_norms))
 
 
 def kernel_updates(
@@ -147,12 +154,12 @@ def walked(before: Trained, updates, measure: Callable) -> tuple:
     return updates, jax.tree.map(jnp.add, before.length, measure(updates))
 
 
-def norms(neuron: Neuron) -> Neuron:
+def norms_in(neuron: Neuron) -> Neuron:
     """Of a layer's kernel and bias."""
     return jax.tree.map(per_lane(norm), neuron)
 
 
-def sizes(network: MLP) -> MLP:
+def all_norms(network: MLP) -> MLP:
     """Of every layer's kernel and bias."""
     hidden = jax.tree.map(jax.vmap(per_lane(norm)), network.hidden)
-    return MLP(norms(network.first), hidden, norms(network.readout))
+    return MLP(norms_in(network.first), hidden, norms_in(network.readout))

@@ -1,0 +1,58 @@
+"""Layers stacked along a leading axis, and loops over those of them that are there.
+
+How many there are may be traced, so that one program serves many depths.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int
+
+Place: TypeAlias = Int[Array, ""] | int | np.integer
+"""A layer's place in a stack, or a number of layers; it may be traced."""
+
+
+def take(stack, place: Place):
+    """One entry of every array of a tree. The place must be there: it is not checked, since the
+    check would cost as much as what is taken. Of an empty stack, which is traced where a loop takes
+    no turn, it is 0."""
+
+    def one(a):
+        if a.shape[0] == 0:
+            return jnp.zeros(a.shape[1:], a.dtype)
+        return lax.dynamic_index_in_dim(a, place, keepdims=False, allow_negative_indices=False)
+
+    return jax.tree.map(one, stack)
+
+
+def put(stack, place: Place, new):
+    """The stack with another entry in this place, which must be there; an empty one stays."""
+
+    def one(a, b):
+        if a.shape[0] == 0:
+            return a
+        return lax.dynamic_update_index_in_dim(a, b, place, 0, allow_negative_indices=False)
+
+    return jax.tree.map(one, stack, new)
+
+
+def scan(function: Callable, carry, xs, count: Place, reverse: bool = False):
+    """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
+    traced, and then the loop has no gradient."""
+    length = jax.tree.leaves(xs)[0].shape[0]
+    if isinstance(count, int) and count == length:
+        return lax.scan(function, carry, xs, reverse=reverse)
+    _, one = jax.eval_shape(lambda carry, xs: function(carry, take(xs, 0)), carry, xs)
+    nothing = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), one)
+
+    def body(number, state):
+        carry, found = state
+        place = count - 1 - number if reverse else number
+        carry, new = function(carry, take(xs, place))
+        return carry, put(found, place, new)
+
+    return lax.fori_loop(0, count, body, (carry, nothing))

@@ -347,20 +347,27 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
             wanted = jnp.take_along_axis(wanted, back, 0)
         return output, wanted
 
-    @per_lane
-    def look(hyperparameters, model, trained, x, signals, delta, gradients, steepest, branch):
+    def look(
+        chosen: dict, each, change, hyperparameters, model, trained, seen: Seen, x, steepest, branch
+    ) -> dict:
         own = remedy._replace(branch=branch)
-        layers = Sight(model, trained, gradients, signals, x, delta, steepest, own).layers(count)
-        step = kernel_updates(change, hyperparameters, gradients, trained, elementwise)
-        return measure(probes, layers, step)
+        sight = Sight(model, trained, seen.gradients, seen.signals, x, seen.delta, steepest, own)
+        step = kernel_updates(change, hyperparameters, seen.gradients, trained, elementwise)
+        return measure(chosen, sight.layers(count), step, each)
+
+    of_all = {name: probe for name, probe in probes.items() if probe.whole}
+    of_one = {name: probe for name, probe in probes.items() if not probe.whole}
+    change_lanes = change if elementwise else per_lane(change)
 
     def record(state: State, number) -> tuple[State, tuple]:
         state = advance(state, number)
         seen = state.seen
-        measured = look(
-            values["optimizer"], model, state.trained, x, seen.signals, seen.delta, seen.gradients,
-            steepest, remedy.branch,
-        )  # fmt: skip
+        shown = (values["optimizer"], model, state.trained, seen, x, steepest, remedy.branch)
+        measured = look(of_one, per_lane, change_lanes, *shown) if of_one else {}
+        if of_all:
+            alone = functools.partial(look, of_all, lambda probe: probe, change)
+            measured |= per_lane(alone)(*shown)
+        measured = {name: measured[name] for name in probes}
         return state, (measured, seen.loss, seen.accuracy, validate(state.trained.model))
 
     steepest = steepest_slope(lambda z: activation(z)[1], dtype, (runs,))

@@ -88,7 +88,8 @@ class Sight(NamedTuple):
             ),
             self.part("hidden")._replace(
                 delta=delta[1:], below=activation[:-1], activation=activation[1:], slope=slope[1:],
-                steepest_slope=jnp.broadcast_to(steepest, places), preactivation=high,
+                steepest_slope=jnp.broadcast_to(steepest, (places, *steepest.shape)),
+                preactivation=high,
             ),
             self.part("readout")._replace(delta=self.delta, below=take(activation, count)),
             count,
@@ -97,13 +98,21 @@ class Sight(NamedTuple):
         )  # fmt: skip
 
 
-def measure(probes: dict[str, Probe], layers: Layers, update: Callable | None = None) -> dict:
+def measure(
+    probes: dict[str, Probe],
+    layers: Layers,
+    update: Callable | None = None,
+    each: Callable[[Callable], Callable] = lambda probe: probe,
+) -> dict:
     """Every probe in every weight layer, [place]; the readout has the last place, and NaN there
     of a probe that it lacks.
 
     Args:
       update: of a part's name, and of a place in the stack or None, gives the kernel's update;
         asked only for layers that are there. None where the layers have theirs.
+      each: `per_lane`, where all arrays have the run as last axis; then no probe is of all layers.
+        A layer is taken from its stack before it is mapped over the lanes: under `vmap`, XLA would
+        gather each, with the lanes first, and the ten default probes cost as much as ten steps.
     """
     places = layers.hidden.kernel.shape[0]
     count = places if layers.present is None else layers.present
@@ -117,11 +126,14 @@ def measure(probes: dict[str, Probe], layers: Layers, update: Callable | None = 
         return layer if update is None else layer._replace(kernel_update=update("hidden", place))
 
     def of_one(layer: Layer, has_activation=True) -> dict:
-        return {
-            name: probe.function(layer) if has_activation or probe.readout else jnp.nan
-            for name, probe in probes.items()
-            if not probe.whole
-        }
+        def rows(layer: Layer) -> dict:
+            return {
+                name: probe.function(layer) if has_activation or probe.readout else jnp.nan
+                for name, probe in probes.items()
+                if not probe.whole
+            }
+
+        return each(rows)(layer)
 
     def of_each(function: Callable):
         return scan(lambda _, place: (None, function(place)), None, jnp.arange(places), count)[1]

@@ -364,6 +364,18 @@ def test_every_tour_ends_as_it_says(opened, playground, tour):
             page.keyboard.press("Enter")
 
 
+def test_what_does_not_learn_though_its_gradient_passes_is_told(opened, playground):
+    page = opened(playground)
+    page.evaluate(
+        """Object.assign(state, { activation: "tanh", optimizer: "sgd", rate: 1e-9 });
+        reset(); advance(499); drawNow()"""
+    )
+    assert page.locator("#status").get_attribute("data-word") == "learning"
+    page.evaluate("advance(1); drawNow()")
+    assert page.locator("#status").get_attribute("data-word") == "stuck"
+    assert "its size is not its direction" in page.locator("#status").inner_text()
+
+
 def test_dark_pages_telephones_and_questions(opened, playground):
     page = opened(playground, color_scheme="dark", viewport={"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

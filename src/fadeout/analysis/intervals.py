@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, norm, t
-from scipy.stats import bootstrap as resample
+from scipy.special import ndtri, stdtrit
 
 
 class Interval(NamedTuple):
@@ -49,11 +48,9 @@ def share(flags: np.ndarray, draws: np.ndarray | None = None) -> Interval:
     flags = np.asarray(flags, bool)
     if not flags.size:
         return UNKNOWN
-    test = binomtest(int(flags.sum()), flags.size)
-    if draws is None or np.unique(draws).size == flags.size:
-        interval = test.proportion_ci(0.95, method="wilson")
-        return Interval(float(interval.low), float(test.statistic), float(interval.high))
     value = float(flags.mean())
+    if draws is None or np.unique(draws).size == flags.size:
+        return wilson(value, flags.size)
     return wilson(value, independent(flags, np.asarray(draws)))
 
 
@@ -70,12 +67,12 @@ def independent(flags: np.ndarray, draws: np.ndarray) -> float:
         excess = np.bincount(place, flags - value)  # each draw's flags beyond what is expected
         variance = groups / (groups - 1) * float(excess @ excess) / count**2
         size = min(count, value * (1 - value) / variance if variance > 0 else count)
-    return size * float(norm.ppf(0.975) / t.ppf(0.975, groups - 1)) ** 2
+    return size * float(ndtri(0.975) / stdtrit(groups - 1, 0.975)) ** 2
 
 
 def wilson(value: float, count: float) -> Interval:
     """Wilson's interval of a share of a number of flags that need not be whole."""
-    z2 = float(norm.ppf(0.975)) ** 2
+    z2 = float(ndtri(0.975)) ** 2
     middle = (value + z2 / (2 * count)) / (1 + z2 / count)
     reach = math.sqrt(z2 * (value * (1 - value) / count + z2 / (4 * count**2))) / (1 + z2 / count)
     low, high = middle - reach, middle + reach
@@ -97,6 +94,8 @@ def bootstrap(
     value = float(statistic(*samples, axis=-1))
     if all(np.all(sample == sample[0]) for sample in samples):
         return exactly(value)
+    from scipy.stats import bootstrap as resample  # the import takes as long as all of JAX's
+
     low, high = resample(
         samples, statistic, n_resamples=draws, vectorized=True, method="percentile", paired=paired,
         rng=np.random.default_rng(0), batch=max(1, 10**7 // sum(map(len, samples))),

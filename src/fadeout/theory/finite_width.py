@@ -4,9 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.integrate import solve_ivp
 from scipy.special import digamma, polygamma
-from scipy.stats import binom
 
 
 def log_gradient_moments(width: int, weight_variance: float) -> tuple[float, float]:
@@ -15,6 +13,8 @@ def log_gradient_moments(width: int, weight_variance: float) -> tuple[float, flo
     Exact at any width, given that a unit is alive: R = (sw2 / n) chi2_B, B ~ Binomial(n, 1/2),
     independent over layers. Reference: Hanin 2018; Hanin & Nica 2018.
     """
+    from scipy.stats import binom  # a slow import, where it is needed
+
     alive = np.arange(1, width + 1)
     weight = binom.pmf(alive, width, 0.5)
     weight = weight / weight.sum()
@@ -48,6 +48,8 @@ def deep_linear(start: Sequence[float], strength: float, times: np.ndarray) -> n
 
     Reference: Saxe, McClelland & Ganguli 2014, eqs. 7 and 13.
     """
+
+    from scipy.integrate import solve_ivp  # a slow import, where it is needed
 
     if times[-1] == 0:
         return np.full(len(times), np.prod(start))

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 
 from fadeout.theory.gaussian import (
     Activation,
@@ -82,7 +81,14 @@ def fixed_point(
             low, high = low / 2, low
             if low < SMALLEST:
                 return 0.0
-    return float(brentq(growth, low, high, xtol=1e-300, rtol=1e-14))
+    return root(growth, low, high, xtol=1e-300, rtol=1e-14)
+
+
+def root(function: Callable[[float], float], low: float, high: float, **tolerances) -> float:
+    """Where a function of a number changes its sign."""
+    from scipy.optimize import brentq  # a slow import, where it is needed
+
+    return float(brentq(function, low, high, **tolerances))
 
 
 def correlation_map(
@@ -147,7 +153,7 @@ def correlation_fixed_point(
         return 0.0
     if growth(1 - 1e-9) >= 0:  # on the edge, as near as can be computed
         return 1.0
-    return float(brentq(growth, 0.0, 1 - 1e-9, xtol=1e-12))
+    return root(growth, 0.0, 1 - 1e-9, xtol=1e-12)
 
 
 class DepthScales(NamedTuple):
@@ -239,7 +245,7 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
         points.append(point(0.0))
         left[np.abs(left) < 1e-6 * grid] = abs(left[-1])
     crossings = np.flatnonzero(left[:-1] * left[1:] < 0)
-    roots = [float(brentq(excess, grid[i], grid[i + 1], rtol=1e-14)) for i in crossings]
+    roots = [root(excess, grid[i], grid[i + 1], rtol=1e-14) for i in crossings]
     return points + [point(q) for q in roots]
 
 

@@ -16,7 +16,7 @@ from fadeout.training.updates import Trained
 
 
 class Sight(NamedTuple):
-    """What one network shows at one step, before the step's update.
+    """What a network shows at one step, or one in each lane, before the step's update.
 
     Attributes:
       start: the network before the first step.
@@ -29,9 +29,9 @@ class Sight(NamedTuple):
     trained: Trained
     gradients: MLP
     signals: Signals
-    inputs: Float[Array, "example feature"]
-    delta: Float[Array, "example output"]
-    steepest_slope: Float[Array, ""]
+    inputs: Float[Array, "example feature *run"]
+    delta: Float[Array, "example output *run"]
+    steepest_slope: Float[Array, "*run"]
     remedy: Remedy = PLAIN
 
     def part(self, name: str) -> Layer:

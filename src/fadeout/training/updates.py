@@ -103,10 +103,14 @@ def update_all(
 def kernel_updates(
     change: Callable, hyperparameters: dict, gradients: MLP, before: Trained, elementwise: bool
 ) -> Callable:
-    """What the next step of one network will add to its kernels: a function of a part's name and,
-    of the hidden layers, a place."""
+    """What the next step will add to kernels: a function of a part's name and, of the hidden
+    layers, a place.
 
-    def update(name: str, place: Place | None) -> Float[Array, "fan_in fan_out"]:
+    Args:
+      change: of one network; or of all lanes, as `per_lane` makes it.
+    """
+
+    def update(name: str, place: Place | None) -> Float[Array, "fan_in fan_out *run"]:
         if elementwise:
             own, gradient = part(before, name), getattr(gradients, name)
             if place is not None:

@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint lock docs figures gallery clean
+.PHONY: demo test quick lint lock docs figures gallery clean
 
 demo: $(READY) ## trains the note's four activations over depth and seeds, and draws what happened
 	$(BIN)/fadeout train -m +experiment=demo
 
 test: $(READY) ## runs the suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: $(READY) ## the suite without what is slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(READY) ## format, lint, layers, types
 	$(BIN)/ruff format --check .

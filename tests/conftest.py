@@ -77,6 +77,16 @@ def few_activations(request, tables_as_they_were):
         del ACTIVATIONS[name]
 
 
+SLOW = frozenset((Path(__file__).parent / "slow.txt").read_text().split())
+"""What takes a quarter of a minute or more: compiled anew, or trained by processes of its own."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(item, "originalname", None) in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 MOST_MAPS = 20_000
 
 

@@ -97,9 +97,9 @@ class Claim(NamedTuple):
     def headline(self, verdict: "Verdict") -> str:
         """The verdict in capitals, and what the answer says beyond it.
 
-        >>> claim = Claim("", "", list, {}, answer="fails only for tanh")
-        >>> claim.headline(Verdict("holds only if", [], [], []))
-        'FAILS ONLY for tanh'
+        >>> claim = Claim("", "", list, {}, answer="fails: it is 1/(1 + e^-x)")
+        >>> claim.headline(Verdict("fails", [], [], []))
+        'FAILS: it is 1/(1 + e^-x)'
         """
         words = self.told(verdict) or verdict.word
         said = re.match("(holds|fails)( only if| only)?|undecided", words)

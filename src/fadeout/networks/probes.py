@@ -131,7 +131,7 @@ PROBES = table("probe", "layer", check=None)
 
 
 def probe(
-    title: str,
+    title: str | Callable,
     *,
     readout: bool = False,
     whole: bool = False,

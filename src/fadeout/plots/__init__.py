@@ -130,8 +130,8 @@ def compare(
 
     >>> import fadeout
     >>> runs = [Run("tanh", depth=depth) for depth in (2, 4)]
-    >>> figure = compare(fadeout.train(runs, cache=None, quiet=True), quantity="loss", x="step")
-    >>> len(figure.axes)
+    >>> results = fadeout.train(runs, cache=None, quiet=True)
+    >>> len(compare(results, quantity="loss", x="step", column="depth").axes)
     2
     """
     with style.styled(look, width=width):

@@ -427,7 +427,7 @@ def to_frame(results: xr.Dataset) -> Any:
     >>> import fadeout
     >>> runs = [Run("tanh", seed=seed) for seed in (0, 1)]
     >>> to_frame(fadeout.train(runs, cache=None, quiet=True)).columns.tolist()
-    ['seed', 'status', 'loss', 'accuracy']
+    ['seed', 'status', 'solved_step', 'loss', 'accuracy']
     """
     if "run" not in results.dims:  # of one network, by layer
         if "module" not in results.attrs:

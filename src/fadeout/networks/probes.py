@@ -166,7 +166,7 @@ def probe(
         name = named(function)
         if name in {*config.TAKEN, *config.Run().labels(), *kinds(config.Run)}:
             raise FadeoutError(f"results have a {name} already: give the probe another name")
-        entry = Probe(function, title, readout, whole, path, lapack)
+        entry = Probe(function, str(title), readout, whole, path, lapack)
         if not is_own(function):
             entry = looked_at(entry)
         return PROBES.add(function, entry)

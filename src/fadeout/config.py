@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Self
 
 from fadeout.registry import FadeoutError, lookup, shown
-from fadeout.schema import Entry, Section, bounded, canonical, erase, kinds, sections_of
+from fadeout.schema import Entry, Section, bounded, canonical, defaults, erase, kinds, sections_of
 
 
 @dataclass(frozen=True, init=False)
@@ -143,8 +143,7 @@ class Model(Section):
 
     def settled(self) -> "Model":
         """Without them: what says nothing makes no other run."""
-        usual: dict[str, Any] = {"residual_scale": "constant", "affine": False}
-        idle = {key: usual[key] for key in self.idle()}
+        idle = {key: defaults(Model)[key] for key in self.idle()}
         return dataclasses.replace(self, **idle) if idle else self
 
     def nothing(self) -> dict[str, float]:

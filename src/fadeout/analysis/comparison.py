@@ -231,12 +231,9 @@ def pooled_over(asked: Comparison, results: xr.Dataset) -> str:
 def left_out(asked: Comparison, shown: tuple[int, ...], every: tuple[int, ...]) -> str:
     """What of the values there are was not drawn."""
     names = (asked.color, asked.row, asked.column)
-    words = [
-        f"{drawn} of {all_} values of {name} drawn"
-        for name, drawn, all_ in zip(names, shown, every, strict=True)
-        if drawn < all_
-    ]
-    return "; ".join(["", *words]).replace("_", " ")
+    counted = zip(names, shown, every, strict=True)
+    words = [groups.of_all(drawn, all_, f"values of {name}") for name, drawn, all_ in counted]
+    return "".join(words).replace("_", " ")
 
 
 def points(runs: xr.Dataset, quantity: str, asked: Comparison):

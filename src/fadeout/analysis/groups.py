@@ -91,6 +91,15 @@ def some(values: list, most: int) -> list:
     return [values[i] for i in picks]
 
 
+def of_all(shown: int, every: int, what: str) -> str:
+    """What was left out, for a note; nothing where all is drawn.
+
+    >>> of_all(2, 8, "depths"), of_all(8, 8, "depths")
+    ('; 2 of 8 depths drawn', '')
+    """
+    return f"; {shown} of {every} {what} drawn" if shown < every else ""
+
+
 def depths(results: xr.Dataset) -> list[int]:
     """The depths that are drawn: at most six."""
     return some(np.unique(results["depth"].values).tolist(), most=6)

@@ -41,7 +41,6 @@ from fadeout.plots.style import (
     grid,
     headline,
     legend_below,
-    of_all,
     single,
     to_logarithmic,
 )
@@ -100,7 +99,7 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
     several = len(quantities) > 1
     headline(figure, heading("Comparison" if several else title_of(quantity), str(asked.x)))
     words = note(asked) + pooled_over(asked, results) + left_out(asked, shown, every)
-    words += of_all(len(quantities), len(asked.quantities()), "quantities")
+    words += groups.of_all(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)
     return figure
 
@@ -168,7 +167,7 @@ def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
     headline(figure, heading(title_of(quantities[0]), f"{across} and {up}"))
     middle = "share" if is_share(quantities[0]) else "median"
     words = f"{middle} of the runs of a cell{pooled_over(asked, results)}; grey: not finite"
-    words += of_all(len(quantities), len(asked.quantities()), "quantities")
+    words += groups.of_all(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)
     return figure
 

@@ -24,7 +24,6 @@ from fadeout.plots.style import (
     grid,
     headline,
     legend_below,
-    of_all,
     panelled,
     single,
     to_logarithmic,
@@ -38,6 +37,7 @@ LABELS = {
     "loss": "loss",
 }
 NORMS = ("delta_norm", "gradient_norm")
+SHARES = ("saturation", "dead_units")
 LEAST_LOSS = 1e-8
 """Below it who has learned does not push who is learning out of sight."""
 
@@ -85,7 +85,7 @@ def units_over_layers(results: xr.Dataset) -> Figure:
     What to conclude: a saturated unit passes hardly any gradient, a dead one none; where they are
     many in every layer, the profile above them falls.
     """
-    quantities = rows_of(results, "saturation", "dead_units")
+    quantities = rows_of(results, *SHARES)
     figure, axes = panels(results, len(quantities), sharey=True)
     for group, column, look in drawn(results):
         layers = np.arange(1, group.depth + 1)
@@ -161,7 +161,7 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
         axes[-1, column].set_xlabel("step")
     bar = figure.colorbar(image, ax=axes, label=r"median over runs of  $\log_{10}\,\|\delta\|$")
     bar.ax.grid(False)
-    left = left_out(results, columns) + of_all(len(hues), every, "values")
+    left = left_out(results, columns) + groups.of_all(len(hues), every, "values")
     words = f"The backpropagated signal in training\n(grey: 0, or not finite{left})"
     headline(figure, words)
     return figure
@@ -228,7 +228,7 @@ def one_run(results: xr.Dataset) -> Figure:
     run, steps = results.isel(run=0), groups.recorded(results)
     name, trained = str(run["activation"].item()), int(steps.sum()) > 1
     look = looks([name])[name]
-    shares = [q for q in ("saturation", "dead_units") if q in run]
+    shares = [q for q in SHARES if q in run]
     parts: dict[str, Callable[[Axes], None]] = {
         quantity: partial(layers_of_one, results, quantity, look, trained)
         for quantity in NORMS
@@ -293,10 +293,6 @@ def image_of_one(run: xr.Dataset, steps: np.ndarray, ax: Axes) -> None:
     ax.set_xlabel("step")
     ax.set_ylabel("weight layer")
     ax.figure.colorbar(image, ax=ax, label=r"$\log_{10}\,\|\delta\|$").ax.grid(False)
-
-
-def trained_at_all(results: xr.Dataset) -> bool:
-    return results.sizes["step"] > 1
 
 
 def outcome_of(run: xr.Dataset) -> str:
@@ -415,13 +411,13 @@ def spread_note(results: xr.Dataset) -> str:
     note = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
     every = len(np.unique(results[groups.hue_of(results)].values))
     shown = len(groups.hues(results))
-    return note + of_all(shown, every, "values") + left_out(results)
+    return note + groups.of_all(shown, every, "values") + left_out(results)
 
 
 def left_out(results: xr.Dataset, columns: Sequence[int] | None = None) -> str:
     """Of the depths, for a note."""
     shown = len(columns_of(results) if columns is None else columns)
-    return of_all(shown, len(np.unique(results["depth"].values)), "depths")
+    return groups.of_all(shown, len(np.unique(results["depth"].values)), "depths")
 
 
 class Drawing(NamedTuple):
@@ -444,11 +440,12 @@ class Drawing(NamedTuple):
     def says_something(self, results: xr.Dataset) -> bool:
         """Whether it is worth drawing of these results."""
         recorded = not self.needs or any(probe in results for probe in self.needs)
-        trained = results.sizes["step"] > 1 or not self.over_training
+        trained = results.sizes["step"] > 1
         classes = bool((results["status"] != "trained").any()) or not self.of_classes
-        if self.of_one and not trained_at_all(results):
-            recorded = any(probe in results for probe in (*NORMS, "saturation", "dead_units"))
-        return recorded and trained and classes and (results.sizes["run"] == 1) == self.of_one
+        if self.of_one and not trained:
+            recorded = any(probe in results for probe in (*NORMS, *SHARES))
+        in_time = trained or not self.over_training
+        return recorded and in_time and classes and (results.sizes["run"] == 1) == self.of_one
 
 
 FIGURES: dict[str, Drawing] = {
@@ -457,7 +454,7 @@ FIGURES: dict[str, Drawing] = {
     "gradient_over_training": Drawing(gradient_over_training, ("delta_norm",)),
     "loss_curves": Drawing(loss_curves),
     "share_solved": Drawing(share_solved, of_classes=True),
-    "units_over_layers": Drawing(units_over_layers, ("saturation", "dead_units"), False),
+    "units_over_layers": Drawing(units_over_layers, SHARES, False),
     "run": Drawing(one_run, over_training=False, of_one=True),
 }
 """Each figure by the name of its file."""

@@ -160,7 +160,7 @@ def grid(rows: int, columns: int, width: float = 4.2, height: float = 3.6, **sha
 def fitting(values: list) -> list:
     """The values that get a panel each, side by side: the last alone, or evenly spread ones."""
     style = current.get()
-    return values[-1:] if style.single or style.columns == 1 else some(values, style.columns)
+    return values[-1:] if style.columns == 1 else some(values, style.columns)
 
 
 def fitting_rows(values: list, height: float) -> list:
@@ -175,15 +175,6 @@ def fitting_rows(values: list, height: float) -> list:
 def single() -> bool:
     """Whether a figure has one panel."""
     return current.get().single
-
-
-def of_all(shown: int, every: int, what: str) -> str:
-    """What was left out, for a note; nothing where all is drawn.
-
-    >>> of_all(2, 8, "depths"), of_all(8, 8, "depths")
-    ('; 2 of 8 depths drawn', '')
-    """
-    return f"; {shown} of {every} {what} drawn" if shown < every else ""
 
 
 def headline(figure: Figure, words: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fadeout.config import Model, Run
 from fadeout.registry import FadeoutError, refuse
+from fadeout.schema import defaults
 from fadeout.training.programs import Batch, batch_of_resolved
 from fadeout.training.resolve import resolve
 
@@ -64,7 +65,7 @@ def idle_everywhere(models: Counter[Model]) -> Counter[str]:
     scale of branches that are nowhere; beside others that have them, it compares."""
     reasons: Counter[str] = Counter()
     for key in ("residual_scale", "affine"):
-        usual = getattr(Model(), key)
+        usual = defaults(Model)[key]
         setting = {model: model.idle().get(key) for model in models if getattr(model, key) != usual}
         if all(setting.values()):
             for model, why in setting.items():

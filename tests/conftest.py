@@ -98,7 +98,11 @@ def few_programs():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
         jax.clear_caches()
-        for compile_one in (programs.compile_preparation, programs.compile_fit):
+        for compile_one in (
+            programs.compile_preparation,
+            programs.compile_grade,
+            programs.compile_fit,
+        ):
             compile_one.clear()
         gc.collect()
 

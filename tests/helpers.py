@@ -12,7 +12,7 @@ import xarray as xr
 
 from conftest import COMPILED
 from fadeout.config import Run
-from fadeout.training.fit import prepare
+from fadeout.training.preparing import prepare
 from fadeout.training.programs import batch_of, precision, prepare_values
 from fadeout.training.resolve import resolve
 
@@ -40,7 +40,7 @@ def network(run: Run):
         batch = batch_of(run)
         like = batch.preparation.run
         values = prepare_values(like, [run], run.model.depth)
-        examples, model = prepare(like, jax.tree.map(lambda v: v[0] if v.ndim else v, values))
+        examples, model = prepare(like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values))
         model = model.cut(run.model.depth)
         return (np.asarray(examples.inputs), np.asarray(examples.targets)), layers(model)
 

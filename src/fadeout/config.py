@@ -453,6 +453,6 @@ TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "
          "output_unit")  # fmt: skip
 """What results have besides labels and probes."""
 
-NUMERICS = 8
+NUMERICS = 9
 """Raised whenever a change of the package changes the numbers of a run with the same config, or a
 default."""

@@ -9,6 +9,7 @@ import fadeout
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.networks.initializers import FROM_FILE, INITIALIZERS, initialize, kernel_variance
 from fadeout.registry import FadeoutError
+from fadeout.training.preparing import draw_keys
 from fadeout.training.programs import train
 from fadeout.training.resolve import resolve
 from helpers import layers, network
@@ -38,13 +39,29 @@ GIVEN = {"critical": {"weight_variance": 2.0}}
 
 def draw(name, **parameters):
     return initialize(
-        jax.random.key(0),
+        jax.random.split(jax.random.key(0)),
         (FAN_IN, FAN_OUT),
         jnp.float32,
         name=name,
         **GIVEN.get(name, {}),
         **parameters,
     )
+
+
+@pytest.mark.parametrize("depth", [1, 2, 7])
+def test_keys_are_those_of_jax(depth):
+    """Of many seeds at once, at both ends of what a seed may be."""
+    seeds = np.array([0, 1, 77, 2**31, 2**32 - 1], np.uint32)
+    found = draw_keys(seeds, depth)
+    for number, seed in enumerate(seeds):
+        key = jax.random.key(seed)
+        below = [jax.random.fold_in(key, i) for i in range(3)]
+        first, hidden, readout = jax.random.split(below[1], 3)
+        layers = [first, *jax.random.split(hidden, depth)[1:], readout]
+        wanted = {"examples": below[0], "held": below[2],
+                  "layers": jnp.stack([jax.random.split(layer) for layer in layers])}  # fmt: skip
+        for name, own in wanted.items():
+            np.testing.assert_array_equal(found[name][..., number], jax.random.key_data(own))
 
 
 DRAWN = [name for name in INITIALIZERS if name not in FROM_FILE]
@@ -73,7 +90,11 @@ def test_orthogonal_rows_are_orthonormal():
 
 def test_bias_variance():
     _, bias = initialize(
-        jax.random.key(0), (1, 20_000), jnp.float32, name="zeros", bias_variance=0.25
+        jax.random.split(jax.random.key(0)),
+        (1, 20_000),
+        jnp.float32,
+        name="zeros",
+        bias_variance=0.25,
     )
     np.testing.assert_allclose(np.var(bias), 0.25, rtol=0.05)
 

@@ -13,7 +13,8 @@ from fadeout.networks.activations import get_activation
 from fadeout.networks.losses import get_loss
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.survey import survey
-from fadeout.training.fit import prepare, remedy_of
+from fadeout.training.fit import remedy_of
+from fadeout.training.preparing import prepare
 from fadeout.training.programs import batch_of, precision, prepare_values, train
 from fadeout.training.resolve import identity, resolve
 
@@ -36,7 +37,7 @@ def drawn(run):
     batch = batch_of(run)
     like = batch.preparation.run
     values = prepare_values(like, [run], run.model.depth)
-    examples, model = prepare(like, jax.tree.map(lambda v: v[0] if v.ndim else v, values))
+    examples, model = prepare(like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values))
     return examples, model.cut(run.model.depth)
 
 

@@ -11,10 +11,12 @@ import pytest
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, differentiate, get_activation
 from fadeout.networks.initializers import INITIALIZERS
+from fadeout.networks.keys import of_layers, seeded
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer
 from fadeout.registry import FadeoutError
-from fadeout.training.fit import fit, prepare_lanes
+from fadeout.training.fit import fit
+from fadeout.training.preparing import prepare_lanes
 from fadeout.training.programs import (
     batch_of,
     fit_arguments,
@@ -230,7 +232,7 @@ def test_a_depth_that_is_no_number_gives_the_same(depth):
     with jax.enable_x64(True):
         like = dataclasses.replace(batch.preparation.run, model=run.model)
         examples, model = prepare_lanes(like, without(prepare_values(like, [run] * 2, depth)))
-        values = without(fit_values(tight.run, [run] * 2, depth, batch.activation))
+        values = without(fit_values(batch, [run] * 2))
         static = fit(tight, values, examples, model)
     np.testing.assert_allclose(static.loss[:, :1], traced.loss, rtol=1e-12)
     np.testing.assert_array_equal(static.outcome.solved_step[:1], traced.outcome.solved_step)
@@ -444,12 +446,12 @@ def test_nothing_is_measured_in_a_layer_that_is_not_finite():
 
 @pytest.mark.parametrize("init", INITIALIZERS)
 def test_every_initialiser_builds_with_every_activation(init):
-    def build(key, x):
+    def build(x):
         solved = {"weight_variance": 1.0} if init == "critical" else {}
-        model = MLP.create(key, 2, depth=3, width=4, init={"name": init} | solved)
+        model = MLP.create(of_layers(seeded(0), 3), 2, width=4, init={"name": init} | solved)
         return [model(x, get_activation(activation)) for activation in ACTIVATIONS]
 
-    for z, output in jax.eval_shape(build, jax.random.key(0), jnp.zeros((4, 2))):
+    for z, output in jax.eval_shape(build, jnp.zeros((4, 2))):
         assert z.shape == (3, 4, 4)
         assert output.shape == (4, 1)
 
@@ -464,7 +466,7 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
 
     with jax.enable_x64(True):
         init = {"name": "he_normal", "bias_variance": 0.3}
-        roomy = MLP.create(jax.random.key(1), 2, room, 5, jnp.float64, init=init)
+        roomy = MLP.create(of_layers(seeded(1), room), 2, 5, jnp.float64, init=init)
         plain = roomy.cut(depth)
         x = jnp.asarray([[0.3, -0.7], [1.1, 0.4], [0.2, 0.9]])
         rubbish = jnp.full((room, 3, 5), 7.0)

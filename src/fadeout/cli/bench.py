@@ -75,7 +75,7 @@ def own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
     members = [describe_run(width, depth, seed, **changes) for seed in range(runs)]
     batch = batch_of(members[0])
     examples, model = draw(batch, members, jax.local_devices()[0])
-    values = fit_values(batch.program.run, members, batch.depth, batch.activation)
+    values = fit_values(batch, members)
     shared = {name: values.pop(name) for name in ("index", "depth") if name in values}
     single = jax.tree.map(lambda a: np.asarray(a)[..., None], (values, examples, model))
 

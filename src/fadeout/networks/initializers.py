@@ -250,14 +250,17 @@ def get_initializer(name: str) -> Callable:
 
 
 def initialize(
-    key, shape, dtype, *, name: str, gain=1.0, bias_variance=0.0, **parameters
+    keys, shape, dtype, *, name: str, gain=1.0, bias_variance=0.0, **parameters
 ) -> tuple[Float[Array, "fan_in fan_out"], Float[Array, "fan_out"]]:
     """Draws one layer's kernel and bias.
 
     The kernel is `gain` times what the initialiser draws; the bias is N(0, bias_variance), or the
     initialiser's own (`OWN_BIASES`).
+
+    Args:
+      keys: of the one and of the other.
     """
-    weights, biases = jax.random.split(key)
+    weights, biases = keys
     kernel = get_initializer(name)(weights, shape, DRAWN, **parameters).astype(dtype)
     if name in OWN_BIASES:  # as a row of the kernel
         bias = get_initializer(name)(biases, (shape[0], shape[1]), DRAWN, **parameters)[0]

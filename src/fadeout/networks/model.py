@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, UInt32
 
 from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.given import Weights
 from fadeout.networks.initializers import initialize
+from fadeout.networks.keys import drawing
 from fadeout.networks.lanes import contract, fold, outer
 from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.networks.stacks import Place, put, scan, take
@@ -133,8 +134,9 @@ class MLP(nnx.Module):
       readout: from the last hidden layer to the output.
 
     >>> from fadeout.networks.activations import tanh
-    >>> key, init = jax.random.key(0), {"name": "he_normal"}
-    >>> network = MLP.create(key, features=2, depth=3, width=8, init=init)
+    >>> from fadeout.networks.keys import of_layers, seeded
+    >>> keys, init = of_layers(seeded(0), depth=3), {"name": "he_normal"}
+    >>> network = MLP.create(keys, features=2, width=8, init=init)
     >>> z, output = network(jnp.ones((4, 2)), tanh)
     >>> z.shape, output.shape
     ((3, 4, 8), (4, 1))
@@ -147,12 +149,14 @@ class MLP(nnx.Module):
 
     @classmethod
     def create(
-        cls, key, features: int, depth: int, width: int, dtype=jnp.float32, count=None,
-        outputs: int = 1, affine: bool = False, rezero: bool = False, *, init: Mapping[str, Any],
+        cls, keys: UInt32[ArrayLike, "layer 2 2"], features: int, width: int, dtype=jnp.float32,
+        count=None, outputs: int = 1, affine: bool = False, rezero: bool = False, *,
+        init: Mapping[str, Any],
     ):  # fmt: skip
         """Draws a network.
 
         Args:
+          keys: as `keys.of_layers` gives them, of the hidden layers and the readout.
           outputs: of the readout.
           count: how many of the depth - 1 hidden layers but the first to draw, if not all; each is
             the same, however many there are.
@@ -161,22 +165,21 @@ class MLP(nnx.Module):
           init: the `name` of an initialiser, and its parameters, as `initialize` takes them.
         """
 
-        def neuron(key, inputs, outputs, hidden=True, branch=False):
-            own = {}
+        def neuron(keys, inputs, outputs, hidden=True, branch=False):
+            own: dict[str, Array] = {}
             if affine and hidden:
                 own = {"gain": jnp.ones(outputs, dtype), "shift": jnp.zeros(outputs, dtype)}
             if rezero and branch:
                 own["factor"] = jnp.zeros((), dtype)
-            return Neuron(*initialize(key, (inputs, outputs), dtype, **init), **own)
+            return Neuron(*initialize(keys, (inputs, outputs), dtype, **init), **own)
 
-        first, hidden, readout = jax.random.split(key, 3)
-        keys = jax.random.split(hidden, depth)[1:]
+        drawn = drawing(keys)
         # all at once: in a loop, XLA rounds the draws of float32 in another way
-        stack = jax.vmap(lambda key: neuron(key, width, width, branch=True))(keys)
+        stack = jax.vmap(lambda keys: neuron(keys, width, width, branch=True))(drawn[1:-1])
         if count is not None:
             stack = masked(stack, count)
-        top = neuron(readout, width, outputs, hidden=False)
-        return cls(neuron(first, features, width), stack, top)
+        top = neuron(drawn[-1], width, outputs, hidden=False)
+        return cls(neuron(drawn[0], features, width), stack, top)
 
     def scaled(
         self,

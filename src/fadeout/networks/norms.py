@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from fadeout.networks.lanes import UNROLL, fold, mean
 
@@ -15,10 +14,9 @@ from fadeout.networks.lanes import UNROLL, fold, mean
 def norm(x: Float[Array, "..."]) -> Float[Array, ""]:
     """The Euclidean norm, which underflows only where its true value does.
 
-    Sigmoid at depth 50 in float32 has delta near 1e-32, whose squares are all exactly 0. The first
-    pass scales by a constant, and is right for norms from about 1e-23 to 8e9 (in float32) and for
-    0; a second, in which the largest magnitude is 1, is made if one lane of the block needs it.
-    Elements below the smallest normal number count as 0.
+    Sigmoid at depth 50 in float32 has delta near 1e-32, whose squares are all exactly 0. In float64
+    they are not; and what is float64 itself is scaled first, as is all on accelerators, which lack
+    it. Elements below the smallest normal number count as 0.
 
     >>> print(norm(jnp.array([3e-30, 4e-30])))
     5e-30
@@ -43,19 +41,11 @@ def norm_over(axes: int, mapped: int, of_mean: bool = False) -> Callable:
     What `vmap` maps over is moved to the end, where lanes belong; but of an array too long to be
     unrolled it stays first, because XLA is quicker to sum whole rows.
     """
-    one_pass, two_pass = (
-        nested(functools.partial(function, axes=axes, of_mean=of_mean), mapped)
-        for function in (one_pass_norm, two_pass_norm)
-    )
 
     @jax.custom_batching.custom_vmap
     def call(x):
-        first, missed = one_pass(x)
-
-        def mended():  # the others keep theirs: no run depends on its neighbours
-            return jnp.where(missed, two_pass(x), first)
-
-        return lax.cond(jnp.any(missed), mended, lambda: first)
+        own = in_double if x.dtype == jnp.float32 and jax.default_backend() == "cpu" else by_scale
+        return nested(functools.partial(own, axes=axes, of_mean=of_mean), mapped)(x)
 
     @call.def_vmap
     def rule(size, in_batched, x):
@@ -72,32 +62,25 @@ def nested(function: Callable, depth: int) -> Callable:
     return function if depth == 0 else jax.vmap(nested(function, depth - 1))
 
 
-def one_pass_norm(
-    x: Float[Array, "..."], axes: int, of_mean: bool
-) -> tuple[Float[Array, "*lane"], Bool[Array, "*lane"]]:
-    """The norm, and whether a square that counts was lost of it: what is not 0 has a square that
-    is not, so that only true zeros sum to 0."""
-    info = jnp.finfo(x.dtype)
-    up, floor = 2.0 ** (-info.minexp // 4), 2.0 ** (info.minexp // 2)
-
-    def square(x):  # without the maximum, XLA may square x first and scale it too late
-        return jnp.where(x == 0, 0, jnp.square(jnp.maximum(up * jnp.abs(x), floor)))
-
-    norm, count = jnp.sqrt(fold(jnp.add, x, axes, square)), math.prod(x.shape[:axes])
-    least = math.sqrt(count * info.tiny / info.eps)
-    missed = ((norm > 0) & (norm < least)) | (norm == jnp.inf)
-    return norm / (up * math.sqrt(count) if of_mean else up), missed
+def in_double(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
+    """In float64, which has room for the squares of any float32."""
+    with jax.enable_x64(True):
+        sizes = x.astype(jnp.float64)
+        return root(sizes, axes, of_mean).astype(x.dtype)
 
 
-def two_pass_norm(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "..."]:
-    """Rarely needed, and so not unrolled: it runs longer and compiles sooner."""
-    tiny, count = jnp.finfo(x.dtype).tiny, math.prod(x.shape[:axes])
-    all_axes = tuple(range(axes))
-    size = jnp.max(jnp.abs(x), axis=all_axes)
+def by_scale(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
+    """With the largest magnitude scaled to 1."""
+    tiny = jnp.finfo(x.dtype).tiny
+    size = jnp.max(jnp.abs(x), axis=tuple(range(axes)))
     size = jnp.where(size == 0, 1, size)  # XLA would square 1 / tiny where it knows that x is 0
     scale = 1 / jnp.clip(size, tiny, 1 / tiny)
-    norm = jnp.sqrt(jnp.sum(jnp.square(x * scale), axis=all_axes))
-    return (norm / math.sqrt(count) if of_mean else norm) / scale
+    return root(x * scale, axes, of_mean) / scale
+
+
+def root(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
+    norm, count = jnp.sqrt(fold(jnp.add, x, axes, jnp.square)), math.prod(x.shape[:axes])
+    return norm / jnp.asarray(math.sqrt(count), x.dtype) if of_mean else norm
 
 
 def average(x: Float[Array, "..."]) -> Float[Array, ""]:

@@ -43,7 +43,7 @@ VARIABLES = {
     "last_output": {"long_name": "output after the last step", **UNITS},
     "last_target": {"long_name": "target", **UNITS},
 }
-KEPT = {
+LAST = {
     "weights": {
         "last_kernel": ("layer", "fan_in", "fan_out"),
         "last_bias": ("layer", "fan_out"),
@@ -92,7 +92,7 @@ def dims(name: str) -> tuple[str, ...]:
     """The dims of a variable; what is not known here is a probe."""
     if name in OVER_STEPS:
         return DIMS[:2]
-    for own in KEPT.values():
+    for own in LAST.values():
         if name in own:
             return ("run", *own[name])
     return DIMS[:1] if name in VARIABLES else DIMS
@@ -156,19 +156,19 @@ def recorded(runs: Sequence[Run], trace: Trace) -> Part:
             "diverged_layer": diverged_layer,
         }
         | validation
-        | kept(runs[0], trace)
+        | last_networks(runs[0], trace)
         | {name: np.moveaxis(values, -1, 0) for name, values in trace.layers.items()},
     )
 
 
-def kept(run: Run, trace: Trace) -> dict[str, np.ndarray]:
+def last_networks(run: Run, trace: Trace) -> dict[str, np.ndarray]:
     """What is kept of the last networks, with NaN where a layer lacks a unit, or what is trained
     there."""
     found: dict[str, Any] = {}
     if "weights" in run.keep:
         found |= {f"last_{name}": values for name, values in by_layer(trace.model).items()}
     if "outputs" in run.keep:
-        found |= dict(zip(KEPT["outputs"], trace.answers, strict=True))
+        found |= dict(zip(LAST["outputs"], trace.answers, strict=True))
     return {name: np.moveaxis(np.asarray(values), -1, 0) for name, values in found.items()}
 
 

@@ -17,7 +17,7 @@ from fadeout.sweeps.chunks import Piece, check_memory, cut, describe, describe_p
 from fadeout.sweeps.interrupts import noted
 from fadeout.sweeps.results import Part
 from fadeout.sweeps.survey import Survey
-from fadeout.training.compiled import kept
+from fadeout.training.compiled import tallied
 from fadeout.training.programs import Batch, compile_batch, train_batch
 
 POLL_SECONDS = 0.2
@@ -117,12 +117,12 @@ class Queue:
                 raise interrupts[0]
 
     def compile(self, piece: Piece, device: jax.Device) -> Compiled:
-        began, hits, misses, refused = perf_counter(), kept.hits, kept.misses, len(kept.refused)
-        compile_batch(piece.batch, piece.lanes, device)
-        cached = kept.hits > hits and kept.misses == misses
+        began = perf_counter()
+        with tallied() as tally:
+            compile_batch(piece.batch, piece.lanes, device)
+        cached = bool(tally.found) and all(tally.found)
         name = describe_program(piece.batch)
-        reasons = tuple(kept.refused[refused:])
-        return Compiled(name, perf_counter() - began, cached, reasons)
+        return Compiled(name, perf_counter() - began, cached, tuple(tally.refused))
 
     def train(self, piece: Piece, device: jax.Device) -> Returned:
         began = perf_counter()

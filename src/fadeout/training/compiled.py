@@ -14,11 +14,11 @@ import os
 import pickle
 import platform
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,20 +32,31 @@ PACKAGE = Path(__file__).parents[1]
 MAGIC = b"fadeout program 1\n"
 
 
-class Kept(threading.local):
-    """Where programs are kept, and what became of those that this thread asked for.
+class Tally(NamedTuple):
+    """What became of the programs that were asked for.
 
     Attributes:
-      hits, misses: how many came from the folder, and how many were compiled.
-      refused: why others that lay there did not.
+      found: of each, whether it came from the folder, or was compiled.
+      refused: why others that lay there did not come.
     """
 
-    def __init__(self) -> None:
-        self.hits = self.misses = 0
-        self.refused: list[str] = []
+    found: list[bool]
+    refused: list[str]
 
 
-kept = Kept()
+tally: ContextVar[Tally] = ContextVar("tally")
+
+
+@contextlib.contextmanager
+def tallied() -> Iterator[Tally]:
+    """Counts what is asked for inside, also by threads that run in this context."""
+    token = tally.set(Tally([], []))
+    try:
+        yield tally.get()
+    finally:
+        tally.reset(token)
+
+
 PLACE: dict[str, Path | None] = {"folder": None}
 
 
@@ -118,10 +129,11 @@ def compiled(
         that was loaded would jump to nowhere.
       compile_now: gives the executable.
     """
+    found, refused = tally.get(Tally([], []))
     folder = PLACE["folder"]
     sources = None if folder is None else source_of(functions)
     if folder is None or sources is None or source_digest() != SOURCES:
-        kept.misses += 1
+        found.append(False)
         return compile_now()
     client = device.client.platform_version
     about = f"{device.platform} {device.device_kind} {device.id} {client}; {surroundings()}"
@@ -131,13 +143,13 @@ def compiled(
         prepare_lapack()
     try:
         program = read(path, key, device)
-        kept.hits += 1
+        found.append(True)
         return program
     except FileNotFoundError:
         pass
     except Exception as error:  # of as many kinds as there are ways for a file to be wrong
-        kept.refused.append(f"{type(error).__name__}: {error}".splitlines()[0][:120])
-    kept.misses += 1
+        refused.append(f"{type(error).__name__}: {error}".splitlines()[0][:120])
+    found.append(False)
     program = compile_now()
     # a full disk, or an executable that cannot be kept: later processes compile again
     with contextlib.suppress(Exception):

@@ -1,5 +1,6 @@
 """A whole training run as one function, in lanes, measuring every layer on the way."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,18 +12,18 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from fadeout.config import Run
 from fadeout.networks import lanes
-from fadeout.networks.activations import get_activation, graded_one_of, steepest_slope
-from fadeout.networks.given import read_weights
-from fadeout.networks.initializers import FROM_DATA, FROM_FILE
+from fadeout.networks.activations import Graded, graded_one_of
 from fadeout.networks.lanes import per_lane
-from fadeout.networks.losses import OUTPUTS, get_loss
+from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
-from fadeout.networks.probes import get_probe
+from fadeout.networks.probes import Probe, get_probe
 from fadeout.networks.remedies import Remedy
-from fadeout.networks.tasks import Examples, classes_of, make_examples, shuffle
+from fadeout.networks.stacks import Place
+from fadeout.networks.tasks import Examples
 from fadeout.training.measuring import Sight, measure
 from fadeout.training.outcomes import Outcome, all_finite, judge, locate
+from fadeout.training.preparing import SHUFFLED, held_order
 from fadeout.training.updates import (
     Trained,
     kernel_updates,
@@ -113,57 +114,6 @@ class Trace(NamedTuple):
         return self._replace(layers=layers, model=self.model.cut(depth))
 
 
-HELD = 2
-"""What a run's key is folded with for the examples that are held out."""
-
-
-def prepare_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:
-    """`prepare` for one run per lane; they share their depth."""
-    own = {name: value for name, value in values.items() if name != "depth"}
-    shared = {name: value for name, value in values.items() if name == "depth"}
-    return per_lane(lambda own: prepare(run, own | shared))(own)
-
-
-def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
-    """Draws one run's examples and its network from its own seed."""
-    dtype, count = jnp.dtype(run.training.dtype), values.get("depth", run.model.depth) - 1
-    key = jax.random.key(values["seed"])
-    examples = make_examples(
-        jax.random.fold_in(key, 0),
-        dtype,
-        name=run.task.name,
-        inputs=run.task.inputs,
-        targets=run.task.targets,
-        **dict(run.task.options) | values["task"],
-    )
-    if run.training.held_out:
-        examples = examples.held(jax.random.fold_in(key, HELD), run.training.held_out)
-    model = MLP.create(
-        jax.random.fold_in(key, 1),
-        examples.inputs.shape[1],
-        run.model.depth,
-        run.model.width,
-        dtype,
-        count,
-        outputs_of(run),
-        **trained_besides(run),
-        init={"name": run.init.name} | dict(run.init.options) | values["init"],
-    )
-    if run.init.name in FROM_FILE:
-        model = model.weighted(read_weights(run.init.npz), values["init"]["gain"])
-    if run.init.name in FROM_DATA:
-        own = dict(run.activation.options) | values["activation"]
-        activation = get_activation(run.activation.name, **own)
-        model = model.scaled(examples.inputs, activation, values["init"]["gain"], count)
-    return examples, model if run.model.bias else model.unbiased()
-
-
-def trained_besides(run: Run) -> dict[str, bool]:
-    """What a network trains besides kernels and biases, as `MLP.create` takes it."""
-    rezero = run.model.residual_scale == "zero" and bool(run.model.residual)
-    return {"affine": run.model.affine, "rezero": rezero}
-
-
 def remedy_of(run: Run, residual, depth) -> Remedy:
     """What a run's network has besides neurons.
 
@@ -174,12 +124,6 @@ def remedy_of(run: Run, residual, depth) -> Remedy:
     if run.model.residual:
         branch = residual / depth**0.5 if run.model.residual_scale == "sqrt_depth" else residual
     return Remedy(run.model.normalization, branch)
-
-
-def outputs_of(run: Run) -> int:
-    """How many outputs its network has: one, or of more than two classes one for each."""
-    classes = classes_of(run.task.name, dict(run.task.options))
-    return classes if classes > 2 else 1
 
 
 class Seen(NamedTuple):
@@ -215,193 +159,269 @@ class State(NamedTuple):
 def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace:
     """Trains one network per lane, and measures them: a whole training run, as one function.
 
+    Args:
+      values: as `fit_values` gives them: of the activation, the optimiser and the training, each
+        [run], the `seed` and the `steepest` slope; and, shared by all lanes, the `index` of their
+        activation and their `depth`.
+      examples, model: with the run as last axis.
+    """
+    return Fit(program, values, examples, model).trace()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """A training run, and what its steps share.
+
     A step updates with what was seen last, and then sees: so that it stands in the program once,
     and what is measured at records is measured between steps. Where a step sees some examples only,
     it sees and then updates, and all are seen at records.
 
-    Args:
-      values: as `fit_values` gives them: of the activation, the optimiser and the training, each
-        [run], and the `seed`; and, shared by all lanes, the `index` of their activation and their
-        `depth`.
-      examples, model: with the run as last axis.
+    Attributes:
+      values, examples, model: as `fit` takes them.
     """
-    run, every = program.run, program.run.training.record_every
-    x, targets, *held = examples
-    places, width, size = run.model.depth, run.model.width, run.training.batch_size
-    dtype, runs = x.dtype, targets.shape[-1]
-    count = values.get("depth", places) - 1  # of hidden layers but the first
-    functions = [function for _, function in program.activations]
-    activation = graded_one_of(
-        functions, run.activation.surrogate, values["index"], values["activation"]
-    )
-    loss, made_of = get_loss(run.training.loss_function), OUTPUTS[run.model.output]
-    threshold = 0.0 if run.task.targets == "bipolar" else loss.threshold
-    probes = {name: get_probe(name) for name in run.probes}
 
-    def optimizer(hyperparameters):
-        chosen = run.optimizer
+    program: Program
+    values: dict
+    examples: Examples
+    model: MLP
+
+    @property
+    def run(self) -> Run:
+        """What all runs share."""
+        return self.program.run
+
+    @property
+    def count(self) -> Place:
+        """How many hidden layers there are but the first."""
+        return self.values.get("depth", self.run.model.depth) - 1
+
+    @functools.cached_property
+    def activation(self) -> Graded:
+        functions = [function for _, function in self.program.activations]
+        surrogate = self.run.activation.surrogate
+        return graded_one_of(functions, surrogate, self.values["index"], self.values["activation"])
+
+    @functools.cached_property
+    def remedy(self) -> Remedy:
+        dtype = self.examples.inputs.dtype
+        depth = jnp.asarray(self.count + 1, dtype)
+        return remedy_of(self.run, self.values["model"]["residual"], depth)
+
+    @functools.cached_property
+    def loss(self) -> Loss:
+        return get_loss(self.run.training.loss_function)
+
+    # --- the optimiser
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether it works element by element, and so layer by layer."""
+        chosen = self.run.optimizer
+        return OPTIMIZERS[chosen.name] in ELEMENTWISE and chosen.clip is None
+
+    def optimizer(self, hyperparameters: dict):
+        chosen = self.run.optimizer
         given = {k: v for k, v in hyperparameters.items() if k != "readout_factor"}
         return get_optimizer(
             chosen.name,
             given.pop("learning_rate"),
             chosen.schedule,
             chosen.warmup_steps,
-            run.training.steps,
+            self.run.training.steps,
             given.pop("clip", None),
             dict(chosen.options) | given,
         )
 
-    def begin(hyperparameters, model):
-        return optimizer(hyperparameters).init(model)
+    def begin(self, hyperparameters: dict, model):
+        return self.optimizer(hyperparameters).init(model)
 
-    def change(hyperparameters, gradients, state, model):
-        return optimizer(hyperparameters).update(gradients, state, model)
+    def change(self, hyperparameters: dict, gradients, state, model):
+        return self.optimizer(hyperparameters).update(gradients, state, model)
 
-    remedy = remedy_of(run, values["model"]["residual"], jnp.asarray(count + 1, dtype))
-    elementwise = OPTIMIZERS[run.optimizer.name] in ELEMENTWISE and run.optimizer.clip is None
-    update = functools.partial(update_layers if elementwise else update_all, change)
+    # --- a step
 
-    def judged(output, targets):
-        losses = lanes.mean(loss.of(made_of(output), targets))
-        return jnp.sum(losses), losses
+    def output(self, model: MLP, inputs) -> Float[Array, "example output run"]:
+        nothing = self.signals(inputs.shape[0])
+        return model.forward(inputs, self.activation, self.count, nothing, self.remedy)[0]
 
-    def correct(output, targets):
-        return lanes.mean(loss.right(made_of(output), targets, threshold).astype(dtype))
+    def losses(self, output, targets) -> Float[Array, "run"]:
+        return lanes.mean(self.loss.of(OUTPUTS[self.run.model.output](output), targets))
+
+    def accuracy(self, output, targets) -> Float[Array, "run"]:
+        threshold = 0.0 if self.run.task.targets == "bipolar" else self.loss.threshold
+        right = self.loss.right(OUTPUTS[self.run.model.output](output), targets, threshold)
+        return lanes.mean(right.astype(self.examples.inputs.dtype))
 
     def see(
-        examples, step, model: MLP, before: Seen, outcome: Outcome, all_of_them=True
+        self, x, targets, step, model: MLP, before: Seen, outcome: Outcome, all_of_them=True
     ) -> tuple[Seen, Outcome]:
-        x, targets = examples
-        output, signals = model.forward(x, activation, count, before.signals, remedy)
-        delta, losses = jax.grad(judged, has_aux=True)(output, targets)
+        """What networks make of examples, and of all what that decides."""
+        count, remedy = self.count, self.remedy
+
+        def summed(output):
+            losses = self.losses(output, targets)
+            return jnp.sum(losses), losses
+
+        output, signals = model.forward(x, self.activation, count, before.signals, remedy)
+        delta, losses = jax.grad(summed, has_aux=True)(output)
         signals, gradients = model.backward(x, delta, count, signals, before.gradients, remedy)
-        if not run.model.bias:
+        if not self.run.model.bias:
             gradients = gradients.unbiased()
-        accuracy = correct(output, targets)
+        accuracy = self.accuracy(output, targets)
         outcome = judge(
             outcome, step,
             accuracy == 1 if all_of_them else None,
-            losses < values["training"]["until_loss"] if all_of_them else None,
+            losses < self.values["training"]["until_loss"] if all_of_them else None,
             ~all_finite(losses, gradients),
             lambda: locate(step, model, x, signals, gradients, count, remedy),
         )  # fmt: skip
         return Seen(losses, accuracy, signals, delta, gradients), outcome
 
-    see_all = functools.partial(see, (x, targets))
+    def see_all(self, step, model: MLP, before: Seen, outcome: Outcome) -> tuple[Seen, Outcome]:
+        return self.see(*self.examples[:2], step, model, before, outcome)
 
-    def updated(before: Trained, seen: Seen) -> Trained:
-        return update(values["optimizer"], seen.gradients, before, count)
+    def updated(self, before: Trained, seen: Seen) -> Trained:
+        update = update_layers if self.elementwise else update_all
+        optimizer = self.values["optimizer"]
+        return update(self.change, optimizer, seen.gradients, before, self.count)
 
-    def one_step(_, state: State) -> State:
-        if isinstance(count, int):  # an accelerator waits for its host where a loop's length varies
+    def step(self, _, state: State) -> State:
+        if isinstance(self.count, int):  # an accelerator waits for its host at loops of any length
             started = functools.partial(jnp.where, state.step >= 0)
-            trained = jax.tree.map(started, updated(state.trained, state.seen), state.trained)
+            updated = self.updated(state.trained, state.seen)
+            trained = jax.tree.map(started, updated, state.trained)
         else:
             again = (state.step >= 0).astype(int)
-            trained = lax.fori_loop(0, again, lambda _, t: updated(t, state.seen), state.trained)
+            update = functools.partial(self.updated, seen=state.seen)
+            trained = lax.fori_loop(0, again, lambda _, before: update(before), state.trained)
         step = state.step + 1
-        return State(step, trained, *see_all(step, trained.model, state.seen, state.outcome))
+        return State(step, trained, *self.see_all(step, trained.model, state.seen, state.outcome))
 
-    def step_on_some(_, state: State) -> State:
+    def step_on_some(self, _, state: State) -> State:
         step, trained, _, outcome, before, order = state
+        (x, targets), size = self.examples[:2], self.run.training.batch_size
         epoch, batch = jnp.divmod(step, x.shape[0] // size)
-        anew = functools.partial(shuffled, values["seed"], epoch, x.shape[0])
+        anew = functools.partial(shuffled, self.values["seed"], epoch, x.shape[0])
         order = lax.cond(batch == 0, anew, lambda: order)
         rows = lax.dynamic_slice_in_dim(order, batch * size, size)
-        some = (jnp.take_along_axis(x, rows[:, None], 0), jnp.take_along_axis(targets, rows, 0))
-        part, outcome = see(some, step, trained.model, before, outcome, all_of_them=False)
-        return State(step + 1, updated(trained, part), state.seen, outcome, part, order)
+        some = jnp.take_along_axis(x, rows[:, None], 0), jnp.take_along_axis(targets, rows, 0)
+        part, outcome = self.see(*some, step, trained.model, before, outcome, all_of_them=False)
+        return State(step + 1, self.updated(trained, part), state.seen, outcome, part, order)
 
-    def advance(state: State, number) -> State:
-        if size is None:
-            return lax.fori_loop(0, jnp.where(number == 0, 1, every), one_step, state)
-        state = lax.fori_loop(0, jnp.where(number == 0, 0, every), step_on_some, state)
-        seen, outcome = see_all(state.step, state.trained.model, state.seen, state.outcome)
+    # --- records
+
+    @functools.cached_property
+    def probes(self) -> dict[str, Probe]:
+        return {name: get_probe(name) for name in self.run.probes}
+
+    def advance(self, state: State, number) -> State:
+        """To the next record."""
+        every = self.run.training.record_every
+        if self.run.training.batch_size is None:
+            return lax.fori_loop(0, jnp.where(number == 0, 1, every), self.step, state)
+        steps = jnp.where(number == 0, 0, every)
+        state = lax.fori_loop(0, steps, self.step_on_some, state)
+        seen, outcome = self.see_all(state.step, state.trained.model, state.seen, state.outcome)
         return state._replace(seen=seen, outcome=outcome)
 
-    def validate(model: MLP) -> dict:
-        if not run.training.held_out:
+    def record(self, state: State, number) -> tuple[State, tuple]:
+        state = self.advance(state, number)
+        seen = state.seen
+        validation = self.validation(state.trained.model)
+        return state, (self.measured(state), seen.loss, seen.accuracy, validation)
+
+    def measured(self, state: State) -> dict[str, Float[Array, "layer run"]]:
+        """By every probe; those of all layers at once are of one network, mapped over lanes."""
+
+        def look(
+            probes, each, change, hyperparameters, model, trained, seen: Seen, x, steepest, branch
+        ) -> dict:
+            own = self.remedy._replace(branch=branch)
+            shown = model, trained, seen.gradients, seen.signals, x, seen.delta, steepest, own
+            step = kernel_updates(
+                change, hyperparameters, seen.gradients, trained, self.elementwise
+            )
+            return measure(probes, Sight(*shown).layers(self.count), step, each)
+
+        of_all = {name: probe for name, probe in self.probes.items() if probe.whole}
+        of_one = {name: probe for name, probe in self.probes.items() if not probe.whole}
+        shown = (
+            self.values["optimizer"], self.model, state.trained, state.seen, self.examples.inputs,
+            self.values["steepest"], self.remedy.branch,
+        )  # fmt: skip
+        change = self.change if self.elementwise else per_lane(self.change)
+        found = look(of_one, per_lane, change, *shown) if of_one else {}
+        if of_all:
+            alone = functools.partial(look, of_all, lambda probe: probe, self.change)
+            found |= per_lane(alone)(*shown)
+        return {name: found[name] for name in self.probes}
+
+    def validation(self, model: MLP) -> dict[str, Float[Array, "run"]]:
+        """Of examples that are held out, if there are any."""
+        if not self.run.training.held_out:
             return {}
-        inputs: Any = held[0]
-        none = signals_of(inputs.shape[0])
-        output, _ = model.forward(inputs, activation, count, none, remedy)
+        held: Any = self.examples[2:]
+        output = self.output(model, held[0])
         return {
-            "validation_loss": judged(output, held[1])[1],
-            "validation_accuracy": correct(output, held[1]),
+            "validation_loss": self.losses(output, held[1]),
+            "validation_accuracy": self.accuracy(output, held[1]),
         }
 
-    def answers(model: MLP) -> tuple:
-        if "outputs" not in run.keep:
+    # --- the beginning and the end
+
+    def zeros(self, *shape: int) -> Float[Array, "..."]:
+        """So many for each run."""
+        return jnp.zeros((*shape, self.examples.targets.shape[-1]), self.examples.inputs.dtype)
+
+    def signals(self, examples: int) -> Signals:
+        """Of nothing yet."""
+        model, kinds = self.run.model, 3 + (self.remedy.normalization != "none")
+        return Signals(*(self.zeros(model.depth, examples, model.width) for _ in range(kinds)))
+
+    def unseen(self) -> State:
+        def nothing(examples: int) -> Seen:
+            delta = self.zeros(examples, self.program.outputs)
+            gradients = jax.tree.map(jnp.zeros_like, self.model)
+            return Seen(self.zeros(), self.zeros(), self.signals(examples), delta, gradients)
+
+        targets, size = self.examples.targets, self.run.training.batch_size
+        paths = any(probe.path for probe in self.probes.values())
+        trained = start(
+            self.model, per_lane(self.begin)(self.values["optimizer"], self.model), paths
+        )
+        never = jnp.full(targets.shape[-1], -1)
+        outcome = Outcome(never, never, never, never)
+        state = State(jnp.full((), -1), trained, nothing(targets.shape[0]), outcome)
+        if size is None:
+            return state
+        order = jnp.zeros(targets.shape, int)
+        return state._replace(step=jnp.zeros((), int), part=nothing(size), order=order)
+
+    def trace(self) -> Trace:
+        """Trains, and gives what was recorded."""
+        records = jnp.arange(self.program.records)
+        end, (layers, *others) = lax.scan(self.record, self.unseen(), records)
+        loss, accuracy, validation = others
+        model = end.trained.model
+        return Trace(layers, loss, accuracy, validation, end.outcome, model, self.answers(model))
+
+    def answers(self, model: MLP) -> tuple:
+        """The outputs and targets of all examples, in the task's order, if they are kept."""
+        if "outputs" not in self.run.keep:
             return ()
 
         def answer(inputs):  # of batch normalisation each part has its own statistics, as its loss
-            none = signals_of(inputs.shape[0])
-            return made_of(model.forward(inputs, activation, count, none, remedy)[0])
+            return OUTPUTS[self.run.model.output](self.output(model, inputs))
 
-        output, wanted = answer(x), targets
-        if run.training.held_out:
+        x, targets, *held = self.examples
+        output = answer(x)
+        if self.run.training.held_out:
             output = jnp.concatenate([answer(held[0]), output])
-            wanted = jnp.concatenate([held[1], targets])
-            back = jnp.argsort(held_order(values["seed"], wanted.shape[0]), axis=0)
+            targets = jnp.concatenate([held[1], targets])
+            back = jnp.argsort(held_order(self.values["seed"], targets.shape[0]), axis=0)
             output = jnp.take_along_axis(output, back[:, None], 0)
-            wanted = jnp.take_along_axis(wanted, back, 0)
-        return output, wanted
-
-    def look(
-        chosen: dict, each, change, hyperparameters, model, trained, seen: Seen, x, steepest, branch
-    ) -> dict:
-        own = remedy._replace(branch=branch)
-        sight = Sight(model, trained, seen.gradients, seen.signals, x, seen.delta, steepest, own)
-        step = kernel_updates(change, hyperparameters, seen.gradients, trained, elementwise)
-        return measure(chosen, sight.layers(count), step, each)
-
-    of_all = {name: probe for name, probe in probes.items() if probe.whole}
-    of_one = {name: probe for name, probe in probes.items() if not probe.whole}
-    change_lanes = change if elementwise else per_lane(change)
-
-    def record(state: State, number) -> tuple[State, tuple]:
-        state = advance(state, number)
-        seen = state.seen
-        shown = (values["optimizer"], model, state.trained, seen, x, steepest, remedy.branch)
-        measured = look(of_one, per_lane, change_lanes, *shown) if of_one else {}
-        if of_all:
-            alone = functools.partial(look, of_all, lambda probe: probe, change)
-            measured |= per_lane(alone)(*shown)
-        measured = {name: measured[name] for name in probes}
-        return state, (measured, seen.loss, seen.accuracy, validate(state.trained.model))
-
-    steepest = steepest_slope(lambda z: activation(z)[1], dtype, (runs,))
-    never, zeros = jnp.full(runs, -1), functools.partial(jnp.zeros, dtype=dtype)
-
-    def signals_of(examples: int) -> Signals:
-        kept = 3 + (remedy.normalization != "none")
-        return Signals(*(zeros((places, examples, width, runs)) for _ in range(kept)))
-
-    def nothing(examples: int) -> Seen:
-        delta = zeros((examples, program.outputs, runs))
-        gradients = jax.tree.map(jnp.zeros_like, model)
-        return Seen(zeros(runs), zeros(runs), signals_of(examples), delta, gradients)
-
-    paths = any(probe.path for probe in probes.values())
-    trained = start(model, per_lane(begin)(values["optimizer"], model), paths)
-    unseen = State(jnp.full((), -1), trained, nothing(x.shape[0]), Outcome(*[never] * 4))
-    if size is not None:
-        order = jnp.zeros((x.shape[0], runs), int)
-        unseen = unseen._replace(step=jnp.zeros((), int), part=nothing(size), order=order)
-    end, (layers, losses, accuracy, validation) = lax.scan(
-        record, unseen, jnp.arange(program.records)
-    )
-    last = end.trained.model
-    return Trace(layers, losses, accuracy, validation, end.outcome, last, answers(last))
-
-
-def held_order(seeds: UInt32[Array, "run"], count: int) -> Int[Array, "{count} run"]:
-    """The order in which `prepare` has so many examples, those that are held out first."""
-
-    def own(seed):
-        return shuffle(jax.random.fold_in(jax.random.key(seed), HELD), count)
-
-    return jax.vmap(own, out_axes=-1)(seeds)
+            targets = jnp.take_along_axis(targets, back, 0)
+        return output, targets
 
 
 def shuffled(
@@ -410,7 +430,7 @@ def shuffled(
     """The order of so many examples in an epoch of each run."""
 
     def own(seed):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 3), epoch)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), SHUFFLED), epoch)
         return jax.random.permutation(key, count)
 
     return jax.vmap(own, out_axes=-1)(seeds)

@@ -5,22 +5,32 @@ neighbours. A new float or seed never compiles anything.
 """
 
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import itertools
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from fadeout.config import Activation, Init, Run, Task, Training
 from fadeout.extensions import source
-from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bound
+from fadeout.networks.activations import (
+    ACTIVATIONS,
+    SURROGATES,
+    bound,
+    graded_one_of,
+    steepest_slope,
+)
 from fadeout.networks.initializers import FROM_DATA, INITIALIZERS, decomposes
+from fadeout.networks.keys import of_layers, seeded
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.losses import get_loss
 from fadeout.networks.model import MLP
@@ -30,7 +40,8 @@ from fadeout.networks.tasks import TASKS, Examples
 from fadeout.registry import FadeoutError, function_in, is_own, parameters
 from fadeout.schema import static_options, traced
 from fadeout.training.compiled import compiled
-from fadeout.training.fit import Program, Trace, fit, prepare_lanes, trained_besides
+from fadeout.training.fit import Program, Trace, fit
+from fadeout.training.preparing import draw_keys, prepare_lanes, trained_besides
 from fadeout.training.resolve import resolve
 
 
@@ -65,6 +76,30 @@ class Batch(NamedTuple):
     preparation: Preparation
     activation: int
     depth: int
+
+
+class Grade(NamedTuple):
+    """What decides the small program that finds the steepest slope of an activation; hashable.
+
+    Attributes:
+      floats: the names of its traced parameters.
+      functions: that it calls by name, besides the function.
+    """
+
+    function: Callable
+    floats: tuple[str, ...]
+    surrogate: str
+    dtype: str
+    functions: tuple
+
+
+def grade_of(batch: Batch) -> Grade:
+    program = batch.program
+    _, function = program.activations[batch.activation]
+    floats = tuple(name for name, p in parameters(function).items() if p.kind is float)
+    run = program.run
+    surrogate, dtype = run.activation.surrogate, run.training.dtype
+    return Grade(function, floats, surrogate, dtype, program.functions)
 
 
 def batch_of(run: Run) -> Batch:
@@ -202,25 +237,49 @@ def places(depth: int) -> int:
 
 
 def prepare_values(like: Run, runs: Sequence[Run], depth: int) -> dict:
-    """What the preparation `like` this takes of each run: {section: {key: [run]}}, and the seeds;
-    and the depth, which they share."""
+    """What the preparation `like` this takes of each run: {section: {key: [run]}}, and the keys of
+    its draws; and the depth, which they share."""
     values = {name: stack(runs, name, like) for name in ("activation", "init", "task")}
-    return values | seeds(runs) | number(depth)
+    return values | {"keys": draw_keys(seeds(runs), like.model.depth)} | number(depth)
 
 
 FITTED = ("activation", "optimizer", "training", "model")
 """The sections whose floats a program takes."""
 
 
-def fit_values(like: Run, runs: Sequence[Run], depth: int, index: int = 0) -> dict:
-    """What the program `like` this takes of each run; and what they share, the depth and the index
+def fit_values(batch: Batch, runs: Sequence[Run]) -> dict:
+    """What the program of a batch takes of each run; and what they share, the depth and the index
     of the activation."""
+    like = batch.program.run
     values = {name: stack(runs, name, like) for name in FITTED}
-    return values | {"index": np.int32(index)} | seeds(runs) | number(depth)
+    values["steepest"] = steepest_slopes(batch, values["activation"], len(runs))
+    values["index"] = np.int32(batch.activation)
+    return values | {"seed": seeds(runs)} | number(batch.depth)
 
 
-def seeds(runs: Sequence[Run]) -> dict:
-    return {"seed": np.array([run.seed for run in runs], np.uint32)}
+def steepest_slopes(batch: Batch, values: dict[str, np.ndarray], runs: int) -> np.ndarray:
+    """The largest |phi'| of each run, [run]. In the training program, all activations would stand
+    once more for it.
+
+    Args:
+      values: of the activation, each [run].
+    """
+    grade = grade_of(batch)
+    own = (values[name].tolist() for name in grade.floats)
+    rows = list(zip(*own, strict=True)) if grade.floats else [()] * runs
+    known = {row: steepest(grade, row) for row in set(rows)}
+    return np.array([known[row] for row in rows], grade.dtype)
+
+
+@functools.lru_cache(maxsize=65536)
+def steepest(grade: Grade, values: tuple[float, ...]) -> float:
+    program = compile_grade(grade, jax.local_devices()[0])
+    given = {name: np.array(v, grade.dtype) for name, v in zip(grade.floats, values, strict=True)}
+    return float(program(given))
+
+
+def seeds(runs: Sequence[Run]) -> np.ndarray:
+    return np.array([run.seed for run in runs], np.uint32)
 
 
 def number(depth: int) -> dict:
@@ -270,12 +329,17 @@ def once(function: Callable) -> Callable:
 
 
 def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> tuple[Callable, Callable]:
-    """Compiles `prepare` and `fit` for so many lanes on one device."""
-    with precision(batch.preparation.run):
-        return (
-            compile_preparation(batch.preparation, lane_count, device),
-            compile_fit(batch.program, lane_count, device),
-        )
+    """Compiles `prepare` and `fit` for so many lanes on one device, and what they need besides."""
+
+    def preparation() -> Callable:
+        with precision(batch.preparation.run):
+            return compile_preparation(batch.preparation, lane_count, device)
+
+    with precision(batch.preparation.run), ThreadPoolExecutor(1) as beside:
+        prepare = beside.submit(contextvars.copy_context().run, preparation)
+        compile_grade(grade_of(batch), jax.local_devices()[0])
+        fit = compile_fit(batch.program, lane_count, device)
+        return prepare.result(), fit
 
 
 @once
@@ -288,6 +352,19 @@ def compile_preparation(preparation: Preparation, lane_count: int, device: jax.D
     what = "prepare", preparation.run.as_dict(), lane_count
     matrices = decomposes(preparation.run.init.name)
     return compiled(what, preparation.functions, matrices, device, compile_now)
+
+
+@once
+def compile_grade(grade: Grade, device: jax.Device) -> Callable:
+    def steepest(values: dict) -> Float[Array, ""]:
+        graded = graded_one_of((grade.function,), grade.surrogate, 0, values)
+        return steepest_slope(lambda z: graded(z)[1], grade.dtype)
+
+    def compile_now() -> Callable:
+        return compile_for(device, steepest, {n: np.zeros((), grade.dtype) for n in grade.floats})
+
+    what = "steepest", grade.floats, grade.surrogate, grade.dtype
+    return compiled(what, (grade.function, grade.functions), False, device, compile_now)
 
 
 @once
@@ -313,7 +390,7 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
 
     def shapes(seed):
         model = MLP.create(
-            jax.random.key(seed), program.features, run.model.depth, run.model.width, dtype,
+            of_layers(seeded(0), run.model.depth), program.features, run.model.width, dtype,
             outputs=program.outputs, **trained_besides(run), init={"name": run.init.name},
         )  # fmt: skip
         total = program.examples + run.training.held_out
@@ -322,9 +399,11 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
             examples = examples.held(jax.random.key(seed), run.training.held_out)
         return examples, model
 
-    seeds = np.zeros(lane_count, np.uint32)
-    values = fit_values(run, [run] * lane_count, run.model.depth)
-    return values, *jax.eval_shape(per_lane(shapes), seeds)
+    seed = np.zeros(lane_count, np.uint32)
+    like = [run] * lane_count
+    values = {name: stack(like, name, run) for name in FITTED}
+    values |= {"seed": seed, "steepest": np.zeros(lane_count, dtype), "index": np.int32(0)}
+    return values | number(run.model.depth), *jax.eval_shape(per_lane(shapes), seed)
 
 
 CPU_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -413,7 +492,7 @@ def fit_drawn(
     """Trains networks that were drawn, one a lane; empty places are not cut off."""
     program = compile_fit(batch.program, len(runs), device)
     like = batch.program.run
-    values = jax.device_put(fit_values(like, runs, batch.depth, batch.activation), device)
+    values = jax.device_put(fit_values(batch, runs), device)
     with alone(device, any(get_probe(name).lapack for name in like.probes)):
         return jax.block_until_ready(program(values, examples, model))
 

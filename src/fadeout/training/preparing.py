@@ -1,0 +1,88 @@
+"""A run's examples and its network, drawn from its own seed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, UInt32
+
+from fadeout.config import Run
+from fadeout.networks import keys
+from fadeout.networks.activations import get_activation
+from fadeout.networks.given import read_weights
+from fadeout.networks.initializers import FROM_DATA, FROM_FILE
+from fadeout.networks.lanes import per_lane
+from fadeout.networks.model import MLP
+from fadeout.networks.tasks import Examples, classes_of, make_examples, shuffle
+
+EXAMPLES, NETWORK, HELD, SHUFFLED = range(4)
+"""The number below a run's key of what is drawn."""
+
+
+def draw_keys(seeds: UInt32[np.ndarray, "run"], depth: int) -> dict[str, UInt32[np.ndarray, "..."]]:
+    """The keys of what runs draw, the run as last axis."""
+    examples, network, held = np.moveaxis(
+        keys.below(keys.seeded(seeds), (EXAMPLES, NETWORK, HELD)), 1, 0
+    )
+    found = {"examples": examples, "layers": keys.of_layers(network, depth), "held": held}
+    return {name: np.moveaxis(of, 0, -1) for name, of in found.items()}
+
+
+def prepare_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:
+    """`prepare` for one run per lane; they share their depth."""
+    own = {name: value for name, value in values.items() if name != "depth"}
+    shared = {name: value for name, value in values.items() if name == "depth"}
+    return per_lane(lambda own: prepare(run, own | shared))(own)
+
+
+def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
+    """Draws one run's examples and its network from its own seed."""
+    dtype, count = jnp.dtype(run.training.dtype), values.get("depth", run.model.depth) - 1
+    drawn = values["keys"]
+    examples = make_examples(
+        keys.drawing(drawn["examples"]),
+        dtype,
+        name=run.task.name,
+        inputs=run.task.inputs,
+        targets=run.task.targets,
+        **dict(run.task.options) | values["task"],
+    )
+    if run.training.held_out:
+        examples = examples.held(keys.drawing(drawn["held"]), run.training.held_out)
+    model = MLP.create(
+        drawn["layers"],
+        examples.inputs.shape[1],
+        run.model.width,
+        dtype,
+        count,
+        outputs_of(run),
+        **trained_besides(run),
+        init={"name": run.init.name} | dict(run.init.options) | values["init"],
+    )
+    if run.init.name in FROM_FILE:
+        model = model.weighted(read_weights(run.init.npz), values["init"]["gain"])
+    if run.init.name in FROM_DATA:
+        own = dict(run.activation.options) | values["activation"]
+        activation = get_activation(run.activation.name, **own)
+        model = model.scaled(examples.inputs, activation, values["init"]["gain"], count)
+    return examples, model if run.model.bias else model.unbiased()
+
+
+def trained_besides(run: Run) -> dict[str, bool]:
+    """What a network trains besides kernels and biases, as `MLP.create` takes it."""
+    rezero = run.model.residual_scale == "zero" and bool(run.model.residual)
+    return {"affine": run.model.affine, "rezero": rezero}
+
+
+def outputs_of(run: Run) -> int:
+    """How many outputs its network has: one, or of more than two classes one for each."""
+    classes = classes_of(run.task.name, dict(run.task.options))
+    return classes if classes > 2 else 1
+
+
+def held_order(seeds: UInt32[Array, "run"], count: int) -> Int[Array, "{count} run"]:
+    """The order in which `prepare` has so many examples, those that are held out first."""
+
+    def own(seed):
+        return shuffle(jax.random.fold_in(jax.random.key(seed), HELD), count)
+
+    return jax.vmap(own, out_axes=-1)(seeds)

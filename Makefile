@@ -46,4 +46,4 @@ lock: ## pins and hashes for Python 3.11 and newer; needs uv
 	  --no-emit-index-url --no-header --python-version 3.11 --no-annotate - -o requirements-docs.lock
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .programs

@@ -1,8 +1,6 @@
-import atexit
 import gc
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import jax
@@ -22,15 +20,19 @@ from fadeout.networks.activations import ACTIVATIONS
 from fadeout.registry import NAMES, TABLES
 from fadeout.sweeps.sweep import sweep
 from fadeout.training import programs
-from fadeout.training.compiled import keep_compiled
+from fadeout.training.compiled import SOURCES, keep_compiled
 
 matplotlib.use("agg")
 
-# All tests, and the processes that they start, share compiled programs.
+# All tests, and the processes that they start, share compiled programs; so does the next run, as
+# long as no source that decides a program has changed.
 COMPILED = os.environ.get("FADEOUT_COMPILED")
 if COMPILED is None:
-    COMPILED = os.environ["FADEOUT_COMPILED"] = tempfile.mkdtemp(prefix="fadeout-compiled-")
-    atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+    programs_of_tests = Path(__file__).parents[1] / ".programs"
+    COMPILED = os.environ["FADEOUT_COMPILED"] = str(programs_of_tests / SOURCES[:16])
+    for other in programs_of_tests.glob("*"):
+        if other.name != SOURCES[:16]:
+            shutil.rmtree(other, ignore_errors=True)
 keep_compiled(COMPILED)
 # `fadeout.train(cache=None)`, as examples have it, keeps them too
 notebook.keep_compiled = lambda folder: keep_compiled(COMPILED if folder is None else folder)

@@ -1,9 +1,13 @@
 """What several tests need."""
 
+import atexit
+import functools
 import itertools
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -21,16 +25,33 @@ CONF = ROOT / "conf"
 
 
 def script(name, *arguments, cwd, **environment):
+    """A command in a process of its own; with variables of its own, from its very beginning."""
     if name == "train" and not {"--cfg", "-sc"} & set(arguments):
         arguments = (*arguments, f"cache={COMPILED}")
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / f"{name}.py", *arguments],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
+    path, arguments = str(ROOT / "scripts" / f"{name}.py"), list(map(str, arguments))
+    if environment:
+        command, environment = [sys.executable, path, *arguments], os.environ | environment
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        told = [Path(folder) / "stdout", Path(folder) / "stderr"]
+        task = {"script": path, "arguments": arguments, "cwd": str(cwd)}
+        task |= {"environment": dict(os.environ), "stdout": str(told[0]), "stderr": str(told[1])}
+        print(json.dumps(task), file=zygote().stdin, flush=True)
+        status = int(zygote().stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, *(file.read_text() for file in told))
+
+
+@functools.cache
+def zygote():
+    """What runs this process's commands."""
+    command = [sys.executable, Path(__file__).with_name("zygote.py")]
+    started = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
+    atexit.register(started.communicate)
+    return started
 
 
 def network(run: Run):

@@ -18,6 +18,7 @@ HUES = (
 )  # fmt: skip
 """Before all others, in this order."""
 NO_HUES = ("depth", "seed", "steps", "record_every")
+CARRIED = ("layer", "step", "seed", "depth", "steps", "record_every")
 REMEDIES = ("residual", "residual_scale", "normalization", "affine")
 
 
@@ -27,7 +28,8 @@ class Group(NamedTuple):
     Attributes:
       hue: the value that gives the colour, as text.
       depth: of all its runs.
-      runs: the dataset of these runs, cut to the layers that this depth has.
+      runs: the dataset of these runs, cut to the layers that this depth has, with the coordinates
+        `CARRIED`.
     """
 
     hue: str
@@ -133,11 +135,13 @@ def labels(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 def cells(results: xr.Dataset) -> Iterator[Group]:
     """The runs by hue and depth."""
     words, _ = labels(results[hue_of(results)].values)
+    # of 45 coordinates, each of which xarray would cut for every group
+    light = results.drop_vars([name for name in results.coords if name not in CARRIED])
     for hue in hues(results):
         for depth in depths(results):
             chosen = (words == hue) & (results["depth"].values == depth)
             if chosen.any():
-                runs = results.isel(run=chosen).sel(layer=slice(1, depth + 1))
+                runs = light.isel(run=chosen).sel(layer=slice(1, depth + 1))
                 yield Group(hue, depth, runs.isel(step=recorded(runs)))
 
 

@@ -281,11 +281,14 @@ def save(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
     """
     paths = []
     fit_words(figure)
+    layout = figure.get_layout_engine()
+    if layout is not None:  # once: with it, each format would be drawn twice
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     for suffix in formats.get():
         path = folder / f"{name}.{suffix}"
         drawn = io.BytesIO()
         figure.savefig(drawn, format=suffix, metadata=METADATA[suffix] | {ABOUT[suffix]: about})
         write_whole(path, drawn.getvalue())
-        figure.set_layout_engine(None)  # laid out once: half of the draws of the next format
         paths.append(path)
     return paths

@@ -116,8 +116,9 @@ def saturated_share(activation: Activation, variance: float = 1.0) -> float:
     (0.5, 0.029)
     """
     z = (np.arange(-4000, 4000) + 0.5) / 1000
-    _, slope = value_and_slope(activation, math.sqrt(variance) * z)
-    _, steep = value_and_slope(activation, np.arange(-300, 301) / 100)
+    scanned = np.arange(-300, 301) / 100
+    _, both = value_and_slope(activation, np.concatenate([math.sqrt(variance) * z, scanned]))
+    slope, steep = np.split(both, [z.size])
     flat = np.abs(slope) <= FLAT * np.abs(steep).max()
     edges = ndtr(np.arange(-4000, 4001) / 1000)
     edges[0], edges[-1] = 0.0, 1.0

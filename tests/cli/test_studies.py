@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from conftest import COMPILED
 from fadeout import load
 from fadeout.cli.studies import configs_of, judge_claims
 from fadeout.registry import FadeoutError
@@ -13,6 +14,8 @@ from helpers import CONF, script
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     where = tmp_path_factory.mktemp("claims")
+    (where / "outputs").mkdir()
+    (where / "outputs/.compiled").symlink_to(COMPILED)
     done = script("claims", "sigmoid-formula", "relu-dies", "--quick", cwd=where)
     assert done.returncode == 0, done.stderr
     return where, done

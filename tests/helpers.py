@@ -16,8 +16,8 @@ import xarray as xr
 
 from conftest import COMPILED
 from fadeout.config import Run
+from fadeout.training.batches import batch_of, precision, prepare_values
 from fadeout.training.preparing import prepare
-from fadeout.training.programs import batch_of, precision, prepare_values
 from fadeout.training.resolve import resolve
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from fadeout.config import Activation, Init, Model, Optimizer, Run, Task
 from fadeout.networks.activations import get_activation
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.sweeps.sweep import train
-from fadeout.training.programs import batch_of
+from fadeout.training.batches import batch_of
 from fadeout.training.resolve import GROUPS, identity, resolve
 from helpers import CONF, network, script
 

@@ -9,7 +9,7 @@ from fadeout.cli.config import Config
 from fadeout.config import NUMERICS, Activation, Init, Optimizer, Run
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.grids import Chain
-from fadeout.training.programs import batch_of
+from fadeout.training.batches import batch_of
 from fadeout.training.resolve import identity, resolve
 
 

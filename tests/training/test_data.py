@@ -342,7 +342,7 @@ def test_what_is_no_table_is_refused(tmp_path, text):
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_refused(run, words):
-    from fadeout.training.programs import batch_of
+    from fadeout.training.batches import batch_of
 
     with pytest.raises(FadeoutError, match=words):
         batch_of(run)

@@ -20,8 +20,9 @@ from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import TASKS
 from fadeout.registry import FadeoutError
 from fadeout.training import compiled, programs
+from fadeout.training.batches import batch_of
 from fadeout.training.compiled import keep_compiled, machine, tallied
-from fadeout.training.programs import batch_of, fit_arguments, train
+from fadeout.training.programs import fit_arguments, train
 
 SHORT = Training(2, 1)
 

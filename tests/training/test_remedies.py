@@ -13,9 +13,10 @@ from fadeout.networks.activations import get_activation
 from fadeout.networks.losses import get_loss
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.survey import survey
+from fadeout.training.batches import batch_of, precision, prepare_values
 from fadeout.training.fit import remedy_of
 from fadeout.training.preparing import prepare
-from fadeout.training.programs import batch_of, precision, prepare_values, train
+from fadeout.training.programs import train
 from fadeout.training.resolve import identity, resolve
 
 pytestmark = pytest.mark.activations("step", "sigmoid", "tanh", "relu", "softplus")

@@ -15,15 +15,10 @@ from fadeout.networks.keys import of_layers, seeded
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer
 from fadeout.registry import FadeoutError
+from fadeout.training.batches import batch_of, prepare_values
 from fadeout.training.fit import fit
 from fadeout.training.preparing import prepare_lanes
-from fadeout.training.programs import (
-    batch_of,
-    fit_arguments,
-    fit_values,
-    prepare_values,
-    train,
-)
+from fadeout.training.programs import fit_arguments, fit_values, train
 from fadeout.training.resolve import resolve
 from helpers import layers, network
 from reference import FUNCTIONS, backward, probes

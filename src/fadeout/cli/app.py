@@ -203,7 +203,7 @@ def possible(grids: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
     Raises:
       FadeoutError: none can.
     """
-    from fadeout.training.programs import batch_of
+    from fadeout.training.batches import batch_of
 
     reasons: Counter[str] = Counter()
     kept: list[Sequence[Run]] = []

@@ -28,11 +28,11 @@ from fadeout.config import DEFAULT_PROBES
 from fadeout.pages import write_report
 from fadeout.sweeps.sweep import sweep
 from fadeout.sweeps.training_queue import core_count
+from fadeout.training.batches import batch_of
 from fadeout.training.compiled import keep_compiled
 from fadeout.training.fit import fit
 from fadeout.training.programs import (
     CPU_OPTIONS,
-    batch_of,
     compile_batch,
     compile_fit,
     draw,

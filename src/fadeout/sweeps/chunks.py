@@ -9,7 +9,7 @@ import numpy as np
 
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.survey import Survey
-from fadeout.training.programs import Batch
+from fadeout.training.batches import Batch
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_WORK = 10**9

@@ -12,7 +12,8 @@ from fadeout.sweeps.chunks import Piece, bytes_per_run, memory, work
 from fadeout.sweeps.survey import Survey, survey
 from fadeout.sweeps.sweep import to_train
 from fadeout.sweeps.training_queue import Queue
-from fadeout.training.programs import batch_of, compile_batch, train_batch
+from fadeout.training.batches import batch_of
+from fadeout.training.programs import compile_batch, train_batch
 
 
 class Forecast(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from fadeout.config import Model, Run
 from fadeout.registry import FadeoutError, refuse
 from fadeout.schema import defaults
-from fadeout.training.programs import Batch, batch_of_resolved
+from fadeout.training.batches import Batch, batch_of_resolved
 from fadeout.training.resolve import resolve
 
 

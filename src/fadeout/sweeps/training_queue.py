@@ -17,8 +17,9 @@ from fadeout.sweeps.chunks import Piece, check_memory, cut, describe, describe_p
 from fadeout.sweeps.interrupts import noted
 from fadeout.sweeps.results import Part
 from fadeout.sweeps.survey import Survey
+from fadeout.training.batches import Batch
 from fadeout.training.compiled import tallied
-from fadeout.training.programs import Batch, compile_batch, train_batch
+from fadeout.training.programs import compile_batch, train_batch
 
 POLL_SECONDS = 0.2
 """How often an interrupt is looked for while nothing finishes."""

@@ -10,8 +10,9 @@ from fadeout.config import Run
 from fadeout.networks.activations import get_activation
 from fadeout.networks.model import MLP
 from fadeout.registry import FadeoutError
+from fadeout.training.batches import batch_of, precision
 from fadeout.training.fit import remedy_of
-from fadeout.training.programs import batch_of, draw, fit_drawn, precision
+from fadeout.training.programs import draw, fit_drawn
 from fadeout.training.resolve import resolve
 
 

@@ -1,6 +1,7 @@
 import gc
 import os
 import shutil
+import time
 from pathlib import Path
 
 import jax
@@ -31,7 +32,7 @@ if COMPILED is None:
     programs_of_tests = Path(__file__).parents[1] / ".programs"
     COMPILED = os.environ["FADEOUT_COMPILED"] = str(programs_of_tests / SOURCES[:16])
     for other in programs_of_tests.glob("*"):
-        if other.name != SOURCES[:16]:
+        if time.time() - other.stat().st_mtime > 7 * 86400:
             shutil.rmtree(other, ignore_errors=True)
 keep_compiled(COMPILED)
 # `fadeout.train(cache=None)`, as examples have it, keeps them too
@@ -102,7 +103,7 @@ def few_programs():
         jax.clear_caches()
         for compile_one in (
             programs.compile_preparation,
-            programs.compile_grade,
+            programs.compile_steepness,
             programs.compile_fit,
         ):
             compile_one.clear()

@@ -25,11 +25,12 @@ CONF = ROOT / "conf"
 
 
 def script(name, *arguments, cwd, **environment):
-    """A command in a process of its own; with variables of its own, from its very beginning."""
+    """A command in a process of its own; one that has other variables than these tests, from its
+    very beginning."""
     if name == "train" and not {"--cfg", "-sc"} & set(arguments):
         arguments = (*arguments, f"cache={COMPILED}")
     path, arguments = str(ROOT / "scripts" / f"{name}.py"), list(map(str, arguments))
-    if environment:
+    if environment or decisive() != AT_FIRST:
         command, environment = [sys.executable, path, *arguments], os.environ | environment
         return subprocess.run(
             command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
@@ -39,8 +40,18 @@ def script(name, *arguments, cwd, **environment):
         task = {"script": path, "arguments": arguments, "cwd": str(cwd)}
         task |= {"environment": dict(os.environ), "stdout": str(told[0]), "stderr": str(told[1])}
         print(json.dumps(task), file=zygote().stdin, flush=True)
-        status = int(zygote().stdout.readline())
+        status = zygote().stdout.readline()
+        assert status, "the process that forks for commands is gone"
+        status = int(status)
         return subprocess.CompletedProcess(arguments, status, *(file.read_text() for file in told))
+
+
+def decisive():
+    """The variables that libraries read while they are imported."""
+    return {name: v for name, v in os.environ.items() if name.startswith(("JAX_", "XLA_", "MPL"))}
+
+
+AT_FIRST = decisive()
 
 
 @functools.cache

@@ -19,7 +19,8 @@ LONGEST = 300
 def serve() -> dict:
     """Forks for every task; only the forks come back, each with its own."""
     for line in sys.stdin:
-        child = os.fork()
+        with warnings.catch_warnings(action="ignore"):  # JAX has no threads yet that could be lost
+            child = os.fork()
         if child == 0:
             return json.loads(line)
         _, status = os.waitpid(child, 0)
@@ -28,6 +29,8 @@ def serve() -> dict:
 
 
 def become(task: dict) -> None:
+    os.setsid()
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
     signal.alarm(LONGEST)
     os.chdir(task["cwd"])
     os.environ.clear()
@@ -50,5 +53,4 @@ if __name__ == "__main__":
     for name in NEEDED:
         importlib.import_module(name)
     assert not jax._src.xla_bridge._backends, "its threads would not survive a fork"
-    warnings.simplefilter("ignore")
     become(serve())

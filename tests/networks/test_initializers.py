@@ -7,9 +7,11 @@ import pytest
 
 import fadeout
 from fadeout.config import Activation, Init, Model, Run, Task, Training
+from fadeout.networks import keys
 from fadeout.networks.initializers import FROM_FILE, INITIALIZERS, initialize, kernel_variance
+from fadeout.networks.tasks import shuffle
 from fadeout.registry import FadeoutError
-from fadeout.training.preparing import draw_keys
+from fadeout.training.preparing import draw_keys, held_order
 from fadeout.training.programs import train
 from fadeout.training.resolve import resolve
 from helpers import layers, network
@@ -62,6 +64,13 @@ def test_keys_are_those_of_jax(depth):
                   "layers": jnp.stack([jax.random.split(layer) for layer in layers])}  # fmt: skip
         for name, own in wanted.items():
             np.testing.assert_array_equal(found[name][..., number], jax.random.key_data(own))
+
+
+def test_what_is_held_out_is_the_same_whatever_generator_jax_is_set_to():
+    with jax.default_prng_impl("rbg"):
+        key = keys.drawing(draw_keys(np.array([3], np.uint32), 1)["held"][:, 0])
+        order = held_order(np.array([3], np.uint32), 8)[:, 0]
+        np.testing.assert_array_equal(shuffle(key, 8), order)
 
 
 DRAWN = [name for name in INITIALIZERS if name not in FROM_FILE]

@@ -11,7 +11,7 @@ import pytest
 from fadeout.config import DEFAULT_PROBES, Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks import probes
 from fadeout.networks.lanes import per_lane
-from fadeout.networks.norms import norm
+from fadeout.networks.norms import by_scale, norm, root_mean_square
 from fadeout.networks.probes import PROBES, Layer, Layers, Path
 from fadeout.training.measuring import measure
 from fadeout.training.programs import CPU_OPTIONS, train
@@ -20,14 +20,31 @@ from helpers import layers, network
 pytestmark = pytest.mark.activations("tanh", "relu", "identity", "silu")
 
 
+def as_elsewhere(x):
+    """A norm as accelerators take it."""
+    return by_scale(x, x.ndim, of_mean=False)
+
+
+WAYS = pytest.mark.parametrize("norm", [norm, as_elsewhere])
+
+
+@WAYS
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1.0, 1e20, 1e37])
-def test_a_norm_is_exact_over_the_whole_range_of_float32(scale):
+def test_a_norm_is_exact_over_the_whole_range_of_float32(scale, norm):
     x = jnp.array([3 * scale, -4 * scale], jnp.float32)
     np.testing.assert_allclose(norm(x), 5 * scale, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-305, 1e-200, 1.0, 1e200, 1e306])
+def test_a_norm_is_exact_over_the_whole_range_of_float64(scale):
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(norm(jnp.array([3 * scale, -4 * scale])), 5 * scale, 1e-14)
+        np.testing.assert_allclose(root_mean_square(jnp.full(9, scale)), scale, 1e-14)
+
+
+@WAYS
 @pytest.mark.parametrize("shape", [(2,), (4, 1), (8, 64)])
-def test_a_compiled_norm_is_exact_at_every_scale(shape):
+def test_a_compiled_norm_is_exact_at_every_scale(shape, norm):
     """XLA moves constants: (c x)^2 became c^2 x^2 in some shapes, and x^2 was lost."""
     x = np.random.default_rng(0).normal(size=shape)
     x = (x * np.logspace(-33, 36, 200).reshape(-1, *[1] * len(shape))).astype(np.float32)
@@ -41,7 +58,8 @@ def test_a_compiled_norm_is_exact_at_every_scale(shape):
     np.testing.assert_allclose(alone, truth, rtol=1e-5)
 
 
-def test_norms_of_zero_and_of_what_is_not_finite():
+@WAYS
+def test_norms_of_zero_and_of_what_is_not_finite(norm):
     assert norm(jnp.zeros(3)) == 0
     assert jax.jit(lambda: norm(jnp.zeros(3)))() == 0, "known while compiling"
     assert np.isinf(norm(jnp.array([1.0, jnp.inf])))

@@ -2,7 +2,8 @@
 
 Wherever it stands in a program, the hash takes XLA longer to compile than all that is done with
 what it gives. Keys are few, and made on the host: what is `below` a key is, to the last bit, what
-`jax.random.fold_in` gives for a number, and `jax.random.split` for all up to one.
+`jax.random.fold_in` gives for a number, and `jax.random.split` for all up to one (of JAX's usual
+generator, which all draws are of, whatever JAX is set to).
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ ROTATIONS = [
     for shifts in ((13, 15, 26, 6), (17, 29, 16, 24))
 ]
 """To the left and back; arrays, which NumPy takes four times sooner than numbers."""
+IMPLEMENTATION = "threefry2x32"
 PARITY = np.uint32(0x1BD11BDA)
 
 
@@ -64,4 +66,4 @@ def of_layers(
 
 def drawing(keys: UInt32[ArrayLike, "*many 2"]):
     """As `jax.random` takes them, [*many]."""
-    return jax.random.wrap_key_data(keys, impl="threefry2x32")
+    return jax.random.wrap_key_data(keys, impl=IMPLEMENTATION)

@@ -15,8 +15,8 @@ def norm(x: Float[Array, "..."]) -> Float[Array, ""]:
     """The Euclidean norm, which underflows only where its true value does.
 
     Sigmoid at depth 50 in float32 has delta near 1e-32, whose squares are all exactly 0. In float64
-    they are not; and what is float64 itself is scaled first, as is all on accelerators, which lack
-    it. Elements below the smallest normal number count as 0.
+    they are not; and what is float64 itself is scaled first, as is all on accelerators, where it is
+    slow or missing. Elements below the smallest normal number may count as 0.
 
     >>> print(norm(jnp.array([3e-30, 4e-30])))
     5e-30
@@ -65,22 +65,19 @@ def nested(function: Callable, depth: int) -> Callable:
 def in_double(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
     """In float64, which has room for the squares of any float32."""
     with jax.enable_x64(True):
-        sizes = x.astype(jnp.float64)
-        return root(sizes, axes, of_mean).astype(x.dtype)
+        return root(x, axes, of_mean, jnp.float64).astype(x.dtype)
 
 
 def by_scale(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
-    """With the largest magnitude scaled to 1."""
-    tiny = jnp.finfo(x.dtype).tiny
-    size = jnp.max(jnp.abs(x), axis=tuple(range(axes)))
-    size = jnp.where(size == 0, 1, size)  # XLA would square 1 / tiny where it knows that x is 0
-    scale = 1 / jnp.clip(size, tiny, 1 / tiny)
-    return root(x * scale, axes, of_mean) / scale
+    """Over a power of two, with which the largest magnitude lies between 1/2 and 1."""
+    _, exponent = jnp.frexp(fold(jnp.maximum, x, axes, jnp.abs))
+    return jnp.ldexp(root(jnp.ldexp(x, -exponent), axes, of_mean, x.dtype), exponent)
 
 
-def root(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
-    norm, count = jnp.sqrt(fold(jnp.add, x, axes, jnp.square)), math.prod(x.shape[:axes])
-    return norm / jnp.asarray(math.sqrt(count), x.dtype) if of_mean else norm
+def root(x: Float[Array, "..."], axes: int, of_mean: bool, dtype) -> Float[Array, "*lane"]:
+    squares = fold(jnp.add, x, axes, lambda x: jnp.square(x.astype(dtype)))
+    norm = jnp.sqrt(squares)
+    return norm / jnp.asarray(math.sqrt(math.prod(x.shape[:axes])), dtype) if of_mean else norm
 
 
 def average(x: Float[Array, "..."]) -> Float[Array, ""]:

@@ -17,9 +17,9 @@ from fadeout.sweeps.chunks import Piece, check_memory, cut, describe, describe_p
 from fadeout.sweeps.interrupts import noted
 from fadeout.sweeps.results import Part
 from fadeout.sweeps.survey import Survey
-from fadeout.training.batches import Batch
+from fadeout.training.batches import Batch, steepness_of
 from fadeout.training.compiled import tallied
-from fadeout.training.programs import compile_batch, train_batch
+from fadeout.training.programs import compile_batch, compile_steepness, train_batch
 
 POLL_SECONDS = 0.2
 """How often an interrupt is looked for while nothing finishes."""
@@ -121,6 +121,9 @@ class Queue:
         began = perf_counter()
         with tallied() as tally:
             compile_batch(piece.batch, piece.lanes, device)
+            for other in self.waiting:  # what else they need is of an activation
+                if other.programs == piece.programs:
+                    compile_steepness(steepness_of(other.batch))
         cached = bool(tally.found) and all(tally.found)
         name = describe_program(piece.batch)
         return Compiled(name, perf_counter() - began, cached, tuple(tally.refused))

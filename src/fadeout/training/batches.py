@@ -61,7 +61,7 @@ class Batch(NamedTuple):
     depth: int
 
 
-class Grade(NamedTuple):
+class Steepness(NamedTuple):
     """What decides the small program that finds the steepest slope of an activation; hashable.
 
     Attributes:
@@ -76,13 +76,14 @@ class Grade(NamedTuple):
     functions: tuple
 
 
-def grade_of(batch: Batch) -> Grade:
+def steepness_of(batch: Batch) -> Steepness:
     program = batch.program
     _, function = program.activations[batch.activation]
     floats = tuple(name for name, p in parameters(function).items() if p.kind is float)
     run = program.run
-    surrogate, dtype = run.activation.surrogate, run.training.dtype
-    return Grade(function, floats, surrogate, dtype, program.functions)
+    stand_in = SURROGATES[run.activation.surrogate]
+    functions = stand_in, *made_of((getattr(function, "func", function), stand_in))
+    return Steepness(function, floats, run.activation.surrogate, run.training.dtype, functions)
 
 
 def batch_of(run: Run) -> Batch:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from fadeout.config import Run
 from fadeout.networks import lanes
 from fadeout.networks.activations import Graded, graded_one_of
+from fadeout.networks.keys import IMPLEMENTATION
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
@@ -165,7 +166,9 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
         activation and their `depth`.
       examples, model: with the run as last axis.
     """
-    return Fit(program, values, examples, model).trace()
+    dtype, depth = examples.inputs.dtype, values.get("depth", program.run.model.depth)
+    remedy = remedy_of(program.run, values["model"]["residual"], jnp.asarray(depth, dtype))
+    return Fit(program, values, examples, model, remedy).trace()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -184,6 +187,7 @@ class Fit:
     values: dict
     examples: Examples
     model: MLP
+    remedy: Remedy
 
     @property
     def run(self) -> Run:
@@ -200,12 +204,6 @@ class Fit:
         functions = [function for _, function in self.program.activations]
         surrogate = self.run.activation.surrogate
         return graded_one_of(functions, surrogate, self.values["index"], self.values["activation"])
-
-    @functools.cached_property
-    def remedy(self) -> Remedy:
-        dtype = self.examples.inputs.dtype
-        depth = jnp.asarray(self.count + 1, dtype)
-        return remedy_of(self.run, self.values["model"]["residual"], depth)
 
     @functools.cached_property
     def loss(self) -> Loss:
@@ -241,7 +239,7 @@ class Fit:
     # --- a step
 
     def output(self, model: MLP, inputs) -> Float[Array, "example output run"]:
-        nothing = self.signals(inputs.shape[0])
+        nothing = self.no_signals(inputs.shape[0])
         return model.forward(inputs, self.activation, self.count, nothing, self.remedy)[0]
 
     def losses(self, output, targets) -> Float[Array, "run"]:
@@ -369,20 +367,28 @@ class Fit:
 
     # --- the beginning and the end
 
-    def zeros(self, *shape: int) -> Float[Array, "..."]:
+    def zeros_by_run(self, *shape: int) -> Float[Array, "..."]:
         """So many for each run."""
         return jnp.zeros((*shape, self.examples.targets.shape[-1]), self.examples.inputs.dtype)
 
-    def signals(self, examples: int) -> Signals:
-        """Of nothing yet."""
+    def no_signals(self, examples: int) -> Signals:
+        """Room for those of so many examples."""
         model, kinds = self.run.model, 3 + (self.remedy.normalization != "none")
-        return Signals(*(self.zeros(model.depth, examples, model.width) for _ in range(kinds)))
+        return Signals(
+            *(self.zeros_by_run(model.depth, examples, model.width) for _ in range(kinds))
+        )
 
     def unseen(self) -> State:
         def nothing(examples: int) -> Seen:
-            delta = self.zeros(examples, self.program.outputs)
+            delta = self.zeros_by_run(examples, self.program.outputs)
             gradients = jax.tree.map(jnp.zeros_like, self.model)
-            return Seen(self.zeros(), self.zeros(), self.signals(examples), delta, gradients)
+            return Seen(
+                self.zeros_by_run(),
+                self.zeros_by_run(),
+                self.no_signals(examples),
+                delta,
+                gradients,
+            )
 
         targets, size = self.examples.targets, self.run.training.batch_size
         paths = any(probe.path for probe in self.probes.values())
@@ -430,7 +436,7 @@ def shuffled(
     """The order of so many examples in an epoch of each run."""
 
     def own(seed):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), SHUFFLED), epoch)
-        return jax.random.permutation(key, count)
+        key = jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), SHUFFLED)
+        return jax.random.permutation(jax.random.fold_in(key, epoch), count)
 
     return jax.vmap(own, out_axes=-1)(seeds)

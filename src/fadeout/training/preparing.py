@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, ArrayLike, Int, UInt32
 
 from fadeout.config import Run
 from fadeout.networks import keys
@@ -79,10 +79,11 @@ def outputs_of(run: Run) -> int:
     return classes if classes > 2 else 1
 
 
-def held_order(seeds: UInt32[Array, "run"], count: int) -> Int[Array, "{count} run"]:
+def held_order(seeds: UInt32[ArrayLike, "run"], count: int) -> Int[Array, "{count} run"]:
     """The order in which `prepare` has so many examples, those that are held out first."""
 
     def own(seed):
-        return shuffle(jax.random.fold_in(jax.random.key(seed), HELD), count)
+        key = jax.random.key(seed, impl=keys.IMPLEMENTATION)
+        return shuffle(jax.random.fold_in(key, HELD), count)
 
     return jax.vmap(own, out_axes=-1)(seeds)

@@ -30,15 +30,15 @@ from fadeout.registry import FadeoutError
 from fadeout.training.batches import (
     FITTED,
     Batch,
-    Grade,
     Preparation,
+    Steepness,
     batch_of,
-    grade_of,
     number,
     precision,
     prepare_values,
     seeds,
     stack,
+    steepness_of,
 )
 from fadeout.training.compiled import compiled
 from fadeout.training.fit import Program, Trace, fit
@@ -84,7 +84,7 @@ def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> tuple[Ca
 
     with precision(batch.preparation.run), ThreadPoolExecutor(1) as beside:
         prepare = beside.submit(contextvars.copy_context().run, preparation)
-        compile_grade(grade_of(batch), jax.local_devices()[0])
+        compile_steepness(steepness_of(batch))
         fit = compile_fit(batch.program, lane_count, device)
         return prepare.result(), fit
 
@@ -102,16 +102,19 @@ def compile_preparation(preparation: Preparation, lane_count: int, device: jax.D
 
 
 @once
-def compile_grade(grade: Grade, device: jax.Device) -> Callable:
+def compile_steepness(of: Steepness) -> Callable:
+    device = jax.local_devices()[0]
+
     def steepest(values: dict) -> Float[Array, ""]:
-        graded = graded_one_of((grade.function,), grade.surrogate, 0, values)
-        return steepest_slope(lambda z: graded(z)[1], grade.dtype)
+        graded = graded_one_of((of.function,), of.surrogate, 0, values)
+        return steepest_slope(lambda z: graded(z)[1], of.dtype)
 
     def compile_now() -> Callable:
-        return compile_for(device, steepest, {n: np.zeros((), grade.dtype) for n in grade.floats})
+        with jax.enable_x64(of.dtype == "float64"):
+            return compile_for(device, steepest, {n: np.zeros((), of.dtype) for n in of.floats})
 
-    what = "steepest", grade.floats, grade.surrogate, grade.dtype
-    return compiled(what, (grade.function, grade.functions), False, device, compile_now)
+    what = "steepest", of.floats, of.surrogate, of.dtype
+    return compiled(what, (of.function, of.functions), False, device, compile_now)
 
 
 @once
@@ -190,18 +193,17 @@ def steepest_slopes(batch: Batch, values: dict[str, np.ndarray], runs: int) -> n
     Args:
       values: of the activation, each [run].
     """
-    grade = grade_of(batch)
-    own = (values[name].tolist() for name in grade.floats)
-    rows = list(zip(*own, strict=True)) if grade.floats else [()] * runs
-    known = {row: steepest(grade, row) for row in set(rows)}
-    return np.array([known[row] for row in rows], grade.dtype)
+    of = steepness_of(batch)
+    own = (values[name].tolist() for name in of.floats)
+    rows = list(zip(*own, strict=True)) if of.floats else [()] * runs
+    known = {row: steepest(of, row) for row in set(rows)}
+    return np.array([known[row] for row in rows], of.dtype)
 
 
 @functools.lru_cache(maxsize=65536)
-def steepest(grade: Grade, values: tuple[float, ...]) -> float:
-    program = compile_grade(grade, jax.local_devices()[0])
-    given = {name: np.array(v, grade.dtype) for name, v in zip(grade.floats, values, strict=True)}
-    return float(program(given))
+def steepest(of: Steepness, values: tuple[float, ...]) -> float:
+    given = {name: np.array(v, of.dtype) for name, v in zip(of.floats, values, strict=True)}
+    return float(compile_steepness(of)(given))
 
 
 def train(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:

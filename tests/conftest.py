@@ -32,7 +32,8 @@ if COMPILED is None:
     programs_of_tests = Path(__file__).parents[1] / ".programs"
     COMPILED = os.environ["FADEOUT_COMPILED"] = str(programs_of_tests / SOURCES[:16])
     for other in programs_of_tests.glob("*"):
-        if time.time() - other.stat().st_mtime > 7 * 86400:
+        old = time.time() - other.stat().st_mtime > 7 * 86400
+        if old and other.name != Path(COMPILED).name:
             shutil.rmtree(other, ignore_errors=True)
 keep_compiled(COMPILED)
 # `fadeout.train(cache=None)`, as examples have it, keeps them too

@@ -19,6 +19,7 @@ HUES = (
 """Before all others, in this order."""
 NO_HUES = ("depth", "seed", "steps", "record_every")
 CARRIED = ("layer", "step", "seed", "depth", "steps", "record_every")
+"""What a group keeps of some 45 coordinates, each of which xarray would cut for every group."""
 REMEDIES = ("residual", "residual_scale", "normalization", "affine")
 
 
@@ -135,7 +136,6 @@ def labels(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 def cells(results: xr.Dataset) -> Iterator[Group]:
     """The runs by hue and depth."""
     words, _ = labels(results[hue_of(results)].values)
-    # of 45 coordinates, each of which xarray would cut for every group
     light = results.drop_vars([name for name in results.coords if name not in CARRIED])
     for hue in hues(results):
         for depth in depths(results):

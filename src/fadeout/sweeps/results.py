@@ -407,9 +407,8 @@ def only(dataset: xr.Dataset, identities: np.ndarray) -> xr.Dataset:
 def final(values: xr.DataArray) -> xr.DataArray:
     """The values at each run's last recorded step."""
     last = values["steps"] if "steps" in values.coords else values["step"].max()
-    if last.size and (last == last.values.flat[0]).all():  # looked up run by run it takes longer
-        return values.sel(step=last.values.flat[0])
-    return values.sel(step=last)
+    shared = np.unique(last.values)
+    return values.sel(step=shared[0] if shared.size == 1 else last)  # run by run it takes longer
 
 
 def to_frame(results: xr.Dataset) -> Any:

@@ -227,6 +227,13 @@ def prepare_values(like: Run, runs: Sequence[Run], depth: int) -> dict:
     return values | {"keys": draw_keys(seeds(runs), like.model.depth)} | number(depth)
 
 
+def train_values(like: Run, runs: Sequence[Run], depth: int) -> dict:
+    """What the training program `like` this takes of each run, [run]; and the depth, which they
+    share."""
+    values = {name: stack(runs, name, like) for name in FITTED}
+    return values | {"seed": seeds(runs)} | number(depth)
+
+
 FITTED = ("activation", "optimizer", "training", "model")
 """The sections whose floats a program takes."""
 

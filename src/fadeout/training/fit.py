@@ -290,8 +290,9 @@ class Fit:
             trained = jax.tree.map(started, updated, state.trained)
         else:
             again = (state.step >= 0).astype(int)
-            update = functools.partial(self.updated, seen=state.seen)
-            trained = lax.fori_loop(0, again, lambda _, before: update(before), state.trained)
+            trained = lax.fori_loop(
+                0, again, lambda _, before: self.updated(before, state.seen), state.trained
+            )
         step = state.step + 1
         return State(step, trained, *self.see_all(step, trained.model, state.seen, state.outcome))
 

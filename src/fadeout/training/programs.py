@@ -28,17 +28,14 @@ from fadeout.networks.probes import get_probe
 from fadeout.networks.tasks import Examples
 from fadeout.registry import FadeoutError
 from fadeout.training.batches import (
-    FITTED,
     Batch,
     Preparation,
     Steepness,
     batch_of,
-    number,
     precision,
     prepare_values,
-    seeds,
-    stack,
     steepness_of,
+    train_values,
 )
 from fadeout.training.compiled import compiled
 from fadeout.training.fit import Program, Trace, fit
@@ -75,18 +72,18 @@ def once(function: Callable) -> Callable:
     return call
 
 
-def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> tuple[Callable, Callable]:
+def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> None:
     """Compiles `prepare` and `fit` for so many lanes on one device, and what they need besides."""
 
-    def preparation() -> Callable:
+    def prepare() -> None:
         with precision(batch.preparation.run):
-            return compile_preparation(batch.preparation, lane_count, device)
+            compile_preparation(batch.preparation, lane_count, device)
 
     with precision(batch.preparation.run), ThreadPoolExecutor(1) as beside:
-        prepare = beside.submit(contextvars.copy_context().run, preparation)
+        prepared = beside.submit(contextvars.copy_context().run, prepare)
         compile_steepness(steepness_of(batch))
-        fit = compile_fit(batch.program, lane_count, device)
-        return prepare.result(), fit
+        compile_fit(batch.program, lane_count, device)
+        prepared.result()
 
 
 @once
@@ -149,11 +146,9 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
             examples = examples.held(jax.random.key(seed), run.training.held_out)
         return examples, model
 
-    seed = np.zeros(lane_count, np.uint32)
-    like = [run] * lane_count
-    values = {name: stack(like, name, run) for name in FITTED}
-    values |= {"seed": seed, "steepest": np.zeros(lane_count, dtype), "index": np.int32(0)}
-    return values | number(run.model.depth), *jax.eval_shape(per_lane(shapes), seed)
+    values = train_values(run, [run] * lane_count, run.model.depth)
+    values |= {"steepest": np.zeros(lane_count, dtype), "index": np.int32(0)}
+    return values, *jax.eval_shape(per_lane(shapes), values["seed"])
 
 
 CPU_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -179,11 +174,9 @@ def compile_for(device: jax.Device, function: Callable, *arguments) -> Callable:
 def fit_values(batch: Batch, runs: Sequence[Run]) -> dict:
     """What the program of a batch takes of each run; and what they share, the depth and the index
     of the activation."""
-    like = batch.program.run
-    values = {name: stack(runs, name, like) for name in FITTED}
-    values["steepest"] = steepest_slopes(batch, values["activation"], len(runs))
-    values["index"] = np.int32(batch.activation)
-    return values | {"seed": seeds(runs)} | number(batch.depth)
+    values = train_values(batch.program.run, runs, batch.depth)
+    steepest = steepest_slopes(batch, values["activation"], len(runs))
+    return values | {"steepest": steepest, "index": np.int32(batch.activation)}
 
 
 def steepest_slopes(batch: Batch, values: dict[str, np.ndarray], runs: int) -> np.ndarray:

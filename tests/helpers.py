@@ -71,7 +71,7 @@ def network(run: Run):
     with precision(run):
         batch = batch_of(run)
         like = batch.preparation.run
-        values = prepare_values(like, [run], run.model.depth)
+        values = prepare_values(like, [run])
         examples, model = prepare(like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values))
         model = model.cut(run.model.depth)
         return (np.asarray(examples.inputs), np.asarray(examples.targets)), layers(model)

@@ -9,10 +9,10 @@ help and tab completion stay quick.
 import dataclasses
 import json
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any
 
 from fadeout.registry import FadeoutError, lookup, meant, name_of, parameters, shown
@@ -248,7 +248,8 @@ def erase(section: Section) -> Section:
     return dataclasses.replace(section, **section.nothing())
 
 
-def traced(section: Section) -> dict[str, float]:
+@lru_cache(maxsize=4096)
+def traced(section: Section) -> Mapping[str, float]:
     """The floats of a section by name, without those that are None."""
     found = {
         name: getattr(section, name)
@@ -256,7 +257,8 @@ def traced(section: Section) -> dict[str, float]:
         if kind is float and getattr(section, name) is not None
     }
     own = section.options if isinstance(section, Entry) else ()
-    return found | {key: value for key, value in own if isinstance(value, float)}
+    found |= {key: value for key, value in own if isinstance(value, float)}
+    return MappingProxyType(found)
 
 
 def static_options(section: Entry) -> tuple[tuple[str, Any], ...]:

@@ -12,7 +12,7 @@ from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.results import final
 
-pytestmark = pytest.mark.activations("step", "sigmoid", "tanh", "relu", "identity")
+pytestmark = pytest.mark.few
 
 
 def made(depth=3, activation="identity", **changes):

@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
@@ -19,7 +21,9 @@ from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.tasks import TASKS
 from fadeout.plots import figures
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.sweep import sweep
+from fadeout.training.batches import batch_of
+from fadeout.training.fit import fit
+from fadeout.training.programs import fit_arguments
 from fadeout.training.resolve import resolve
 from helpers import CONF, script
 
@@ -81,7 +85,7 @@ def needed(choice, folder):
     }.get(choice, [])
 
 
-def test_every_yaml_composes_writes_its_defaults_out_and_trains_two_steps(tmp_path):
+def test_every_yaml_composes_writes_its_defaults_out_and_can_be_traced(tmp_path):
     quick = ["training.steps=2", "training.record_every=1", "probes=[gradient_norm]", "name=all"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         runs = [
@@ -92,10 +96,11 @@ def test_every_yaml_composes_writes_its_defaults_out_and_trains_two_steps(tmp_pa
         if run.init.name != "critical":  # whose weight variance is solved for
             said = dataclasses.replace(resolve(run), sources=())
             assert said == run, "the YAML leaves a parameter out"
-    summary = sweep(runs, tmp_path / "all")
-    assert summary.outcomes.total() == len(set(runs))
-    loss = fadeout.load(tmp_path / "all")["loss"]
-    assert np.isfinite(loss).all()
+    programs = {batch_of(run).program for run in runs}  # the examples and networks are traced here
+    assert len(programs) > 10
+    for program in programs:
+        shapes = jax.eval_shape(partial(fit, program), *fit_arguments(program, 2))
+        assert shapes.loss.shape == (128, 2)
 
 
 @pytest.mark.parametrize("study", options("experiment"))

@@ -16,7 +16,7 @@ from fadeout.training.programs import train
 from fadeout.training.resolve import resolve
 from helpers import layers, network
 
-pytestmark = pytest.mark.activations("step", "sigmoid", "tanh", "relu", "leaky_relu", "softplus")
+pytestmark = pytest.mark.few
 
 FAN_IN, FAN_OUT = 300, 500
 VARIANCE = {

@@ -17,7 +17,7 @@ from fadeout.training.measuring import measure
 from fadeout.training.programs import CPU_OPTIONS, train
 from helpers import layers, network
 
-pytestmark = pytest.mark.activations("tanh", "relu", "identity", "silu")
+pytestmark = pytest.mark.few
 
 
 def as_elsewhere(x):

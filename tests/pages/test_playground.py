@@ -76,6 +76,7 @@ REMEDIES = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     ("activation", "optimizer", "rate", "loss", "remedy"),
     [

@@ -19,7 +19,7 @@ from fadeout.registry import FadeoutError
 from fadeout.sweeps import store, training_queue
 from fadeout.sweeps.grids import Chain, expand
 from fadeout.sweeps.survey import survey
-from fadeout.sweeps.sweep import sweep
+from fadeout.sweeps.sweep import sweep, train
 from fadeout.training import programs
 from fadeout.training.fit import Program
 from helpers import ROOT
@@ -80,6 +80,42 @@ def test_a_program_that_fails_takes_only_its_own_runs_down(
     assert sweep(small_runs(), tmp_path).outcomes.total() == 4
     after = fadeout.load(tmp_path)
     xr.testing.assert_equal(after.drop_vars("error"), whole)
+
+
+def test_depths_share_their_blocks_and_fail_together(tmp_path, monkeypatch):
+    runs = [dataclasses.replace(run, model=dataclasses.replace(run.model, depth=depth))
+            for run in small_runs() for depth in (4, 1, 3)]  # fmt: skip
+    blocks = []
+
+    def train_block(batch, members, *rest):
+        blocks.append([run.model.depth for run in members])
+        return real(batch, members, *rest)
+
+    real = programs.train_block
+    monkeypatch.setattr(programs, "train_block", train_block)
+    summary = sweep(runs, tmp_path / "sound")
+    assert sorted(blocks) == [[1, 1, 3, 3, 4, 4]] * 2, "one block an activation"
+    assert summary.outcomes.total() == 12
+    results = fadeout.load(tmp_path / "sound")
+    for depth in (1, 3, 4):
+        own = [run for run in runs if run.model.depth == depth and run.activation.name == "tanh"]
+        alone = train(list(dict.fromkeys(own)))
+        found = results.isel(run=results["id"].isin(alone["id"].values).values)
+        layers = slice(depth + 1)
+        np.testing.assert_array_equal(
+            found["delta_norm"].isel(layer=layers), alone["delta_norm"].sortby("seed")
+        )
+        assert np.isnan(found["delta_norm"].isel(layer=slice(depth + 1, None))).all()
+
+    def broken(*_):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(programs, "train_block", broken)
+    summary = sweep(runs, tmp_path / "broken")
+    assert summary.outcomes["failed"] == 12
+    assert any("tanh, he_normal, xor, adam, depths 1 to 4, width 4" in e for e in summary.errors)
+    failed = fadeout.load(tmp_path / "broken")
+    assert sorted(set(failed["depth"].values)) == [1, 3, 4]
 
 
 def test_fail_fast_stops_at_the_first(tmp_path, broken_depth):
@@ -164,8 +200,9 @@ def test_a_grid_is_never_held_as_a_list():
 
 
 COMMAND = [
-    sys.executable, str(ROOT / "scripts/train.py"), "-m", "activation=step,tanh",
-    "model.depth=1,2,3,4", "seed=range(0,3)", "model.width=4", "training.steps=400",
+    sys.executable, str(ROOT / "scripts/train.py"), "-m",
+    "activation=step,sigmoid,tanh,relu,elu,gelu,silu,mish", "model.depth=1,2,3", "model.width=4",
+    "training.steps=400",
     "probes=[delta_norm]", "name=killed", f"cache={COMPILED}",
 ]  # fmt: skip
 

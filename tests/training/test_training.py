@@ -14,18 +14,17 @@ from fadeout.networks.initializers import INITIALIZERS
 from fadeout.networks.keys import of_layers, seeded
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer
+from fadeout.networks.stacks import Count
 from fadeout.registry import FadeoutError
 from fadeout.training.batches import batch_of, prepare_values
 from fadeout.training.fit import fit
 from fadeout.training.preparing import prepare_lanes
-from fadeout.training.programs import fit_arguments, fit_values, train
+from fadeout.training.programs import fit_arguments, fit_values, train, train_batch
 from fadeout.training.resolve import resolve
 from helpers import layers, network
 from reference import FUNCTIONS, backward, probes
 
-pytestmark = pytest.mark.activations(
-    "step", "sigmoid", "tanh", "relu", "identity", "elu", "selu", "gelu", "softplus"
-)
+pytestmark = pytest.mark.few
 
 
 def measured_at_start(run):
@@ -223,10 +222,11 @@ def test_a_depth_that_is_no_number_gives_the_same(depth):
     run = resolve(Run(model=Model(depth, 4), training=training, probes=chosen))
     traced = train(run)
     batch = batch_of(run)
-    tight = batch.program._replace(run=dataclasses.replace(batch.program.run, model=run.model))
+    exact = dataclasses.replace(batch.program.run, model=run.model, training=run.training)
+    tight = batch.program._replace(run=exact)
     with jax.enable_x64(True):
         like = dataclasses.replace(batch.preparation.run, model=run.model)
-        examples, model = prepare_lanes(like, without(prepare_values(like, [run] * 2, depth)))
+        examples, model = prepare_lanes(like, without(prepare_values(like, [run] * 2)))
         values = without(fit_values(batch, [run] * 2))
         static = fit(tight, values, examples, model)
     np.testing.assert_allclose(static.loss[:, :1], traced.loss, rtol=1e-12)
@@ -236,7 +236,7 @@ def test_a_depth_that_is_no_number_gives_the_same(depth):
 
 
 def without(values):
-    return {name: value for name, value in values.items() if name != "depth"}
+    return {n: value for n, value in values.items() if n not in ("depth", "records", "every")}
 
 
 def test_the_readout_may_have_a_rate_of_its_own():
@@ -295,6 +295,52 @@ def test_a_run_is_the_same_to_the_last_bit_alone_and_anywhere_in_a_batch(activat
     for place in (0, 2, 4):
         batch = [*others[:place], run(3), *others[place:]]
         assert same(alone, lane(train(batch), place))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {},
+        {
+            "activation": Activation("tanh"), "optimizer": Optimizer("momentum", 0.1, clip=0.1),
+            "model": Model(1, 4, residual=0.5, residual_scale="zero", normalization="layer"),
+            "probes": ("ntk_largest", "jacobian_gain", "path_length"),
+        },
+        {
+            "init": Init("lsuv"), "task": Task("parity", bits=4), "probes": ("delta_norm",),
+            "training": Training(10, 5, batch_size=4, held_out=4), "keep": ("weights", "outputs"),
+        },
+        {"init": Init(gain=1e9), "optimizer": Optimizer("sgd", 1e20)},
+    ],
+    ids=["defaults", "of all layers", "on some examples", "broken"],
+)  # fmt: skip
+def test_networks_of_several_depths_are_trained_side_by_side_and_change_no_bit(what):
+    like = resolve(Run(**{"training": Training(10, 5)} | what))
+    runs = [
+        dataclasses.replace(like, model=dataclasses.replace(like.model, depth=depth), seed=seed)
+        for depth in (1, 2, 4)
+        for seed in range(2)
+    ]
+    batch = batch_of(runs[-1])
+    together = train_batch(batch, runs, batch.program.lanes, jax.local_devices()[0])
+    for depth in (1, 2, 4):
+        alone = train([run for run in runs if run.model.depth == depth])
+        for x, y in zip(*map(jax.tree.leaves, (alone, together[depth])), strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_a_step_more_or_a_record_fewer_compiles_nothing():
+    usual = batch_of(Run(training=Training(100, 10)))
+    for steps, every in ((100, 1), (20_000, 200), (127, 1), (0, 1)):
+        other = batch_of(Run(training=Training(steps, every)))
+        assert (other.program, other.preparation) == (usual.program, usual.preparation)
+        assert other != usual
+    scheduled = [
+        batch_of(Run(optimizer=Optimizer(schedule="cosine"), training=Training(steps, 10))).program
+        for steps in (100, 200)
+    ]
+    assert scheduled[0] != scheduled[1], "a schedule ends with the last step"
+    assert batch_of(Run(training=Training(128, 1))).program.records == 160
 
 
 def test_more_runs_than_lanes_come_back_in_order():
@@ -473,7 +519,8 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
         expected = jax.grad(loss)(plain, 0.0)
 
         @jax.jit
-        def passes(count):
+        def passes(most):
+            count = Count(most)
             output, signals = roomy.forward(x, graded, count, Signals(rubbish, rubbish, rubbish))
             return output, *roomy.backward(x, jnp.cos(output), count, signals, roomy)
 
@@ -492,7 +539,7 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
 def test_the_training_program_lowers_for_every_platform(platform):
     program = batch_of(Run(model=Model(depth=3), optimizer=Optimizer("adam"))).program
     arguments = fit_arguments(program, 128)
-    if platform != "cpu":  # there the depth is no number
+    if platform != "cpu":  # there the depth and the steps are no numbers
         arguments = without(arguments[0]), *arguments[1:]
     exported = jax.export.export(
         jax.jit(lambda *a: jax.tree.leaves(fit(program, *a))), platforms=[platform]

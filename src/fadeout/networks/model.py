@@ -20,7 +20,7 @@ from fadeout.networks.initializers import initialize
 from fadeout.networks.keys import drawing
 from fadeout.networks.lanes import contract, fold, outer
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Place, put, scan, take
+from fadeout.networks.stacks import Count, Place, Places, put, scan, take
 from fadeout.registry import FadeoutError
 
 
@@ -97,8 +97,8 @@ class Neuron(nnx.Module):
         return put(self, place, layer)
 
 
-def masked(stack: Neuron, count: Place) -> Neuron:
-    """The stack with 0 in the places from `count` on."""
+def masked(stack: Neuron, count: Places) -> Neuron:
+    """The stack with 0 in the places from `count` on, which may be of each lane its own."""
 
     def there(a):
         return jnp.where(jnp.arange(a.shape[0]).reshape(-1, *(1,) * (a.ndim - 1)) < count, a, 0)
@@ -276,7 +276,7 @@ class MLP(nnx.Module):
         self,
         x: Float[Array, "example feature *run"],
         activation: Graded,
-        count: Place,
+        count: Count,
         signals: Signals,
         remedy: Remedy = PLAIN,
     ) -> tuple[Float[Array, "example output *run"], Signals]:
@@ -284,6 +284,7 @@ class MLP(nnx.Module):
 
         Args:
           activation: gives phi(z) and phi'(z).
+          count: of the hidden layers but the first; places that a lane lacks pass on what comes.
           signals: of the step before, to be written over.
 
         Returns:
@@ -294,10 +295,11 @@ class MLP(nnx.Module):
             return activation(remedy.normalise(z, neuron))
 
         def layer(i, carry):
-            h, z, kept = carry
+            below, z, kept = carry
             neuron = self.hidden.at(i)
-            z = remedy.join(z, neuron.preactivation(h), neuron)
+            z = remedy.join(z, neuron.preactivation(below), neuron)
             h, slope = see(neuron, z)
+            h = count.where_there(i, h, below)
             return h, z if joined else None, keep(kept, i + 1, h, slope, z)
 
         def keep(kept: Signals, place, h, slope, z) -> Signals:
@@ -312,14 +314,14 @@ class MLP(nnx.Module):
         z = self.first.preactivation(x)
         h, slope = see(self.first, z)
         start = h, z if joined else None, keep(signals, 0, h, slope, z)
-        h, _, signals = lax.fori_loop(0, count, layer, start)
+        h, _, signals = lax.fori_loop(0, count.most, layer, start)
         return self.readout.preactivation(h), signals
 
     def backward(
         self,
         x: Float[Array, "example feature *run"],
         delta: Float[Array, "example output *run"],
-        count: Place,
+        count: Count,
         signals: Signals,
         before: "MLP",
         remedy: Remedy = PLAIN,
@@ -340,6 +342,7 @@ class MLP(nnx.Module):
         def through(neuron: Neuron, place, above):
             """dL/dz of dL/dh, but for the way besides the branch; and of what is trained there."""
             sloped = take(signals.slope, place) * above
+            sloped = count.where_there(place - 1, sloped, 0)  # the first layer is always there
             if remedy.normalization == "none":
                 return sloped, {}
             own = {} if neuron.gain is None else {"gain": neuron.gain, "shift": neuron.shift}
@@ -353,7 +356,7 @@ class MLP(nnx.Module):
 
         def layer(number, carry):
             above, besides, deltas, gradients = carry
-            i = count - 1 - number
+            i = count.most - 1 - number
             own = self.hidden.at(i)
             delta, others = through(own, i + 1, above)
             below, sent = take(signals.activation, i), delta
@@ -364,13 +367,14 @@ class MLP(nnx.Module):
                     others |= {"factor": fold(jnp.add, whole, 2)}
                 sent = remedy.factor(own) * delta
             gradients = gradients.set(i, own.gradient(below, sent, **others))
-            return own.down(sent), delta if joined else None, put(deltas, i + 1, delta), gradients
+            above = count.where_there(i, own.down(sent), above)
+            return above, delta if joined else None, put(deltas, i + 1, delta), gradients
 
-        readout = self.readout.gradient(take(signals.activation, count), delta)
+        readout = self.readout.gradient(take(signals.activation, count.most), delta)
         above = self.readout.down(delta)
         besides = jnp.zeros_like(above) if joined else None
         start = above, besides, signals.delta, before.hidden
-        above, besides, deltas, hidden = lax.fori_loop(0, count, layer, start)
+        above, besides, deltas, hidden = lax.fori_loop(0, count.most, layer, start)
         delta, others = through(self.first, 0, above)
         delta = delta + besides if joined else delta
         signals = signals._replace(delta=put(deltas, 0, delta))

@@ -4,6 +4,7 @@ A probe is a function of a `Layer`, or of all layers where it needs them at once
 `probe`, in this file or in one of a user's own.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from fadeout.networks.activations import FLAT
 from fadeout.networks.lanes import contract, fold, mean
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Place, scan
+from fadeout.networks.stacks import Count, scan
 from fadeout.registry import FadeoutError, is_own, lookup, named, table, tried
 from fadeout.schema import kinds
 
@@ -83,15 +84,21 @@ class Layers(NamedTuple):
     first: Layer
     hidden: Layer
     readout: Layer
-    present: Place | None = None
+    present: Count | None = None
     remedy: Remedy | None = None
     of_outputs: Callable[[], tuple[Array, ...]] | None = None
 
     def scan(self, function: Callable, carry, reverse: bool = False):
         """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
-        places = self.hidden.kernel.shape[0]
-        count = places if self.present is None else self.present
-        return scan(function, carry, self.hidden, count, reverse)
+        count = self.present or Count(self.hidden.kernel.shape[0])
+
+        def there(carry, numbered):
+            place, layer = numbered
+            new, found = function(carry, layer)
+            return jax.tree.map(functools.partial(count.where_there, place), new, carry), found
+
+        numbered = jnp.arange(self.hidden.kernel.shape[0]), self.hidden
+        return scan(there, carry, numbered, count.most, reverse)
 
 
 def nothing(x: Float[Array, "any fan_out"]) -> Float[Array, "fan_out"]:
@@ -471,7 +478,7 @@ def tangent_kernels(
     start = scaled(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
     carry, (shares, exponents) = layers.scan(down, start, reverse=True)
     if count is not None:
-        exponents = jnp.where(jnp.arange(exponents.size) < count, exponents, -(2**20))
+        exponents = jnp.where(jnp.arange(exponents.size) < count.each, exponents, -(2**20))
     others = shares, exponents
     _, bottom = down(carry, first)
     shares, exponents = (

@@ -1,10 +1,11 @@
 """Layers stacked along a leading axis, and loops over those of them that are there.
 
-How many there are may be traced, so that one program serves many depths.
+How many there are may be traced, and of each lane its own, so that one program serves many depths
+and one block of lanes several.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,30 @@ from jaxtyping import Array, Int
 
 Place: TypeAlias = Int[Array, ""] | int | np.integer
 """A layer's place in a stack, or a number of layers; it may be traced."""
+
+Places: TypeAlias = Int[Array, "*run"] | int | np.integer
+"""Of each lane its own, or of all."""
+
+
+class Count(NamedTuple):
+    """How many layers of a stack are there.
+
+    Attributes:
+      most: of any lane: so long are loops.
+      own: of each lane, or of the one network that is looked at; None where all have the most.
+    """
+
+    most: Place
+    own: Int[Array, "*run"] | None = None
+
+    @property
+    def each(self) -> Places:
+        """Of each lane, or of all."""
+        return self.most if self.own is None else self.own
+
+    def where_there(self, place: Place, new, old):
+        """The new value in lanes that have a layer in this place, in others the old one."""
+        return new if self.own is None else jnp.where(place < self.own, new, old)
 
 
 def take(stack, place: Place):

@@ -20,8 +20,9 @@ class Piece(NamedTuple):
     """What a thread is given: to compile a program for these runs, or to train one chunk of them.
 
     Attributes:
+      batch: that of the deepest.
       lanes: of the program.
-      members: places of the runs.
+      members: places of the runs, sorted by depth: a block of lanes takes as long as its deepest.
       blocks: of lanes, in one chunk.
     """
 
@@ -46,44 +47,56 @@ class Piece(NamedTuple):
 
 
 def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Piece]:
-    """The runs at `members` as one piece a batch."""
-    pieces = []
+    """The runs at `members` in pieces of those that can be trained side by side."""
     numbers = survey.batch[members]
+    together: dict[tuple, list[int]] = {}
     for number in dict.fromkeys(numbers.tolist()):
-        batch = survey.batches[number]
-        lanes = batch.program.lanes
+        together.setdefault(survey.batches[number].block, []).append(number)
+    pieces = []
+    for same in together.values():
+        own = members[np.isin(numbers, same)]
+        deepest = max((survey.batches[number] for number in same), key=lambda b: b.depth)
+        lanes = deepest.program.lanes
         blocks = min(
-            CHUNK_BYTES // (lanes * bytes_per_run(batch)),
-            CHUNK_WORK // (lanes * max(work(batch), 1)),
+            CHUNK_BYTES // (lanes * bytes_per_run(deepest)),
+            CHUNK_WORK // (lanes * max(work(deepest), 1)),
             members.size // (lanes * threads * 4),
         )
-        pieces.append(Piece(batch, lanes, members[numbers == number], max(1, blocks)))
+        pieces.append(piece_of(survey, own, lanes, max(1, blocks)))
     return pieces
+
+
+def piece_of(survey: Survey, members: np.ndarray, lanes: int, blocks: int) -> Piece:
+    """A piece to compile for, of runs that can be trained side by side."""
+    depths = np.array([batch.depth for batch in survey.batches])[survey.batch[members]]
+    members = members[np.argsort(depths, kind="stable")]
+    return Piece(survey.batches[survey.batch[members[-1]]], lanes, members, blocks)
 
 
 def work(batch: Batch) -> int:
     """Multiplications of one run, but for a constant."""
-    run = batch.program.run
-    width, examples = run.model.width, batch.program.examples
-    return run.training.steps * (batch.depth + 1) * width * (width + examples)
+    width, examples = batch.program.run.model.width, batch.program.examples
+    return batch.steps * (batch.depth + 1) * width * (width + examples)
 
 
 def bytes_per_run(batch: Batch) -> int:
     """What one run records, and its labels."""
     size = 8 if batch.program.run.training.dtype == "float64" else 4
-    return batch.program.recorded * size + 200
+    return batch.program.recorded(batch.records, batch.depth) * size + 200
 
 
 def memory(piece: Piece) -> int:
     """Bytes that one chunk in flight holds, about: what it records, three times over, and for one
-    block of lanes the examples, parameters with two moments and gradients, and signals."""
+    block of lanes room for all records, the examples, parameters with two moments and gradients,
+    and signals."""
     program = piece.batch.program
     run, examples, features = program.run, program.examples, program.features
     depth, width = run.model.depth, run.model.width
     size = 8 if run.training.dtype == "float64" else 4
     parameters = (features + 1) * width + (depth - 1) * (width + 1) * width + width + 1
     numbers = examples * features + 4 * parameters + 5 * examples * width * depth
-    return piece.lanes * (3 * piece.blocks * bytes_per_run(piece.batch) + 2 * size * numbers)
+    block = size * (2 * numbers + program.recorded(program.records, depth))
+    return piece.lanes * (3 * piece.blocks * bytes_per_run(piece.batch) + block)
 
 
 def memory_here() -> int:
@@ -106,23 +119,25 @@ def check_memory(pieces: Sequence[Piece]) -> None:
         needed = memory(piece)
         if needed > here:
             raise FadeoutError(
-                f"{describe(piece.batch)} needs about {needed / 1e9:,.0f} GB, more than the "
+                f"{describe([piece.batch])} needs about {needed / 1e9:,.0f} GB, more than the "
                 f"{here / 1e9:,.0f} GB of this machine: set a larger training.record_every, fewer "
                 "probes, or a smaller task or network"
             )
 
 
-def describe(batch: Batch) -> str:
-    """A batch in a few words."""
-    activation, _ = batch.program.activations[batch.activation]
-    return f"{activation}, {words(batch, f'depth {batch.depth}')}"
+def describe(batches: Sequence[Batch]) -> str:
+    """Batches that differ in depth alone, in a few words."""
+    first, depths = batches[0], sorted(batch.depth for batch in batches)
+    activation, _ = first.program.activations[first.activation]
+    several = f"depths {depths[0]} to {depths[-1]}" if len(depths) > 1 else f"depth {depths[0]}"
+    return f"{activation}, {words(first, several)}"
 
 
 def describe_program(batch: Batch) -> str:
     """What trains a batch, in a few words: it may serve many activations and depths."""
     run = batch.program.run
     if len(batch.program.activations) == 1:
-        return describe(batch)
+        return describe([batch])
     return f"all activations, {words(batch, f'depths up to {run.model.depth}')}"
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
+import numpy as np
+
 from fadeout.config import Run
 from fadeout.sweeps.chunks import Piece, bytes_per_run, memory, work
 from fadeout.sweeps.survey import Survey, survey
@@ -22,7 +24,7 @@ class Forecast(NamedTuple):
     Attributes:
       asked, stored: runs.
       programs: to compile, or to take from the cache.
-      chunks: to train, each a file.
+      chunks: to train, each a file or, of several depths, a few.
       memory, disk: bytes; memory is what the chunks in flight hold (`queue.memory`).
       compile_seconds, train_seconds: wall time, from the calibration.
     """
@@ -57,29 +59,33 @@ def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
     chunks = sum(len(piece.chunks) for piece in pieces)
     largest = max(map(memory, pieces))
     heaviest = max(pieces, key=lambda piece: work(piece.batch) * piece.members.size)
+    bytes_of_each = np.array([bytes_per_run(batch) for batch in looked.batches])
     compiled, seconds_per_work = calibrate(queue, heaviest)
-    blocks = sum(
-        math.ceil(piece.members.size / piece.lanes) * piece.lanes * work(piece.batch)
-        for piece in pieces
-    )
+    blocks = sum(piece.lanes * work_of_blocks(looked, piece) for piece in pieces)
     return Forecast(
         asked=summary.asked,
         stored=summary.stored,
         programs=len(queue.to_compile),
         chunks=chunks,
         memory=largest * min(threads, chunks),
-        disk=sum(piece.members.size * bytes_per_run(piece.batch) for piece in pieces),
+        disk=int(bytes_of_each[looked.batch[missing]].sum()),
         compile_seconds=compiled * math.ceil(len(queue.to_compile) / threads),
         train_seconds=seconds_per_work * blocks / min(threads, chunks),
     )
 
 
+def work_of_blocks(looked: Survey, piece: Piece) -> int:
+    """The work of a lane in all blocks of a piece, each as deep as its deepest, which is last."""
+    last = piece.members[::-1][:: piece.lanes]
+    return sum(work(looked.batches[number]) for number in looked.batch[last])
+
+
 def calibrate(queue: Queue, piece: Piece) -> tuple[float, float]:
     """Seconds to compile a program, and seconds per work of training with it."""
-    runs = queue.survey.take(piece.members[: piece.lanes])
+    runs = queue.survey.take(piece.members[-piece.lanes :])
     training = replace(runs[0].training, steps=runs[0].training.record_every)
     brief = [replace(run, training=training) for run in runs]
-    batch, device = batch_of(brief[0]), queue.devices[0]
+    batch, device = batch_of(brief[-1]), queue.devices[0]
     began = perf_counter()
     compile_batch(batch, piece.lanes, device)
     compiled = perf_counter() - began

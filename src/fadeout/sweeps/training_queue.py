@@ -3,7 +3,7 @@
 import os
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from time import perf_counter
@@ -12,12 +12,20 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fadeout.config import Run
 from fadeout.sweeps import results
-from fadeout.sweeps.chunks import Piece, check_memory, cut, describe, describe_program
+from fadeout.sweeps.chunks import (
+    Piece,
+    check_memory,
+    cut,
+    describe,
+    describe_program,
+    piece_of,
+)
 from fadeout.sweeps.interrupts import noted
 from fadeout.sweeps.results import Part
 from fadeout.sweeps.survey import Survey
-from fadeout.training.batches import Batch, steepness_of
+from fadeout.training.batches import steepness_of
 from fadeout.training.compiled import tallied
 from fadeout.training.programs import compile_batch, compile_steepness, train_batch
 
@@ -40,10 +48,10 @@ class Compiled(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """A chunk that came back, with what was recorded, or with an error of one line; `elsewhere`
-    counts those of its runs that another process has stored meanwhile."""
+    """A chunk that came back, with what was recorded of runs of each depth, or with an error of one
+    line; `elsewhere` counts those of its runs that another process has stored meanwhile."""
 
-    part: Part | None
+    parts: tuple[Part, ...]
     lanes: int
     run_steps: int
     seconds: float
@@ -82,8 +90,9 @@ class Queue:
         devices = jax.local_devices()
         count = threads or core_count()
         self.devices = [devices[0]] * count if on_cpu(devices[0]) else devices
-        members = members[::-1] if backwards else members
         pieces = cut(survey, members, len(self.devices))
+        if backwards:
+            pieces = [piece._replace(members=piece.members[::-1]) for piece in pieces[::-1]]
         check_memory(pieces)
         first = {piece.programs: piece for piece in reversed(pieces)}
         self.to_compile = deque(piece for piece in pieces if piece is first[piece.programs])
@@ -135,13 +144,13 @@ class Queue:
             members = members[self.left(self.survey.identity[members])]
         elsewhere = piece.members.size - members.size
         if not members.size:
-            return Returned(None, piece.lanes, 0, 0.0, elsewhere=elsewhere)
+            return Returned((), piece.lanes, 0, 0.0, elsewhere=elsewhere)
         runs = self.survey.take(members)
-        trace = train_batch(piece.batch, runs, piece.lanes, device)
-        run_steps = len(runs) * runs[0].training.steps
-        part = results.recorded(runs, trace)
+        traces = train_batch(piece.batch, runs, piece.lanes, device)
+        parts = tuple(results.recorded(same, traces[depth]) for depth, same in by_depth(runs))
         seconds = perf_counter() - began
-        return Returned(part, piece.lanes, run_steps, seconds, elsewhere=elsewhere)
+        run_steps = len(runs) * piece.batch.steps
+        return Returned(parts, piece.lanes, run_steps, seconds, elsewhere=elsewhere)
 
     def settle(self, piece: Piece, future: Future) -> Iterator[Compiled | Returned]:
         """Takes a thread's answer."""
@@ -158,11 +167,14 @@ class Queue:
         elif self.fail_fast or not isinstance(error, Exception):
             raise error
         else:
-            line = f"{describe(piece.batch)}: {type(error).__name__}: {error}"
+            numbers = set(self.survey.batch[piece.members].tolist())
+            what = describe([self.survey.batches[number] for number in numbers])
+            line = f"{what}: {type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(error))
             for lost in [piece] if piece.compiled else self.sharing(piece):
-                part = results.failed(self.survey.take(lost.members), text)
-                yield Returned(part, lost.lanes, 0, 0.0, line if lost is piece else "")
+                runs = self.survey.take(lost.members)
+                parts = tuple(results.failed(same, text) for _, same in by_depth(runs))
+                yield Returned(parts, lost.lanes, 0, 0.0, line if lost is piece else "")
 
     def sharing(self, piece: Piece) -> list[Piece]:
         """A piece and those that waited for the same programs, which now wait no more."""
@@ -175,17 +187,25 @@ class Queue:
         same = [t for t in self.to_train if t.programs == piece.programs]
         self.to_train = deque(t for t in self.to_train if t.programs != piece.programs)
         same += [] if piece.compiled else self.sharing(piece)[1:]
-        members: dict[Batch, list[np.ndarray]] = {}
+        together: dict[tuple, list[Piece]] = {}
         for t in (piece, *same):
-            members.setdefault(t.batch, []).append(t.members)
-        most = max(sum(part.size for part in parts) for parts in members.values())
+            together.setdefault(t.batch.block, []).append(t)
+        most = max(sum(t.members.size for t in parts) for parts in together.values())
         lanes = max(1, min(piece.lanes, most) // 2)
         first, *others = [
-            Piece(batch, lanes, np.concatenate(parts), piece.blocks)
-            for batch, parts in members.items()
+            piece_of(self.survey, np.concatenate([t.members for t in parts]), lanes, piece.blocks)
+            for parts in together.values()
         ]
         self.to_compile.appendleft(first)
         self.waiting += others
+
+
+def by_depth(runs: Sequence[Run]) -> list[tuple[int, list[Run]]]:
+    """The runs of each depth, which are stored together."""
+    found: dict[int, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.model.depth, []).append(run)
+    return list(found.items())
 
 
 @contextmanager

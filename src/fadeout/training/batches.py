@@ -1,7 +1,7 @@
 """What runs must share to be trained side by side, and what each brings besides.
 
-Runs that differ in floats and seeds, and on a CPU in depth and activation, share their programs: a
-run's own follow from it alone, never from what else a sweep holds.
+Runs that differ in floats and seeds, and on a CPU in depth, activation and steps, share their
+programs: a run's own follow from it alone, never from what else a sweep holds.
 """
 
 import dataclasses
@@ -46,19 +46,33 @@ class Preparation(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What runs must share to be trained side by side; hashable.
+    """What runs share whose results are of one shape; hashable.
 
     Attributes:
       program: trains them.
       preparation: draws their examples and parameters.
       activation: its place among the program's.
+      steps, record_every: as of their training.
       depth: of the networks.
     """
 
     program: Program
     preparation: Preparation
     activation: int
+    steps: int
+    record_every: int
     depth: int
+
+    @property
+    def records(self) -> int:
+        """How many times a run is measured: at step 0, record_every, ..., steps."""
+        return self.steps // self.record_every + 1
+
+    @property
+    def block(self) -> tuple:
+        """What those share that are trained side by side: all but the depth, unless that is of the
+        program."""
+        return self[:-1]
 
 
 class Steepness(NamedTuple):
@@ -156,6 +170,10 @@ def batch_of_erased(
     depth, cpu = run.model.depth, jax.default_backend() == "cpu"
     if cpu:
         run = dataclasses.replace(run, model=dataclasses.replace(run.model, depth=places(depth)))
+        if run.optimizer.schedule == "constant":
+            room = records_for(kept.steps // kept.record_every + 1)
+            numbers = dataclasses.replace(kept, steps=room - 1, record_every=1)
+            run = dataclasses.replace(run, training=numbers)
     prepared = Run(
         seen, run.init, run.task, run.model, training=training,
         sources=tuple(s for s in run.sources if s.startswith(("task ", "init "))),
@@ -193,7 +211,8 @@ def batch_of_erased(
         activations=tuple(pair for pair in activations if pair[0] in names),
         functions=trains,
     )
-    return Batch(program, preparation, names.index(run.activation.name), depth)
+    place = names.index(run.activation.name)
+    return Batch(program, preparation, place, kept.steps, kept.record_every, depth)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -205,7 +224,7 @@ def sizes_of(preparation: Preparation) -> tuple[int, int, int]:
     """
     run = preparation.run
     with precision(run):
-        values = prepare_values(run, [run], run.model.depth)
+        values = prepare_values(run, [run])
         examples, model = jax.eval_shape(functools.partial(prepare_lanes, run), values)
     return *examples.inputs.shape[:2], model.readout.kernel.shape[1]
 
@@ -220,18 +239,28 @@ def places(depth: int) -> int:
     return next(4**n for n in itertools.count(1) if 4**n >= depth)
 
 
-def prepare_values(like: Run, runs: Sequence[Run], depth: int) -> dict:
-    """What the preparation `like` this takes of each run: {section: {key: [run]}}, and the keys of
-    its draws; and the depth, which they share."""
+def records_for(records: int) -> int:
+    """For how many records a program has room that makes so many: at least 128, and at most a
+    quarter more than are made.
+
+    >>> [records_for(records) for records in (2, 101, 129, 201, 1001)]
+    [128, 128, 160, 224, 1024]
+    """
+    unit = 32 * 2 ** max(0, (records - 1).bit_length() - 8)
+    return max(128, -(-records // unit) * unit)
+
+
+def prepare_values(like: Run, runs: Sequence[Run]) -> dict:
+    """What the preparation `like` this takes of each run: {section: {key: [run]}}, the keys of
+    its draws and its depth."""
     values = {name: stack(runs, name, like) for name in ("activation", "init", "task")}
-    return values | {"keys": draw_keys(seeds(runs), like.model.depth)} | number(depth)
+    return values | {"keys": draw_keys(seeds(runs), like.model.depth)} | depths(runs)
 
 
-def train_values(like: Run, runs: Sequence[Run], depth: int) -> dict:
-    """What the training program `like` this takes of each run, [run]; and the depth, which they
-    share."""
+def train_values(like: Run, runs: Sequence[Run]) -> dict:
+    """What the training program `like` this takes of each run, [run]."""
     values = {name: stack(runs, name, like) for name in FITTED}
-    return values | {"seed": seeds(runs)} | number(depth)
+    return values | {"seed": seeds(runs)} | depths(runs)
 
 
 FITTED = ("activation", "optimizer", "training", "model")
@@ -242,17 +271,26 @@ def seeds(runs: Sequence[Run]) -> np.ndarray:
     return np.array([run.seed for run in runs], np.uint32)
 
 
-def number(depth: int) -> dict:
-    """The depth as a number, on a CPU. An accelerator must know how long a loop is, or it waits for
+def depths(runs: Sequence[Run]) -> dict:
+    """The depths as numbers, on a CPU. An accelerator must know how long a loop is, or it waits for
     its host at every layer."""
-    return {"depth": np.int32(depth)} if jax.default_backend() == "cpu" else {}
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"depth": np.array([run.model.depth for run in runs], np.int32)}
+
+
+def lengths(steps: int, record_every: int) -> dict:
+    """The number of records and the steps between them, likewise."""
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"records": np.int32(steps // record_every + 1), "every": np.int32(record_every)}
 
 
 def stack(runs: Sequence[Run], name: str, like: Run) -> dict[str, np.ndarray]:
     """The traced values of one section of the runs, each [run]; 0 for what a run lacks."""
     dtype = like.training.dtype
-    sections = [getattr(run, name) for run in runs]
+    rows = [traced(getattr(run, name)) for run in runs]
     return {
-        key: np.array([traced(section).get(key, 0.0) for section in sections], dtype)
+        key: np.array([row.get(key, 0.0) for row in rows], dtype)
         for key in traced(getattr(like, name))
     }

@@ -20,7 +20,7 @@ from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
 from fadeout.networks.probes import Probe, get_probe
 from fadeout.networks.remedies import Remedy
-from fadeout.networks.stacks import Place
+from fadeout.networks.stacks import Count, put
 from fadeout.networks.tasks import Examples
 from fadeout.training.measuring import Sight, measure
 from fadeout.training.outcomes import Outcome, all_finite, judge, locate
@@ -40,7 +40,8 @@ class Program(NamedTuple):
     Attributes:
       run: with its traced values erased, its initialiser and task too: they only fill parameters
         and examples, in a small program of their own, and do not split this one. Where the depth
-        is a number, that of the run is the number of places in the stack of layers.
+        and the number of steps are traced, its own say for how many layers and records there is
+        room.
       examples, features: the shape of the task's inputs, without what is held out.
       outputs: of the readout.
       activations: the functions, by name, among which a run's index chooses.
@@ -57,22 +58,19 @@ class Program(NamedTuple):
 
     @property
     def records(self) -> int:
-        """How many times a run is measured: at step 0, record_every, ..., steps."""
+        """For how many records there is room: those at step 0, record_every, ..., steps."""
         return self.run.training.steps // self.run.training.record_every + 1
 
-    @property
-    def recorded(self) -> int:
-        """How many numbers are recorded of one run."""
-        of_records = self.records * (len(self.run.probes) * (self.run.model.depth + 1) + 4)
-        return of_records + self.kept
+    def recorded(self, records: int, depth: int) -> int:
+        """How many numbers are recorded of a run of so many records and hidden layers."""
+        return records * (len(self.run.probes) * (depth + 1) + 4) + self.kept(depth)
 
-    @property
-    def kept(self) -> int:
-        """How many numbers are kept of one run's last network."""
+    def kept(self, depth: int) -> int:
+        """How many numbers are kept of a run's last network."""
         model, kept = self.run.model, 0
         if "weights" in self.run.keep:
             widest = max(model.width, self.outputs)
-            kept += (model.depth + 1) * widest * (max(self.features, model.width) + 4)
+            kept += (depth + 1) * widest * (max(self.features, model.width) + 4)
         if "outputs" in self.run.keep:
             kept += (self.examples + self.run.training.held_out) * (self.outputs + 1)
         return kept
@@ -82,10 +80,13 @@ class Program(NamedTuple):
         """How many networks it trains at once, whatever their number."""
         model = self.run.model
         examples = self.examples + self.run.training.held_out
-        numbers = self.recorded + examples * self.features
+        numbers = self.recorded(self.records, model.depth) + examples * self.features
         return lanes.lane_count(
             model.depth, model.width, self.examples, numbers, jax.default_backend()
         )
+
+
+VALIDATION = "validation_loss", "validation_accuracy"
 
 
 class Trace(NamedTuple):
@@ -108,11 +109,18 @@ class Trace(NamedTuple):
     model: MLP
     answers: tuple[()] | tuple[Float[Array, "example output run"], Float[Array, "example run"]] = ()
 
-    def cut(self, depth: int) -> "Trace":
-        """Without the empty places above a network's depth."""
+    def cut(self, depth: int, records: int, lanes: slice) -> "Trace":
+        """Of some lanes, whose networks are of one depth; without the empty places above it, and
+        without room for more records."""
         rows = [*range(depth), -1]
-        layers = {name: values[:, rows] for name, values in self.layers.items()}
-        return self._replace(layers=layers, model=self.model.cut(depth))
+        own = jax.tree.map(lambda values: values[..., lanes], self)
+        return own._replace(
+            layers={name: values[:records, rows] for name, values in own.layers.items()},
+            loss=own.loss[:records],
+            accuracy=own.accuracy[:records],
+            validation={name: values[:records] for name, values in own.validation.items()},
+            model=own.model.cut(depth),
+        )
 
 
 def remedy_of(run: Run, residual, depth) -> Remedy:
@@ -162,13 +170,15 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
 
     Args:
       values: as `fit_values` gives them: of the activation, the optimiser and the training, each
-        [run], the `seed` and the `steepest` slope; and, shared by all lanes, the `index` of their
-        activation and their `depth`.
+        [run], the `seed`, the `steepest` slope and, on a CPU, the `depth`; and, shared by all
+        lanes, the `index` of their activation and, on a CPU, how many `records` there are and
+        `every` how many steps.
       examples, model: with the run as last axis.
     """
     dtype, depth = examples.inputs.dtype, values.get("depth", program.run.model.depth)
     remedy = remedy_of(program.run, values["model"]["residual"], jnp.asarray(depth, dtype))
-    return Fit(program, values, examples, model, remedy).trace()
+    count = Count(depth - 1) if isinstance(depth, int) else Count(jnp.max(depth) - 1, depth - 1)
+    return Fit(program, values, examples, model, count, remedy).trace()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -181,23 +191,20 @@ class Fit:
 
     Attributes:
       values, examples, model: as `fit` takes them.
+      count: how many hidden layers there are but the first.
     """
 
     program: Program
     values: dict
     examples: Examples
     model: MLP
+    count: Count
     remedy: Remedy
 
     @property
     def run(self) -> Run:
         """What all runs share."""
         return self.program.run
-
-    @property
-    def count(self) -> Place:
-        """How many hidden layers there are but the first."""
-        return self.values.get("depth", self.run.model.depth) - 1
 
     @functools.cached_property
     def activation(self) -> Graded:
@@ -284,7 +291,7 @@ class Fit:
         return update(self.change, optimizer, seen.gradients, before, self.count)
 
     def step(self, _, state: State) -> State:
-        if isinstance(self.count, int):  # an accelerator waits for its host at loops of any length
+        if self.count.own is None:  # an accelerator waits for its host at loops of any length
             started = functools.partial(jnp.where, state.step >= 0)
             updated = self.updated(state.trained, state.seen)
             trained = jax.tree.map(started, updated, state.trained)
@@ -315,7 +322,7 @@ class Fit:
 
     def advance(self, state: State, number) -> State:
         """To the next record."""
-        every = self.run.training.record_every
+        every = self.values.get("every", self.run.training.record_every)
         if self.run.training.batch_size is None:
             return lax.fori_loop(0, jnp.where(number == 0, 1, every), self.step, state)
         steps = jnp.where(number == 0, 0, every)
@@ -333,27 +340,39 @@ class Fit:
         """By every probe; those of all layers at once are of one network, mapped over lanes."""
 
         def look(
-            probes, each, change, hyperparameters, model, trained, seen: Seen, x, steepest, branch
+            probes,
+            each,
+            change,
+            hyperparameters,
+            model,
+            trained,
+            seen: Seen,
+            x,
+            steepest,
+            branch,
+            there,
         ) -> dict:
             own = self.remedy._replace(branch=branch)
             shown = model, trained, seen.gradients, seen.signals, x, seen.delta, steepest, own
             step = kernel_updates(
                 change, hyperparameters, seen.gradients, trained, self.elementwise
             )
-            return measure(probes, Sight(*shown).layers(self.count), step, each)
+            count = self.count._replace(own=there)
+            return measure(probes, Sight(*shown).layers(count), step, each)
 
         of_all = {name: probe for name, probe in self.probes.items() if probe.whole}
         of_one = {name: probe for name, probe in self.probes.items() if not probe.whole}
         shown = (
             self.values["optimizer"], self.model, state.trained, state.seen, self.examples.inputs,
-            self.values["steepest"], self.remedy.branch,
+            self.values["steepest"], self.remedy.branch, self.count.own,
         )  # fmt: skip
         change = self.change if self.elementwise else per_lane(self.change)
         found = look(of_one, per_lane, change, *shown) if of_one else {}
         if of_all:
             alone = functools.partial(look, of_all, lambda probe: probe, self.change)
             found |= per_lane(alone)(*shown)
-        return {name: found[name] for name in self.probes}
+        dtype = self.examples.inputs.dtype
+        return {name: found[name].astype(dtype) for name in self.probes}
 
     def validation(self, model: MLP) -> dict[str, Float[Array, "run"]]:
         """Of examples that are held out, if there are any."""
@@ -361,10 +380,8 @@ class Fit:
             return {}
         held: Any = self.examples[2:]
         output = self.output(model, held[0])
-        return {
-            "validation_loss": self.losses(output, held[1]),
-            "validation_accuracy": self.accuracy(output, held[1]),
-        }
+        found = self.losses(output, held[1]), self.accuracy(output, held[1])
+        return dict(zip(VALIDATION, found, strict=True))
 
     # --- the beginning and the end
 
@@ -404,11 +421,25 @@ class Fit:
         order = jnp.zeros(targets.shape, int)
         return state._replace(step=jnp.zeros((), int), part=nothing(size), order=order)
 
+    def unrecorded(self) -> tuple:
+        """Room for all records."""
+        number = self.program.records
+        layers = {name: self.zeros_by_run(number, self.run.model.depth + 1) for name in self.probes}
+        names = VALIDATION if self.run.training.held_out else ()
+        validation = {name: self.zeros_by_run(number) for name in names}
+        return layers, self.zeros_by_run(number), self.zeros_by_run(number), validation
+
     def trace(self) -> Trace:
         """Trains, and gives what was recorded."""
-        records = jnp.arange(self.program.records)
-        end, (layers, *others) = lax.scan(self.record, self.unseen(), records)
-        loss, accuracy, validation = others
+
+        def record(number, both):
+            state, kept = both
+            state, new = self.record(state, number)
+            return state, put(kept, number, new)
+
+        records = self.values.get("records", self.program.records)
+        end, kept = lax.fori_loop(0, records, record, (self.unseen(), self.unrecorded()))
+        layers, loss, accuracy, validation = kept
         model = end.trained.model
         return Trace(layers, loss, accuracy, validation, end.outcome, model, self.answers(model))
 

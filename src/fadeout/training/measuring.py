@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.probes import Layer, Layers, Path, Probe
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Place, scan, take
+from fadeout.networks.stacks import Count, scan, take
 from fadeout.training.updates import Trained
 
 
@@ -54,7 +54,7 @@ class Sight(NamedTuple):
             },
         )
 
-    def of_outputs(self, count: Place) -> tuple[Float[Array, "..."], ...]:
+    def of_outputs(self, count: Count) -> tuple[Float[Array, "..."], ...]:
         """The gradient of each example's output by every parameter, as `Layers` has it."""
         model, examples = self.trained.model, self.inputs.shape[0]
         nothing = jax.tree.map(jnp.zeros_like, model)
@@ -73,7 +73,7 @@ class Sight(NamedTuple):
         stack = jnp.swapaxes(flat(found.hidden, 2), 0, 1)
         return flat(found.first, 1), stack, flat(found.readout, 1)
 
-    def layers(self, count: Place) -> Layers:
+    def layers(self, count: Count) -> Layers:
         activation, slope, delta, preactivation = self.signals
         low = high = None
         if preactivation is not None:
@@ -91,7 +91,7 @@ class Sight(NamedTuple):
                 steepest_slope=jnp.broadcast_to(steepest, (places, *steepest.shape)),
                 preactivation=high,
             ),
-            self.part("readout")._replace(delta=self.delta, below=take(activation, count)),
+            self.part("readout")._replace(delta=self.delta, below=take(activation, count.most)),
             count,
             self.remedy if remedied else None,
             functools.partial(self.of_outputs, count) if remedied else None,
@@ -115,7 +115,7 @@ def measure(
         gather each, with the lanes first, and the ten default probes cost as much as ten steps.
     """
     places = layers.hidden.kernel.shape[0]
-    count = places if layers.present is None else layers.present
+    count = layers.present or Count(places)
     first, hidden, readout = layers[:3]
     if update is not None:
         first = first._replace(kernel_update=update("first", None))
@@ -136,7 +136,8 @@ def measure(
         return each(rows)(layer)
 
     def of_each(function: Callable):
-        return scan(lambda _, place: (None, function(place)), None, jnp.arange(places), count)[1]
+        numbers = jnp.arange(places)
+        return scan(lambda _, place: (None, function(place)), None, numbers, count.most)[1]
 
     inner = of_each(lambda place: of_one(hidden_at(place)))
     rows = {

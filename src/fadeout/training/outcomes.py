@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fadeout.networks import lanes
 from fadeout.networks.model import MLP, Neuron, Signals
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Place, scan, take
+from fadeout.networks.stacks import Count, scan, take
 
 
 class Outcome(NamedTuple):
@@ -83,7 +83,7 @@ def locate(
     x: Float[Array, "example feature run"],
     signals: Signals,
     gradients: MLP,
-    count: Place,
+    count: Count,
     remedy: Remedy = PLAIN,
 ) -> tuple[Int[Array, "run"], Int[Array, "run"]]:
     """The step and the layer where the first value that is not finite stood, per run.
@@ -94,7 +94,7 @@ def locate(
     """
 
     below, layers = signals.activation[:-1], (model.first, model.hidden, model.readout)
-    top = take(signals.activation, count)
+    top = take(signals.activation, count.most)
     first, last = (f.preactivation(h) for f, h in zip(layers[::2], (x, top), strict=True))
 
     def up(z, both):
@@ -102,7 +102,7 @@ def locate(
         z = remedy.join(z, neuron.preactivation(h), neuron)
         return z, z
 
-    _, others = scan(up, first, (model.hidden, below), count)
+    _, others = scan(up, first, (model.hidden, below), count.most)
     bad_forward = ~by_layer(first, others, last)
     bad_parameters, bad_backward = (
         ~jnp.concatenate([
@@ -118,7 +118,7 @@ def locate(
         return number(bad.shape[0] - 1 - jnp.argmax(bad[::-1], axis=0))
 
     def number(place):  # the readout has the last place, whatever the depth
-        return jnp.where(place > count, count + 2, place + 1)
+        return jnp.where(place > count.each, count.each + 2, place + 1)
 
     earlier = jnp.any(bad_parameters, axis=0)
     layer = jnp.where(jnp.any(bad_forward, axis=0), lowest(bad_forward), highest(bad_backward))

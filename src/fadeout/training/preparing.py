@@ -1,5 +1,7 @@
 """A run's examples and its network, drawn from its own seed."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +30,8 @@ def draw_keys(seeds: UInt32[np.ndarray, "run"], depth: int) -> dict[str, UInt32[
 
 
 def prepare_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:
-    """`prepare` for one run per lane; they share their depth."""
-    own = {name: value for name, value in values.items() if name != "depth"}
-    shared = {name: value for name, value in values.items() if name == "depth"}
-    return per_lane(lambda own: prepare(run, own | shared))(own)
+    """`prepare` for one run per lane."""
+    return per_lane(functools.partial(prepare, run))(values)
 
 
 def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:

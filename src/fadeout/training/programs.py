@@ -32,6 +32,7 @@ from fadeout.training.batches import (
     Preparation,
     Steepness,
     batch_of,
+    lengths,
     precision,
     prepare_values,
     steepness_of,
@@ -90,7 +91,7 @@ def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> None:
 def compile_preparation(preparation: Preparation, lane_count: int, device: jax.Device) -> Callable:
     def compile_now() -> Callable:
         run = preparation.run
-        values = prepare_values(run, [run] * lane_count, run.model.depth)
+        values = prepare_values(run, [run] * lane_count)
         return compile_for(device, functools.partial(prepare_lanes, run), values)
 
     what = "prepare", preparation.run.as_dict(), lane_count
@@ -146,8 +147,8 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
             examples = examples.held(jax.random.key(seed), run.training.held_out)
         return examples, model
 
-    values = train_values(run, [run] * lane_count, run.model.depth)
-    values |= {"steepest": np.zeros(lane_count, dtype), "index": np.int32(0)}
+    values = train_values(run, [run] * lane_count)
+    values |= {"steepest": np.zeros(lane_count, dtype), "index": np.int32(0)} | lengths(1, 1)
     return values, *jax.eval_shape(per_lane(shapes), values["seed"])
 
 
@@ -172,11 +173,12 @@ def compile_for(device: jax.Device, function: Callable, *arguments) -> Callable:
 
 
 def fit_values(batch: Batch, runs: Sequence[Run]) -> dict:
-    """What the program of a batch takes of each run; and what they share, the depth and the index
-    of the activation."""
-    values = train_values(batch.program.run, runs, batch.depth)
+    """What the program of a batch takes of each run; and what they share, the index of the
+    activation and how many records there are."""
+    values = train_values(batch.program.run, runs)
     steepest = steepest_slopes(batch, values["activation"], len(runs))
-    return values | {"steepest": steepest, "index": np.int32(batch.activation)}
+    shared = lengths(batch.steps, batch.record_every)
+    return values | {"steepest": steepest, "index": np.int32(batch.activation)} | shared
 
 
 def steepest_slopes(batch: Batch, values: dict[str, np.ndarray], runs: int) -> np.ndarray:
@@ -227,34 +229,60 @@ def train(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
             "numbers and seeds, or use fadeout.train, which groups them"
         )
     batch = batches.pop()
-    return train_batch(batch, runs, batch.program.lanes, device or jax.local_devices()[0])
+    device = device or jax.local_devices()[0]
+    (trace,) = train_batch(batch, runs, batch.program.lanes, device).values()
+    return trace
 
 
-def train_batch(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device) -> Trace:
-    """Trains runs of one batch, one block of lanes after another."""
+def train_batch(
+    batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device
+) -> dict[int, Trace]:
+    """Trains runs that share all of their batches but the depth, one block of lanes after another.
+
+    Returns:
+      By their depths, the traces of the runs, in their order.
+    """
     blocks = [runs[i : i + lane_count] for i in range(0, len(runs), lane_count)]
-    traces = [train_block(batch, block, lane_count, device) for block in blocks]
+    found: dict[int, list[Trace]] = {}
+    for block in blocks:
+        for depth, trace in train_block(batch, block, lane_count, device):
+            found.setdefault(depth, []).append(trace)
+    return {depth: joined(traces) for depth, traces in found.items()}
+
+
+def joined(traces: list[Trace]) -> Trace:
     if len(traces) == 1:
         return traces[0]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *traces)
 
 
-def train_block(batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device) -> Trace:
-    """Trains at most `lane_count` runs, the program filled up with copies of the last."""
+def train_block(
+    batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device
+) -> list[tuple[int, Trace]]:
+    """Trains at most `lane_count` runs, the program filled up with copies of the last.
+
+    Returns:
+      Of neighbours of one depth each, that and their trace.
+    """
     full = [*runs, *[runs[-1]] * (lane_count - len(runs))]
     with precision(runs[0]):
         examples, model = draw(batch, full, device)
         trace = fit_drawn(batch, full, device, examples, model)
-        # cut by NumPy: JAX takes a millisecond for each index, which was half of a block's time
-        trace = jax.tree.map(np.asarray, trace).cut(batch.depth)
-        return jax.tree.map(lambda a: a[..., : len(runs)], trace)
+    # cut by NumPy: JAX takes a millisecond for each index, which was half of a block's time
+    trace = jax.tree.map(np.asarray, trace)
+    found, start = [], 0
+    for depth, same in itertools.groupby(run.model.depth for run in runs):
+        lanes = slice(start, start + len(list(same)))
+        found.append((depth, trace.cut(depth, batch.records, lanes)))
+        start = lanes.stop
+    return found
 
 
 def draw(batch: Batch, runs: Sequence[Run], device: jax.Device) -> tuple[Examples, MLP]:
     """The examples and networks of as many runs as the program has lanes, in their precision."""
     program = compile_preparation(batch.preparation, len(runs), device)
     like = batch.preparation.run
-    values = jax.device_put(prepare_values(like, runs, batch.depth), device)
+    values = jax.device_put(prepare_values(like, runs), device)
     with alone(device, decomposes(like.init.name)):
         return jax.block_until_ready(program(values))
 

@@ -18,7 +18,7 @@ from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP, Neuron, masked
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
-from fadeout.networks.stacks import Place, take
+from fadeout.networks.stacks import Count, Place, take
 
 
 class Trained(NamedTuple):
@@ -49,7 +49,7 @@ def start(model: MLP, optimizer: Any, paths: bool) -> Trained:
 
 
 def update_layers(
-    change: Callable, hyperparameters: dict, gradients: MLP, before: Trained, count
+    change: Callable, hyperparameters: dict, gradients: MLP, before: Trained, count: Count
 ) -> Trained:
     """One step of an optimiser that works element by element.
 
@@ -68,12 +68,12 @@ def update_layers(
         """Parameters first, and the optimiser's state from a place that waits for them: XLA copies
         a whole stack where one kernel reads what another writes in place."""
         new = set_layer(stack, place, step(gradients.hidden.at(place), layer_at(stack, place)))
-        later = place + nothing_after(new.model, place, count)
+        later = place + nothing_after(new.model, place, count.most)
         again = set_layer(stack, later, step(gradients.hidden.at(later), layer_at(stack, later)))
         return new._replace(optimizer=again.optimizer)
 
     first = step(gradients.first, part(before, "first"))
-    hidden = lax.fori_loop(0, count, layer, part(before, "hidden"))
+    hidden = lax.fori_loop(0, count.most, layer, part(before, "hidden"))
     factor = hyperparameters["readout_factor"]
     readout = step(gradients.readout, part(before, "readout"), factor)
     return modules(MLP, lambda _, *parts: MLP(*parts), before, first, hidden, readout)
@@ -87,14 +87,14 @@ def nothing_after(model: Neuron, place: Place, count: Place) -> Int[Array, ""]:
 
 
 def update_all(
-    change: Callable, hyperparameters: dict, gradients: MLP, before: Trained, count
+    change: Callable, hyperparameters: dict, gradients: MLP, before: Trained, count: Count
 ) -> Trained:
     """One step of any optimiser; empty places of the stack stay as they are."""
     updates, state = per_lane(change)(hyperparameters, gradients, before.optimizer, before.model)
     factor = hyperparameters["readout_factor"]
     updates = MLP(
         updates.first,
-        masked(updates.hidden, count),
+        masked(updates.hidden, count.each),
         jax.tree.map(lambda update: factor * update, updates.readout),
     )
     return Trained(apply_updates(before.model, updates), state, *walked(before, updates, all_norms))

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -16,13 +17,14 @@ import numpy as np
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
+from fadeout.cli.beside import Beside, Drawn, Request, beside, shared
 from fadeout.cli.compose import compose_jobs, read
 from fadeout.cli.config import Config
 from fadeout.cli.jobs import Jobs
 from fadeout.config import Run
 from fadeout.extensions import load
 from fadeout.registry import FadeoutError, lookup
-from fadeout.sweeps.executors import EXECUTORS, executor
+from fadeout.sweeps.executors import EXECUTORS, core_count, executor
 from fadeout.sweeps.grids import Chain
 from fadeout.sweeps.interrupts import Interrupted, noted
 
@@ -54,6 +56,11 @@ TRAINING = Event()
 
 MANY = 2000
 """Jobs from which on it is said that they are being read, which takes a second or more."""
+
+
+SEVERAL = 24
+"""Jobs from which on pictures are drawn by two processes: of fewer, one that draws is sooner done
+than another with its imports."""
 
 
 def run_job(config: DictConfig) -> float:
@@ -243,30 +250,36 @@ def train_all(
 
     console.hush()
     began = perf_counter()
-    planned = plan(configs, launch)
-    losses = np.full(len(configs), np.nan)
-    if any(config.forecast for config in configs):
+    forecasts = any(config.forecast for config in configs)
+    several = len(configs) >= SEVERAL or any(config.axes for config in configs)
+    with beside(several and core_count() > 1 and not forecasts) as other:
+        planned = plan(configs, launch)
+        losses = np.full(len(configs), np.nan)
+        if forecasts:
+            for folder, sweep in planned.items():
+                console.foretell(forecast(sweep.looked, folder), folder)
+            return losses.tolist()
+        cache, scratch = configs[0].cache, Path(configs[0].outputs)
+        keep_compiled(cache)
+        extensions = load(extensions_of(configs))  # by their full paths, for workers
+        failed = False
+        TRAINING.set()
         for folder, sweep in planned.items():
-            console.foretell(forecast(sweep.looked, folder), folder)
-        return losses.tolist()
-    cache, scratch = configs[0].cache, Path(configs[0].outputs)
-    keep_compiled(cache)
-    extensions = load(extensions_of(configs))  # by their full paths, for workers
-    failed = False
-    TRAINING.set()
-    for folder, sweep in planned.items():
-        if words := warning(sweep.looked.runs):
-            console.console.print(f"warning:  {words}")
-        with (
-            console.progress() as watch,
-            executor(launch.executor, launch.options, scratch) as workers,
-        ):
-            summary = train_folder(sweep.looked, folder, watch, launch, workers, cache, extensions)
-        console.account(summary, compose_seconds, perf_counter() - began)
-        ends = finish(sweep.looked, folder, sweep.asked, configs[0].formats)
-        failed |= bool(summary.errors)
-        parts = np.split(ends, sweep.ends[:-1])
-        losses[sweep.members] = [part.mean() if part.size else np.nan for part in parts]
+            if words := warning(sweep.looked.runs):
+                console.console.print(f"warning:  {words}")
+            with (
+                console.progress() as watch,
+                executor(launch.executor, launch.options, scratch) as workers,
+            ):
+                summary = train_folder(
+                    sweep.looked, folder, watch, launch, workers, cache, extensions
+                )
+            console.account(summary, compose_seconds, perf_counter() - began)
+            draw = partial(draw_all, other, folder, sweep.asked, configs[0].formats, extensions)
+            ends = finish(sweep.looked, folder, draw)
+            failed |= bool(summary.errors)
+            parts = np.split(ends, sweep.ends[:-1])
+            losses[sweep.members] = [part.mean() if part.size else np.nan for part in parts]
     if failed:
         raise SystemExit(1)
     return losses.tolist()
@@ -319,9 +332,8 @@ def picture(config: Config, looked):
     return asked
 
 
-def finish(looked, folder: Path, asked, formats: Sequence[str]) -> np.ndarray:
+def finish(looked, folder: Path, draw: Callable) -> np.ndarray:
     """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
-    from fadeout import plots
     from fadeout.cli import console
     from fadeout.sweeps import store
     from fadeout.sweeps.results import final, numbers, only
@@ -332,10 +344,36 @@ def finish(looked, folder: Path, asked, formats: Sequence[str]) -> np.ndarray:
     own = only(results, looked.identity)
     if not own.sizes["run"]:
         return np.full(looked.identity.size, np.nan)
-    console.show(own)
-    console.show_places(folder, *plots.try_all(results, folder, asked, formats=formats))
+    draw(results, partial(console.show, own))
     identities = numbers(own["id"].values)
     order = np.argsort(identities)
     place = np.searchsorted(identities, looked.identity, sorter=order).clip(max=order.size - 1)
     ends = final(own["loss"]).values[order[place]]
     return np.where(identities[order[place]] == looked.identity, ends, np.nan)
+
+
+def draw_all(
+    other: Beside | None, folder: Path, asked, formats: Sequence[str], extensions: Sequence[str],
+    results, meanwhile: Callable[[], None],
+) -> None:  # fmt: skip
+    """Draws all pictures of a sweep, some of them in another process, and says where they lie.
+
+    Args:
+      meanwhile: what else there is to say, while the other process begins.
+    """
+    from fadeout import plots
+    from fadeout.cli import console
+
+    def here(name: str) -> Drawn:
+        return plots.try_all(results, folder, formats=formats, only=[name])
+
+    def there(name: str) -> Drawn | None:
+        assert other is not None
+        return other.draw(Request(folder, name, formats, extensions))
+
+    names = plots.usual(results)
+    paths, failures = shared(names, here, there if other is not None else None, meanwhile)
+    if asked is not None:
+        more = plots.try_all(results, folder, asked, formats=formats, only=[])
+        paths, failures = [*paths, *more[0]], failures | more[1]
+    console.show_places(folder, paths, failures)

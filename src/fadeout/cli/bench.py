@@ -26,8 +26,8 @@ from fadeout.cli.config import Config
 from fadeout.cli.yardsticks import plain
 from fadeout.config import DEFAULT_PROBES
 from fadeout.pages import write_report
+from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.sweep import sweep
-from fadeout.sweeps.training_queue import core_count
 from fadeout.training.batches import batch_of
 from fadeout.training.compiled import keep_compiled
 from fadeout.training.fit import fit

@@ -59,6 +59,12 @@ def save_all(
     return paths
 
 
+def usual(results: xr.Dataset) -> list[str]:
+    """The names of the figures that say something of these results."""
+    results = groups.with_remedy(results)
+    return [name for name, drawing in FIGURES.items() if drawing.says_something(results)]
+
+
 def try_all(
     results: xr.Dataset,
     folder: str | Path,
@@ -66,19 +72,22 @@ def try_all(
     look: str = "screen",
     formats: Sequence[str] = USUAL,
     width: float | None = None,
+    only: Sequence[str] | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
     """As `save_all`, but that a picture which cannot be drawn takes no other with it.
+
+    Args:
+      only: the names of the usual figures to draw, if not all.
 
     Returns:
       The files written, and by the name of each picture that failed its error in a line.
     """
     paths: list[Path] = []
     failures: dict[str, str] = {}
+    names = usual(results) if only is None else only
     about, results = made_of(results), groups.with_remedy(results)
     drawings: dict[str, Callable[[], Any]] = {
-        name: partial(drawing.draw, results)
-        for name, drawing in FIGURES.items()
-        if drawing.says_something(results)
+        name: partial(FIGURES[name].draw, results) for name in names
     }
     with style.styled(look, formats, width):
         if asked is not None:

@@ -13,10 +13,10 @@ from fadeout.extensions import load
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
 from fadeout.sweeps.chunks import cut, work
+from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.provenance import provenance
 from fadeout.sweeps.survey import Survey, survey
 from fadeout.sweeps.sweep import Summary, Watch, sweep, to_train, unwatched
-from fadeout.sweeps.training_queue import core_count
 from fadeout.training.compiled import keep_compiled
 
 

@@ -24,6 +24,11 @@ SCRATCH = ".submitit"
 """Below outputs: the logs and pickles of Slurm jobs."""
 
 
+def core_count() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class WorkerDied(RuntimeError):
     """A process ended before it had answered."""
 

@@ -24,7 +24,7 @@ class Forecast(NamedTuple):
     Attributes:
       asked, stored: runs.
       programs: to compile, or to take from the cache.
-      chunks: to train, each a file or, of several depths, a few.
+      chunks: to train, each a file.
       memory, disk: bytes; memory is what the chunks in flight hold (`queue.memory`).
       compile_seconds, train_seconds: wall time, from the calibration.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 PACKAGES = ("fadeout", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "h5netcdf", "h5py")
 
 
+@cache
 def version(package: str) -> str:
     try:
         return metadata.version(package)

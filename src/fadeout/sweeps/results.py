@@ -62,10 +62,10 @@ DIMS = ("run", *AXES)
 
 
 class Part(NamedTuple):
-    """What was recorded of some runs that share all but traced values.
+    """What was recorded of some runs that share all but traced values and depths.
 
     Attributes:
-      run: one of them; what is not among `labels` holds for all.
+      run: the deepest of them; what is not among `labels` holds for all.
       labels: the config values in which they differ, each [run], and their identities, `id`.
       axes: which steps and layers were recorded; of other dims, numbers from 0 on.
       kinds: the dtype of every variable; its dims follow from `dims`.
@@ -130,8 +130,34 @@ def options_of(section: str, function: Callable, labels: Mapping[str, Any]) -> d
     return found
 
 
-def recorded(runs: Sequence[Run], trace: Trace) -> Part:
-    """A chunk that was trained."""
+def recorded(runs: Sequence[Run], traces: Mapping[int, Trace]) -> Part:
+    """A chunk that was trained.
+
+    Args:
+      traces: by depth, each of the runs of that depth in their order.
+    """
+    by_depth = {depth: [run for run in runs if run.model.depth == depth] for depth in traces}
+    found = [of_trace(own, traces[depth]) for depth, own in by_depth.items()]
+    values = {name: stacked(name, [own[name] for own in found]) for name in found[0]}
+    return part([run for own in by_depth.values() for run in own], values)
+
+
+def stacked(name: str, values: list[np.ndarray]) -> np.ndarray:
+    """A variable of networks of several depths; NaN where one lacks a layer."""
+    if "layer" in dims(name):
+        axis = dims(name).index("layer")
+        most = max(array.shape[axis] for array in values)
+        values = [padded(array, axis, most) for array in values]
+    return values[0] if len(values) == 1 else np.concatenate(values)
+
+
+def padded(values: np.ndarray, axis: int, size: int) -> np.ndarray:
+    ends = [(0, size - values.shape[axis]) if i == axis else (0, 0) for i in range(values.ndim)]
+    return np.pad(values, ends, constant_values=np.nan) if ends[axis][1] else values
+
+
+def of_trace(runs: Sequence[Run], trace: Trace) -> dict[str, np.ndarray]:
+    """The variables of networks of one depth."""
     solved, diverged_step, diverged_layer, reached = (
         np.where(np.asarray(value) < 0, np.nan, value) for value in trace.outcome
     )
@@ -145,20 +171,16 @@ def recorded(runs: Sequence[Run], trace: Trace) -> Part:
         validation.pop("validation_accuracy", None)
     if any(run.training.until_loss for run in runs):
         validation["reached_step"] = np.where(diverged, np.nan, reached)
-    return part(
-        runs,
-        {
-            "loss": np.transpose(trace.loss),
-            "accuracy": accuracy,
-            "status": np.where(diverged, "diverged", status),
-            "solved_step": solved,
-            "diverged_step": diverged_step,
-            "diverged_layer": diverged_layer,
-        }
-        | validation
-        | last_networks(runs[0], trace)
-        | {name: np.moveaxis(values, -1, 0) for name, values in trace.layers.items()},
-    )
+    found = {
+        "loss": np.transpose(trace.loss),
+        "accuracy": accuracy,
+        "status": np.where(diverged, "diverged", status),
+        "solved_step": solved,
+        "diverged_step": diverged_step,
+        "diverged_layer": diverged_layer,
+    }
+    layers = {name: np.moveaxis(values, -1, 0) for name, values in trace.layers.items()}
+    return found | validation | last_networks(runs[0], trace) | layers
 
 
 def last_networks(run: Run, trace: Trace) -> dict[str, np.ndarray]:
@@ -214,10 +236,11 @@ def planned(runs: Sequence[Run]) -> Part:
 
 def part(runs: Sequence[Run], values: dict[str, np.ndarray]) -> Part:
     sizes = {d: n for name, a in values.items() for d, n in zip(dims(name), a.shape, strict=True)}
+    deepest = max(runs, key=lambda run: run.model.depth)
     return Part(
-        runs[0],
+        deepest,
         differing(runs) | {"id": np.array([run.digest() for run in runs])},
-        axes_of(runs[0], sizes),
+        axes_of(deepest, sizes),
         {name: array.dtype for name, array in values.items()},
         values.__getitem__,
         {},
@@ -235,7 +258,7 @@ def axes_of(run: Run, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 
 def differing(runs: Sequence[Run]) -> dict[str, np.ndarray]:
-    """The labels in which runs of one batch differ; all others are those of the first."""
+    """The labels in which runs differ; all others are those of the first."""
     first, *others = [run.labels() for run in runs]
     names = [name for name, value in first.items() if any(row[name] != value for row in others)]
     return {name: np.array([row[name] for row in (first, *others)]) for name in names}

@@ -50,9 +50,12 @@ MOST_TEXT = 4000
 """Characters of one text of the provenance: few and short attributes lie in the file's head, which
 has a checksum; of many HDF5 makes a heap that has none, and that a flipped bit sends in circles."""
 
-FORMAT = "fadeout results, version 3"
-OLDER = ("fadeout results, version 2",)
-"""Formats that are still read: `id` and `status` were text, and nothing had a checksum."""
+FORMAT = "fadeout results, version 4"
+TEXTUAL = "fadeout results, version 2"
+"""Its `id` and `status` were text, and nothing had a checksum."""
+
+OLDER = ("fadeout results, version 3", TEXTUAL)
+"""Formats that are still read; all runs of a file were of one depth."""
 
 WORDS = {
     "flag_values": np.arange(len(STATUSES), dtype=np.int8),
@@ -356,7 +359,7 @@ def known_format(form: str) -> bool:
     return form in (FORMAT, *OLDER)
 
 
-SHARED = {"steps", "record_every", "probes", "keep", "depth"}
+SHARED = {"steps", "record_every", "probes", "keep"}
 """Labels in which the runs of a file cannot differ: they say how large its variables are."""
 
 ALWAYS = dict.fromkeys((*VARIABLES, *AXES), "iuf") | {"id": "uO", "status": "iO", "error": "O"}
@@ -413,6 +416,8 @@ def check_sizes(file: h5py.File, run: Run) -> None:
                 raise OSError(f"{name} has the shape {file[name].shape}, and not {wanted}")
     if own := SHARED & set(file):
         raise OSError(f"{', '.join(sorted(own))} should be one for all its runs")
+    if "depth" in file and not np.isin(file["depth"][:], np.arange(1, run.model.depth + 1)).all():
+        raise OSError("a run is deeper than its variables")
     for name, wanted in axes.items():
         if not np.array_equal(file[name][:], wanted):
             raise OSError(f"{name} is not as its config says")
@@ -501,7 +506,7 @@ def head(path: Path) -> Part:
 def about_of(file: h5py.File) -> dict[str, str]:
     """The provenance; of the older format, all attributes but the config."""
     texts: Any = dict(file.attrs)
-    if text_of(file, "format") == FORMAT:
+    if text_of(file, "format") != TEXTUAL:
         try:
             found = json.loads(text_of(file, "provenance"))
         except (KeyError, ValueError, TypeError, RecursionError) as error:

@@ -13,7 +13,7 @@ from fadeout.config import Run
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
 from fadeout.sweeps.chunks import check_memory, cut
-from fadeout.sweeps.results import Part, join, numbers
+from fadeout.sweeps.results import join, numbers
 from fadeout.sweeps.survey import Survey, survey
 from fadeout.sweeps.training_queue import Compiled, Queue, Returned
 
@@ -141,13 +141,14 @@ def sweep(
             summary.compiled.append(done)
             return
         summary.stored += done.elsewhere
+        if done.part is None:
+            return
+        began = perf_counter()
+        store.save(folder, done.part, device=queue.device, lanes=str(done.lanes), **about)
+        summary.store_seconds += perf_counter() - began
         summary.train_seconds += done.seconds
         summary.run_steps += done.run_steps
-        for part in done.parts:
-            began = perf_counter()
-            store.save(folder, part, device=queue.device, lanes=str(done.lanes), **about)
-            summary.store_seconds += perf_counter() - began
-            summary.outcomes.update(part.get("status").tolist())
+        summary.outcomes.update(done.part.get("status").tolist())
         summary.errors += [done.error] * bool(done.error)
 
     if not missing.size:
@@ -187,15 +188,14 @@ def train(runs: Run | Sequence[Run], watch: Watch = unwatched) -> xr.Dataset:
     queue = Queue(looked, once, fail_fast=True)
     summary = Summary(asked=once.size, to_compile=len(queue.to_compile))
     watch(summary)
-    parts: list[Part] = []
+    parts = []
     for done in queue.finished():
         if isinstance(done, Compiled):
             summary.compiled.append(done)
-        else:
-            parts += done.parts
+        elif done.part is not None:
+            parts.append(done.part)
             summary.run_steps += done.run_steps
-            for part in done.parts:
-                summary.outcomes.update(part.get("status").tolist())
+            summary.outcomes.update(done.part.get("status").tolist())
         watch(summary)
     joined = join(parts)
     own = numbers(joined["id"].values)

@@ -1,9 +1,8 @@
 """Runs surveyed, cut into chunks and trained: programs compile while others train."""
 
-import os
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from time import perf_counter
@@ -12,7 +11,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fadeout.config import Run
 from fadeout.sweeps import results
 from fadeout.sweeps.chunks import (
     Piece,
@@ -22,6 +20,7 @@ from fadeout.sweeps.chunks import (
     describe_program,
     piece_of,
 )
+from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.interrupts import noted
 from fadeout.sweeps.results import Part
 from fadeout.sweeps.survey import Survey
@@ -48,10 +47,10 @@ class Compiled(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """A chunk that came back, with what was recorded of runs of each depth, or with an error of one
-    line; `elsewhere` counts those of its runs that another process has stored meanwhile."""
+    """A chunk that came back, with what was recorded, or with an error of one line; `elsewhere`
+    counts those of its runs that another process has stored meanwhile."""
 
-    parts: tuple[Part, ...]
+    part: Part | None
     lanes: int
     run_steps: int
     seconds: float
@@ -144,13 +143,13 @@ class Queue:
             members = members[self.left(self.survey.identity[members])]
         elsewhere = piece.members.size - members.size
         if not members.size:
-            return Returned((), piece.lanes, 0, 0.0, elsewhere=elsewhere)
+            return Returned(None, piece.lanes, 0, 0.0, elsewhere=elsewhere)
         runs = self.survey.take(members)
         traces = train_batch(piece.batch, runs, piece.lanes, device)
-        parts = tuple(results.recorded(same, traces[depth]) for depth, same in by_depth(runs))
-        seconds = perf_counter() - began
         run_steps = len(runs) * piece.batch.steps
-        return Returned(parts, piece.lanes, run_steps, seconds, elsewhere=elsewhere)
+        part = results.recorded(runs, traces)
+        seconds = perf_counter() - began
+        return Returned(part, piece.lanes, run_steps, seconds, elsewhere=elsewhere)
 
     def settle(self, piece: Piece, future: Future) -> Iterator[Compiled | Returned]:
         """Takes a thread's answer."""
@@ -172,9 +171,8 @@ class Queue:
             line = f"{what}: {type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(error))
             for lost in [piece] if piece.compiled else self.sharing(piece):
-                runs = self.survey.take(lost.members)
-                parts = tuple(results.failed(same, text) for _, same in by_depth(runs))
-                yield Returned(parts, lost.lanes, 0, 0.0, line if lost is piece else "")
+                part = results.failed(self.survey.take(lost.members), text)
+                yield Returned(part, lost.lanes, 0, 0.0, line if lost is piece else "")
 
     def sharing(self, piece: Piece) -> list[Piece]:
         """A piece and those that waited for the same programs, which now wait no more."""
@@ -200,14 +198,6 @@ class Queue:
         self.waiting += others
 
 
-def by_depth(runs: Sequence[Run]) -> list[tuple[int, list[Run]]]:
-    """The runs of each depth, which are stored together."""
-    found: dict[int, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.model.depth, []).append(run)
-    return list(found.items())
-
-
 @contextmanager
 def pool_of(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that are waited for, unless something is raised."""
@@ -226,8 +216,3 @@ def out_of_memory(error: BaseException) -> bool:
 
 def on_cpu(device: jax.Device) -> bool:
     return device.platform == "cpu"
-
-
-def core_count() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,135 @@
+"""Pictures drawn by a second process, which imports what they need while the first one trains.
+
+Of a sweep whose programs are kept, pictures take half of the time, and only one core: matplotlib
+keeps Python's lock. The process is asked by a pickle on its standard input, answers by one on its
+standard output, and ends with whoever has started it.
+"""
+
+import contextlib
+import functools
+import os
+import pickle
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+Drawn = tuple[list[Path], dict[str, str]]
+"""The files written, and the error of each picture that failed."""
+
+
+class Request(NamedTuple):
+    """A picture of a sweep's folder, by its name."""
+
+    folder: Path
+    name: str
+    formats: Sequence[str]
+    extensions: Sequence[str]
+
+
+class Beside:
+    """The other process."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # an interrupt of the terminal is for the first process
+        )
+
+    def draw(self, request: Request) -> Drawn | None:
+        """None where it could not."""
+        requests, answers = self.process.stdin, self.process.stdout
+        assert requests is not None
+        assert answers is not None
+        try:
+            pickle.dump(request, requests)
+            requests.flush()
+            return pickle.load(answers)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
+
+    def end(self) -> None:
+        self.process.kill()  # a picture bears its name only once it is whole
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def beside(wanted: bool) -> Iterator[Beside | None]:
+    """A second process, where it is wanted and can be started."""
+    other = None
+    if wanted:
+        with contextlib.suppress(OSError):
+            other = Beside()
+    try:
+        yield other
+    finally:
+        if other is not None:
+            other.end()
+
+
+def shared(
+    names: Sequence[str],
+    here: Callable[[str], Drawn],
+    there: Callable[[str], Drawn | None] | None,
+    meanwhile: Callable[[], None],
+) -> Drawn:
+    """Draws pictures from both ends: here the last ones, in another process the first.
+
+    Args:
+      here, there: draw a picture of this name; what is not drawn there, for whatever reason, is
+        drawn here.
+      meanwhile: done here before anything is drawn.
+    """
+    left, found = deque(names), {}
+
+    def draw_there() -> None:
+        while there is not None and left:
+            with contextlib.suppress(IndexError):  # the last one was just taken here
+                name = left.popleft()
+                drawn = there(name)
+                if drawn is None:
+                    left.appendleft(name)
+                    return
+                found[name] = drawn
+
+    def draw_here() -> None:
+        while left:
+            with contextlib.suppress(IndexError):
+                name = left.pop()
+                found[name] = here(name)
+
+    with ThreadPoolExecutor(1) as thread:
+        drawing = thread.submit(draw_there)
+        meanwhile()
+        draw_here()
+        drawing.result()
+    draw_here()
+    paths = [path for name in names for path in found[name][0]]
+    return paths, {k: error for name in names for k, error in found[name][1].items()}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else is printed is no answer
+    from fadeout import plots
+    from fadeout.extensions import load
+    from fadeout.sweeps import store
+
+    sweep = functools.cache(store.load)
+    with contextlib.suppress(EOFError):
+        while True:
+            folder, name, formats, extensions = pickle.load(sys.stdin.buffer)
+            load(extensions)
+            drawn = plots.try_all(sweep(folder), folder, formats=formats, only=[name])
+            pickle.dump(drawn, answers)
+            answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Pictures by two processes are those of one, whatever becomes of the second."""
+
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from fadeout import plots
+from fadeout.cli.beside import Beside, Request, beside, shared
+from fadeout.sweeps import store
+
+
+def drawn_here(results, folder, name):
+    return plots.try_all(results, folder, only=[name])
+
+
+@pytest.fixture
+def sweep(small_sweep, tmp_path):
+    """Results in a folder of their own, which fills with pictures."""
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/results").symlink_to(small_sweep / "results")
+    return tmp_path / "small"
+
+
+def test_pictures_of_two_processes_are_those_of_one(sweep, tmp_path):
+    results, told = store.load(sweep), []
+    names = plots.usual(results)
+    with beside(True) as other:
+        there = lambda name: other.draw(Request(sweep, name, ("png", "svg"), ()))  # noqa: E731
+        drawn_there = names[0], there(names[0])
+        assert drawn_there[1] is not None, "the other process draws"
+        here = partial(drawn_here, results, sweep)
+        paths, failures = shared(names, here, there, lambda: told.append("meanwhile"))
+    assert failures == {}
+    assert told == ["meanwhile"]
+    assert [path.stem for path in paths[::2]] == names
+    alone = plots.save_all(results, tmp_path / "alone")
+    for one, other in zip(paths, alone, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_a_process_that_dies_leaves_its_pictures_to_the_other(sweep):
+    results = store.load(sweep)
+    names = plots.usual(results)
+    other = Beside()
+    os.kill(other.process.pid, signal.SIGKILL)
+
+    def there(name):
+        return other.draw(Request(sweep, name, ("png",), ()))
+
+    def here(name):
+        time.sleep(0.05)  # so that it is asked before all is done
+        return [sweep / name], {}
+
+    paths, failures = shared(names, here, there, lambda: time.sleep(0.2))
+    other.end()
+    assert [path.name for path in paths] == names
+    assert failures == {}
+
+
+def test_it_ends_with_whoever_started_it():
+    other = Beside()
+    other.process.stdin.close()
+    other.process.stdin = None
+    assert other.process.wait(60) == 0
+    other.end()

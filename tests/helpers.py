@@ -24,11 +24,17 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 
 
-def script(name, *arguments, cwd, **environment):
+def script(name, *arguments, cwd, pictures=False, **environment):
     """A command in a process of its own; one that has other variables than these tests, from its
-    very beginning."""
+    very beginning.
+
+    Args:
+      pictures: whether a training draws any, which takes longer than most of what is tested.
+    """
     if name == "train" and not {"--cfg", "-sc"} & set(arguments):
         arguments = (*arguments, f"cache={COMPILED}")
+        if not pictures and not any(a.startswith(("figure=", "formats=")) for a in arguments):
+            arguments = (*arguments, "formats=[]")
     path, arguments = str(ROOT / "scripts" / f"{name}.py"), list(map(str, arguments))
     if environment or decisive() != AT_FIRST:
         command, environment = [sys.executable, path, *arguments], os.environ | environment

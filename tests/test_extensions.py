@@ -48,6 +48,7 @@ def bent(z, *, slope: float = 0.01, power: int = 1):
 """
 
 
+@pytest.mark.few
 def test_the_same_activation_is_bit_identical_wherever_it_comes_from(tmp_path):
     extensions.load([str(write(tmp_path, SAME))])
 
@@ -71,6 +72,7 @@ def test_the_same_activation_is_bit_identical_wherever_it_comes_from(tmp_path):
     assert get_activation("bent", power=3, slope=0.5)(z).tolist() == [-0.5, 8.0]
 
 
+@pytest.mark.few
 def test_an_arctan_is_an_arctan_in_every_lane():
     """XLA's is wrong in vectors of 512 bits (jaxlib 0.10.2)."""
 
@@ -108,6 +110,7 @@ def two_part(z):
 """
 
 
+@pytest.mark.few
 @pytest.mark.parametrize(
     "change",
     ["BEND = 2.5/BEND = 0.1", "SAME = 1.5/SAME = 1.6", "by = 1.0/by = 2.0", "tanh/sin",
@@ -135,6 +138,7 @@ def test_a_changed_source_never_meets_its_old_results(tmp_path, monkeypatch, cha
     sys.modules.pop("their_helper", None)
 
 
+@pytest.mark.few
 def test_the_same_file_in_another_folder_is_the_same(tmp_path):
     found = []
     for name in ("one", "two"):
@@ -149,6 +153,7 @@ def test_the_same_file_in_another_folder_is_the_same(tmp_path):
 K = 1.0
 
 
+@pytest.mark.few
 def test_a_constant_that_changes_in_a_notebook_is_another_run(monkeypatch):
     @fadeout.activation
     def scaled(z):
@@ -161,6 +166,7 @@ def test_a_constant_that_changes_in_a_notebook_is_another_run(monkeypatch):
     assert not np.array_equal(train([run]).loss.values, loss), "nor its compiled program"
 
 
+@pytest.mark.few
 def test_typed_functions_are_told_apart(tmp_path):
     """What was typed at a prompt has no source; only the names differ."""
     code = (
@@ -179,6 +185,7 @@ def test_typed_functions_are_told_apart(tmp_path):
     assert said[0][1] != said[1][1]
 
 
+@pytest.mark.few
 def test_classes_follow_from_a_tasks_options():
     @fadeout.task
     def arms_(key, *, arms: int = 2, examples: int = 12):
@@ -191,6 +198,7 @@ def test_classes_follow_from_a_tasks_options():
     assert network(Run(task=Task(arms_), model=Model(1, 4)))[1][-1][0].shape == (4, 1)
 
 
+@pytest.mark.few
 def test_parameters_may_have_the_names_of_other_things():
     @fadeout.initializer
     def scaled_down(key, shape, dtype, *, depth: float = 4.0, outputs: int = 1):

@@ -453,6 +453,6 @@ TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "
          "output_unit")  # fmt: skip
 """What results have besides labels and probes."""
 
-NUMERICS = 9
+NUMERICS = 10
 """Raised whenever a change of the package changes the numbers of a run with the same config, or a
 default."""

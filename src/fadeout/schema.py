@@ -11,8 +11,8 @@ import json
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from types import MappingProxyType, NoneType, UnionType
+from functools import cache, cached_property, lru_cache
+from types import NoneType, UnionType
 from typing import Any
 
 from fadeout.registry import FadeoutError, lookup, meant, name_of, parameters, shown
@@ -58,7 +58,18 @@ class Section:
 
     def nothing(self) -> dict[str, float]:
         """What stands for its floats where only what is static counts."""
-        return dict.fromkeys(traced(self), 0.0)
+        return dict.fromkeys(self.traced, 0.0)
+
+    @cached_property
+    def traced(self) -> Mapping[str, float]:
+        """Its floats by name, without those that are None."""
+        found = {
+            name: getattr(self, name)
+            for name, (kind, _) in kinds(type(self)).items()
+            if kind is float and getattr(self, name) is not None
+        }
+        own = self.options if isinstance(self, Entry) else ()
+        return found | {key: value for key, value in own if isinstance(value, float)}
 
     def as_dict(self) -> dict[str, Any]:
         """Its values by key, as plain data."""
@@ -246,19 +257,6 @@ sections_of: Callable[[type], tuple[str, ...]] = cache(find_sections)
 def erase(section: Section) -> Section:
     """The section with 0 for every float: what is left is static."""
     return dataclasses.replace(section, **section.nothing())
-
-
-@lru_cache(maxsize=4096)
-def traced(section: Section) -> Mapping[str, float]:
-    """The floats of a section by name, without those that are None."""
-    found = {
-        name: getattr(section, name)
-        for name, (kind, _) in kinds(type(section)).items()
-        if kind is float and getattr(section, name) is not None
-    }
-    own = section.options if isinstance(section, Entry) else ()
-    found |= {key: value for key, value in own if isinstance(value, float)}
-    return MappingProxyType(found)
 
 
 def static_options(section: Entry) -> tuple[tuple[str, Any], ...]:

@@ -44,10 +44,11 @@ def test_pictures_of_two_processes_are_those_of_one(sweep, tmp_path):
 def test_a_process_that_dies_leaves_its_pictures_to_the_other(sweep):
     results = store.load(sweep)
     names = plots.usual(results)
-    other = Beside()
+    other, asked = Beside(), []
     os.kill(other.process.pid, signal.SIGKILL)
 
     def there(name):
+        asked.append(name)
         return other.draw(Request(sweep, name, ("png",), ()))
 
     def here(name):
@@ -58,6 +59,31 @@ def test_a_process_that_dies_leaves_its_pictures_to_the_other(sweep):
     other.end()
     assert [path.name for path in paths] == names
     assert failures == {}
+    assert asked == names[:1], "it is not asked again"
+
+
+def test_an_error_here_waits_for_no_picture_there(sweep):
+    began = time.monotonic()
+    names = ["gradient_profile_at_start"] * 1000
+    with beside(True) as other:
+
+        def there(name):
+            return other.draw(Request(sweep, name, ("png",), ()))
+
+        def interrupted():
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            shared(names, None, there, interrupted)
+    assert other.process.returncode is not None
+    assert time.monotonic() - began < 60
+
+
+def test_a_folder_of_anybodys_files_is_not_imported_from(sweep, tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('not yours')")
+    monkeypatch.chdir(tmp_path)
+    with beside(True) as other:
+        assert other.draw(Request(sweep, plots.usual(store.load(sweep))[0], ("png",), ()))
 
 
 def test_it_ends_with_whoever_started_it():

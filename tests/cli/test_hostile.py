@@ -108,7 +108,7 @@ REFUSED = {
     "figure={map:[depth,width]}": "map takes two swept numbers",
     "-m model.depth=1,2 figure={map:[depth,depth]}": "map takes two swept numbers, not depth twice",
     "formats=[gif]": "unknown format 'gif'",
-    "formats=[]": "formats must be some of png, svg, pdf",
+    "formats=[] figure={x:step}": "formats must be some of png, svg, pdf",
     "figure={x:[a]}": "figure.x must be a word",
     "figure={x:seeed}": "unknown axis 'seeed'",
 }  # fmt: skip

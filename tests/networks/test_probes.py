@@ -11,8 +11,9 @@ import pytest
 from fadeout.config import DEFAULT_PROBES, Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks import probes
 from fadeout.networks.lanes import per_lane
+from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.norms import by_scale, norm, root_mean_square
-from fadeout.networks.probes import PROBES, Layer, Layers, Path
+from fadeout.networks.probes import PROBES
 from fadeout.training.measuring import measure
 from fadeout.training.programs import CPU_OPTIONS, train
 from helpers import layers, network

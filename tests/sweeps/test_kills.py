@@ -228,6 +228,7 @@ COMMAND = [
     sys.executable, str(ROOT / "scripts/train.py"), "-m",
     "activation=step,tanh", "model.depth=1,2,3", "seed=range(0,40)", "model.width=4",
     "training.steps=400", "probes=[delta_norm]", "name=killed", f"cache={COMPILED}",
+    "formats=[]",
     "hydra.launcher.executor=processes", "hydra.launcher.jobs=3",
     "+hydra.launcher.options.max_workers=2",
 ]  # fmt: skip

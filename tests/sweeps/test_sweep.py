@@ -118,6 +118,16 @@ def test_depths_share_their_blocks_and_fail_together(tmp_path, monkeypatch):
     assert sorted(set(failed["depth"].values)) == [1, 3, 4]
 
 
+@pytest.mark.parametrize("losses", [(0.1, 0.0), (0.0, 0.1)])
+def test_what_is_asked_of_some_depths_is_told_of_those(losses):
+    runs = [
+        Run(Activation("tanh"), model=Model(depth, 4), training=Training(6, 3, until_loss=loss))
+        for depth, loss in zip((1, 3), losses, strict=True)
+    ]
+    found = train(runs)
+    assert found["reached_step"].shape == (2,)
+
+
 def test_fail_fast_stops_at_the_first(tmp_path, broken_depth):
     with pytest.raises(RuntimeError, match="no such kernel"):
         sweep(small_runs(), tmp_path, fail_fast=True)
@@ -203,7 +213,7 @@ COMMAND = [
     sys.executable, str(ROOT / "scripts/train.py"), "-m",
     "activation=step,sigmoid,tanh,relu,elu,gelu,silu,mish", "model.depth=1,2,3", "model.width=4",
     "training.steps=400",
-    "probes=[delta_norm]", "name=killed", f"cache={COMPILED}",
+    "probes=[delta_norm]", "name=killed", "formats=[]", f"cache={COMPILED}",
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+import fadeout
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS, differentiate, get_activation
 from fadeout.networks.initializers import INITIALIZERS
@@ -40,7 +41,7 @@ def measured_at_start(run):
     return train(run), expected, backward(weights, x, t, phi, slope, loss)[0]
 
 
-@pytest.mark.parametrize("depth", [1, 2, 7])
+@pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "step", "gelu"])
 def test_every_probe_matches_handwritten_backpropagation(name, depth):
     run = Run(
@@ -78,7 +79,7 @@ def test_squared_error_and_more_examples_than_are_unrolled(task):
 def test_gradient_matches_finite_differences_of_the_loss():
     run = Run(
         activation=Activation("softplus"),
-        model=Model(3, 4),
+        model=Model(3, 5),
         optimizer=Optimizer("sgd", 1.0),
         training=Training(0, 1, dtype="float64"),
     )
@@ -310,11 +311,26 @@ def test_a_run_is_the_same_to_the_last_bit_alone_and_anywhere_in_a_batch(activat
             "init": Init("lsuv"), "task": Task("parity", bits=4), "probes": ("delta_norm",),
             "training": Training(10, 5, batch_size=4, held_out=4), "keep": ("weights", "outputs"),
         },
-        {"init": Init(gain=1e9), "optimizer": Optimizer("sgd", 1e20)},
+        {"activation": Activation("relu"), "init": Init(gain=1e15), "optimizer": Optimizer("sgd")},
+        {
+            "activation": Activation("relu"), "init": Init(gain=1e15),
+            "optimizer": Optimizer("sgd", clip=1.0),
+        },
+        {
+            "optimizer": Optimizer("adam", 0.05, eps=0.0), "probes": ("ntk_largest", "of_all"),
+            "model": Model(1, 4, residual=0.5, normalization="layer"),
+        },
     ],
-    ids=["defaults", "of all layers", "on some examples", "broken"],
+    ids=["defaults", "of all layers", "on some examples", "broken", "broken and clipped", "0 / 0"],
 )  # fmt: skip
 def test_networks_of_several_depths_are_trained_side_by_side_and_change_no_bit(what):
+    @fadeout.probe("one of a user's own", whole=True)
+    def of_all(layers):
+        places = layers.hidden.bias_gradient.shape[0]
+        there = jnp.arange(places) < (places if layers.present is None else layers.present)
+        below = jnp.sum(jnp.abs(layers.hidden.activation)) + jnp.sum(layers.hidden.slope)
+        return jnp.append(below, jnp.where(there, jnp.cumsum(there), 0))
+
     like = resolve(Run(**{"training": Training(10, 5)} | what))
     runs = [
         dataclasses.replace(like, model=dataclasses.replace(like.model, depth=depth), seed=seed)
@@ -327,6 +343,10 @@ def test_networks_of_several_depths_are_trained_side_by_side_and_change_no_bit(w
         alone = train([run for run in runs if run.model.depth == depth])
         for x, y in zip(*map(jax.tree.leaves, (alone, together[depth])), strict=True):
             np.testing.assert_array_equal(x, y)
+    broken = like.init.gain > 1e8
+    assert np.isfinite(together[4].loss).all() != broken
+    if not broken:
+        assert all(np.isfinite(together[1].layers[name][:, :1]).all() for name in like.probes)
 
 
 def test_a_step_more_or_a_record_fewer_compiles_nothing():

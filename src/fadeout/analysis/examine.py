@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
 from fadeout.networks.foreign import look
+from fadeout.networks.layers import Layer
 from fadeout.networks.norms import average, root_mean_square
-from fadeout.networks.probes import PROBES, Layer
+from fadeout.networks.probes import PROBES
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.results import described
 

@@ -252,7 +252,8 @@ def train_all(
     began = perf_counter()
     forecasts = any(config.forecast for config in configs)
     several = len(configs) >= SEVERAL or any(config.axes for config in configs)
-    with beside(several and core_count() > 1 and not forecasts) as other:
+    drawn = bool(configs) and bool(configs[0].formats) and not forecasts
+    with beside(several and drawn and core_count() > 1) as other:
         planned = plan(configs, launch)
         losses = np.full(len(configs), np.nan)
         if forecasts:
@@ -361,8 +362,13 @@ def draw_all(
     Args:
       meanwhile: what else there is to say, while the other process begins.
     """
-    from fadeout import plots
     from fadeout.cli import console
+
+    if not formats:
+        meanwhile()
+        console.show_places(folder, [], {})
+        return
+    from fadeout import plots
 
     def here(name: str) -> Drawn:
         return plots.try_all(results, folder, formats=formats, only=[name])

@@ -13,8 +13,8 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 Drawn = tuple[list[Path], dict[str, str]]
@@ -31,28 +31,31 @@ class Request(NamedTuple):
 
 
 class Beside:
-    """The other process."""
+    """The other process, with the modules that this one would import, and no accelerator."""
 
     def __init__(self) -> None:
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
             start_new_session=True,  # an interrupt of the terminal is for the first process
         )
 
     def draw(self, request: Request) -> Drawn | None:
-        """None where it could not."""
+        """None where it could not, for whatever reason."""
         requests, answers = self.process.stdin, self.process.stdout
         assert requests is not None
         assert answers is not None
         try:
             pickle.dump(request, requests)
             requests.flush()
-            return pickle.load(answers)
-        except (OSError, EOFError, pickle.UnpicklingError):
+            paths, failures = pickle.load(answers)
+        except Exception:  # of as many kinds as there are ways for a process to end
             return None
+        return None if failures else (paths, failures)
 
     def end(self) -> None:
         self.process.kill()  # a picture bears its name only once it is whole
@@ -89,29 +92,33 @@ def shared(
     left, found = deque(names), {}
 
     def draw_there() -> None:
-        while there is not None and left:
-            with contextlib.suppress(IndexError):  # the last one was just taken here
-                name = left.popleft()
-                drawn = there(name)
-                if drawn is None:
-                    left.appendleft(name)
-                    return
-                found[name] = drawn
+        while there is not None and (name := taken(left.popleft)) is not None:
+            drawn = there(name)
+            if drawn is None:
+                left.appendleft(name)
+                return
+            found[name] = drawn
 
     def draw_here() -> None:
-        while left:
-            with contextlib.suppress(IndexError):
-                name = left.pop()
-                found[name] = here(name)
+        while (name := taken(left.pop)) is not None:
+            found[name] = here(name)
 
-    with ThreadPoolExecutor(1) as thread:
-        drawing = thread.submit(draw_there)
-        meanwhile()
-        draw_here()
-        drawing.result()
+    # a daemon, which nobody waits for where something is raised here
+    thread = Thread(target=draw_there, daemon=True)
+    thread.start()
+    meanwhile()
+    draw_here()
+    thread.join()
     draw_here()
     paths = [path for name in names for path in found[name][0]]
     return paths, {k: error for name in names for k, error in found[name][1].items()}
+
+
+def taken(take: Callable[[], str]) -> str | None:
+    try:
+        return take()
+    except IndexError:  # the other one was faster
+        return None
 
 
 def main() -> None:
@@ -129,7 +136,3 @@ def main() -> None:
             drawn = plots.try_all(sweep(folder), folder, formats=formats, only=[name])
             pickle.dump(drawn, answers)
             answers.flush()
-
-
-if __name__ == "__main__":
-    main()

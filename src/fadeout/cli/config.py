@@ -20,7 +20,7 @@ class Config(Run):
     that cannot be trained are left out and named, instead of refused all together. `axes` spans a
     grid of runs (`grids.expand`); those that `zipped` names advance together. `figure` is drawn
     besides those that every sweep gets (`analysis.comparison.Comparison`), and all pictures in
-    these `formats`.
+    these `formats`; without any, none is drawn.
     `extensions` are files and modules of a user's own, imported before anything is looked up.
     """
 
@@ -51,7 +51,8 @@ class Config(Run):
                 f"name must be a folder below outputs, of printable characters and not hidden, not "
                 f"{self.name!r}"
             )
-        check_formats(self.formats)
+        if self.formats or self.figure:
+            check_formats(self.formats)
         for key in ("outputs", "cache"):
             if str(getattr(self, key)).startswith("~"):
                 object.__setattr__(self, key, str(Path(getattr(self, key)).expanduser()))

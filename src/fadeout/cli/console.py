@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fadeout.analysis.groups import some
 from fadeout.analysis.verdicts import NEEDED, verdict_shares, verdicts
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.cli.config import Config
@@ -317,18 +318,24 @@ def outcome(run: xr.Dataset) -> str:
     return f"unsolved: {accuracy:.0%} of the examples right; final loss {loss:.3g}"
 
 
+LABEL_WIDTH, CELL_WIDTH = 14, 13
+"""Columns of text that the names of activations take, and a share of runs."""
+
+
 def share_table(results: xr.Dataset) -> Table:
     """Share of runs solved, by activation and depth."""
     activations = ordered(sorted(set(results["activation"].values.tolist())))
     depths = np.unique(results["depth"].values)
-    table = Table(title="share of runs solved")
+    shown = some(depths.tolist(), max(2, (console.width - LABEL_WIDTH) // CELL_WIDTH))
+    fewer = f", {len(shown)} of {depths.size} depths" if len(shown) < depths.size else ""
+    table = Table(title=f"share of runs solved{fewer}")
     table.add_column("activation")
-    for depth in depths:
+    for depth in shown:
         table.add_column(f"depth {depth}", justify="right")
     solved = results["status"].values == "solved"
     for activation in activations:
         row = []
-        for depth in depths:
+        for depth in shown:
             group = solved[
                 (results["activation"].values == activation) & (results["depth"].values == depth)
             ]

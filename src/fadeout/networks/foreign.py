@@ -18,7 +18,7 @@ from flax import linen, nnx
 from jax.extend import core
 from jaxtyping import Array, Float
 
-from fadeout.networks.probes import Layer
+from fadeout.networks.layers import Layer
 from fadeout.registry import FadeoutError
 
 NNX = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)

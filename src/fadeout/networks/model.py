@@ -4,6 +4,7 @@ A module is a plain pytree here, written for one network. `contract` and broadca
 code run with one network per lane, the run as the last axis of every parameter.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from fadeout.networks.initializers import initialize
 from fadeout.networks.keys import drawing
 from fadeout.networks.lanes import contract, fold, outer
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Count, Place, Places, put, scan, take
+from fadeout.networks.stacks import Count, Place, masked, put, scan, take
 from fadeout.registry import FadeoutError
 
 
@@ -97,15 +98,6 @@ class Neuron(nnx.Module):
         return put(self, place, layer)
 
 
-def masked(stack: Neuron, count: Places) -> Neuron:
-    """The stack with 0 in the places from `count` on, which may be of each lane its own."""
-
-    def there(a):
-        return jnp.where(jnp.arange(a.shape[0]).reshape(-1, *(1,) * (a.ndim - 1)) < count, a, 0)
-
-    return jax.tree.map(there, stack)
-
-
 class Signals(NamedTuple):
     """What a step sees in every hidden layer.
 
@@ -126,7 +118,8 @@ class MLP(nnx.Module):
     """`depth` hidden layers of `width` units and a linear readout, of one unit or one a class.
 
     The stack may have more places than there are layers, so that one program serves many depths;
-    then `count`, which may be traced, says how many of its layers are there, and all else is 0.
+    then `count`, which may be traced, says how many of its layers are there, and all parameters of
+    others are 0.
 
     Attributes:
       first: from the features to the first hidden layer.
@@ -284,7 +277,7 @@ class MLP(nnx.Module):
 
         Args:
           activation: gives phi(z) and phi'(z).
-          count: of the hidden layers but the first; places that a lane lacks pass on what comes.
+          count: of the hidden layers but the first; one that a lane lacks passes on what comes.
           signals: of the step before, to be written over.
 
         Returns:
@@ -342,7 +335,6 @@ class MLP(nnx.Module):
         def through(neuron: Neuron, place, above):
             """dL/dz of dL/dh, but for the way besides the branch; and of what is trained there."""
             sloped = take(signals.slope, place) * above
-            sloped = count.where_there(place - 1, sloped, 0)  # the first layer is always there
             if remedy.normalization == "none":
                 return sloped, {}
             own = {} if neuron.gain is None else {"gain": neuron.gain, "shift": neuron.shift}
@@ -359,15 +351,20 @@ class MLP(nnx.Module):
             i = count.most - 1 - number
             own = self.hidden.at(i)
             delta, others = through(own, i + 1, above)
-            below, sent = take(signals.activation, i), delta
             if joined:
                 delta = delta + besides
+            # of a layer that is not there, all gradients are 0
+            there = functools.partial(count.where_there, i)
+            delta, below = there(delta, 0), there(take(signals.activation, i), 0)
+            others = {name: there(gradient, 0) for name, gradient in others.items()}
+            sent = delta
+            if joined:
                 if own.factor is not None:
                     whole = own.preactivation(below) * delta * remedy.branch
                     others |= {"factor": fold(jnp.add, whole, 2)}
                 sent = remedy.factor(own) * delta
             gradients = gradients.set(i, own.gradient(below, sent, **others))
-            above = count.where_there(i, own.down(sent), above)
+            above = there(own.down(sent), above)
             return above, delta if joined else None, put(deltas, i + 1, delta), gradients
 
         readout = self.readout.gradient(take(signals.activation, count.most), delta)

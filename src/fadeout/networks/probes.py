@@ -4,101 +4,22 @@ A probe is a function of a `Layer`, or of all layers where it needs them at once
 `probe`, in this file or in one of a user's own.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from fadeout import config
 from fadeout.networks.activations import FLAT
+from fadeout.networks.jacobians import HIGHEST, jacobians, tangent_kernels
 from fadeout.networks.lanes import contract, fold, mean
+from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
-from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Count, scan
 from fadeout.registry import FadeoutError, is_own, lookup, named, table, tried
 from fadeout.schema import kinds
-
-HIGHEST = jax.lax.Precision.HIGHEST
-
-
-class Layer(NamedTuple):
-    """What one weight layer shows at one step, before the step's update.
-
-    The readout has no activation function: there `activation` and `slope` are None.
-
-    Attributes:
-      delta: dL/dz of each example's share of the loss.
-      below: the activations that it weighs, or the task's inputs.
-      path: of its kernel since the start.
-      activation, slope: phi(z) and phi'(z).
-      steepest_slope: the largest |phi'|.
-      preactivation: z, where it is normalised; and the `gain` and `shift` of that, where they are
-        trained.
-      factor: of its residual branch, where that is trained.
-    """
-
-    kernel: Float[Array, "fan_in fan_out"]
-    kernel_gradient: Float[Array, "fan_in fan_out"]
-    kernel_update: Float[Array, "fan_in fan_out"]
-    bias_gradient: Float[Array, "fan_out"]
-    delta: Float[Array, "example fan_out"]
-    below: Float[Array, "example fan_in"]
-    path: "Path" = None  # type: ignore[assignment]
-    activation: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
-    slope: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
-    steepest_slope: Float[Array, ""] = None  # type: ignore[assignment]
-    preactivation: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
-    gain: Float[Array, "fan_out"] = None  # type: ignore[assignment]
-    shift: Float[Array, "fan_out"] = None  # type: ignore[assignment]
-    factor: Float[Array, ""] = None  # type: ignore[assignment]
-
-
-class Path(NamedTuple):
-    """The way that a kernel has gone, kept only where a probe asks for it.
-
-    Attributes:
-      last_update: before the first step it is 0.
-      length: summed norms of all updates.
-    """
-
-    start: Float[Array, "fan_in fan_out"]
-    last_update: Float[Array, "fan_in fan_out"]
-    length: Float[Array, ""]
-
-
-class Layers(NamedTuple):
-    """All layers of a network, bottom to top; the `hidden` ones but the first are stacked.
-
-    Attributes:
-      present: how many of the stack are there, if not all; a probe need not care for the others.
-      remedy: what the network has besides neurons, if anything.
-      of_outputs: gives the gradient of each example's output by every parameter: of `first` and
-        `readout` [example, parameter], of `hidden` [place, example, parameter]. There only where
-        the network has a remedy, by which one example may depend on others.
-    """
-
-    first: Layer
-    hidden: Layer
-    readout: Layer
-    present: Count | None = None
-    remedy: Remedy | None = None
-    of_outputs: Callable[[], tuple[Array, ...]] | None = None
-
-    def scan(self, function: Callable, carry, reverse: bool = False):
-        """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
-        count = self.present or Count(self.hidden.kernel.shape[0])
-
-        def there(carry, numbered):
-            place, layer = numbered
-            new, found = function(carry, layer)
-            return jax.tree.map(functools.partial(count.where_there, place), new, carry), found
-
-        numbered = jnp.arange(self.hidden.kernel.shape[0]), self.hidden
-        return scan(there, carry, numbered, count.most, reverse)
 
 
 def nothing(x: Float[Array, "any fan_out"]) -> Float[Array, "fan_out"]:
@@ -328,64 +249,6 @@ def layer_largest(layer: Layer) -> Float[Array, ""]:
 # --- of all layers at once
 
 
-def scan_up(function: Callable, start, layers: Layers) -> Float[Array, "depth"]:
-    """What `function(carry, layer)` gives of each hidden layer but the first, from the
-    first up; `start` is the carry and the value of the first."""
-    carry, first = start
-    _, others = layers.scan(function, carry)
-    return jnp.concatenate([first[None], others])
-
-
-def jacobians(statistic: Callable, layers: Layers) -> Float[Array, "depth"]:
-    """A statistic of dz/dz_1 of each hidden layer; its mean over examples.
-
-    Args:
-      statistic: of a Jacobian [out, in] whose largest element is between 1/2 and 1, and the
-        exponent of 2 that it lacks, so that only a true size can under- or overflow.
-    """
-
-    remedy = layers.remedy or PLAIN
-
-    def summary(jacobian, exponent):
-        return average(jax.vmap(statistic)(jacobian, exponent))
-
-    def part(layer):  # what the layer above needs of it
-        return layer.slope, (layer.preactivation, layer.gain, layer.shift)
-
-    def through(below, jacobian):
-        """Of the activations of the layer below, of its preactivations."""
-        slope, (z, gain, shift) = below
-        if remedy.normalization != "none":
-            neuron = layers.first._replace(gain=gain, shift=shift)
-
-            def along(tangent):
-                return jax.jvp(lambda z: remedy.normalise(z, neuron), (z,), (tangent,))[1]
-
-            jacobian = jax.vmap(along, 2, 2)(jacobian)
-        return slope[:, :, None] * jacobian
-
-    def up(carry, layer):
-        below, jacobian, exponent = carry
-        sloped, one = jax.vmap(scaled)(through(below, jacobian))
-        kernel, two = scaled(layer.kernel)
-        grown, three = jax.vmap(scaled)(jnp.matmul(kernel.T, sloped, precision=HIGHEST))
-        more = one + two + three
-        if remedy.branch is not None:  # besides the branch, the layer below as it is
-            top = jnp.maximum(more, 0)
-            above = jnp.ldexp(grown, (more - top)[:, None, None]) * remedy.factor(layer)
-            grown, more = jax.vmap(scaled)(jnp.ldexp(jacobian, -top[:, None, None]) + above)
-            more = more + top
-        exponent = exponent + more
-        return (part(layer), grown, exponent), summary(grown, exponent)
-
-    examples, width = layers.first.slope.shape
-    same = jnp.broadcast_to(jnp.eye(width, dtype=layers.first.slope.dtype) / 2,
-                            (examples, width, width))  # fmt: skip
-    exponent = jnp.ones(examples, jnp.int32)
-    start = (part(layers.first), same, exponent), summary(same, exponent)
-    return scan_up(up, start, layers)
-
-
 @probe("rms singular value of dz/dz_1", whole=True)
 def jacobian_gain(layers: Layers) -> Float[Array, "depth"]:
     """Root mean squared singular value of dz/dz_1: how a small change at layer 1 has grown."""
@@ -422,79 +285,6 @@ def jacobian_largest(layers: Layers) -> Float[Array, "depth"]:
 def jacobian_smallest(layers: Layers) -> Float[Array, "depth"]:
     """Smallest singular value of dz/dz_1."""
     return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[-1], e), layers)
-
-
-def tangent_kernels(
-    layers: Layers,
-) -> tuple[Float[Array, "layer example example"], Int[Array, "layer"]]:
-    """The empirical neural tangent kernel between examples, of all parameters up to each weight
-    layer, the readout among them, and the exponents of 2 that it lacks.
-
-    Reference: Jacot, Gabriel & Hongler 2018.
-
-    d output / dz goes down by the kernels and slopes; a layer's share of the kernel is its Gram
-    matrix times that of the activations below plus 1 for the bias. With a remedy, where that does
-    not hold, it is the Gram matrix of the gradients of all outputs. All are scaled, so that only
-    the kernel's true size can under- or overflow.
-    """
-
-    def gram(x):
-        return jnp.matmul(x, x.T, precision=HIGHEST)
-
-    def share_of(gradient, exponent, below):
-        below, more = scaled(below)
-        top = 2 * (exponent + jnp.maximum(more, 0))
-        inside = jnp.ldexp(gram(below), 2 * (exponent + more) - top) + jnp.ldexp(
-            jnp.ones((), gradient.dtype), 2 * exponent - top
-        )
-        return gram(gradient) * inside, ruling(gradient, top)
-
-    def ruling(gradient, exponent):  # of a share that is nothing no exponent may rule
-        return jnp.where(jnp.any(gradient != 0), exponent, -(2**20))
-
-    def share_of_all(gradient):  # [example, parameter]
-        gradient, exponent = scaled(gradient)
-        return gram(gradient), ruling(gradient, 2 * exponent)
-
-    def down(carry, layer):  # of the output by this layer's activations, [example, out]
-        gradient, exponent = carry
-        gradient, one = scaled(gradient * layer.slope)
-        kernel, two = scaled(layer.kernel)
-        below, three = scaled(jnp.matmul(gradient, kernel.T, precision=HIGHEST))
-        own = share_of(gradient, exponent + one, layer.below)
-        return (below, exponent + one + two + three), own
-
-    if layers.of_outputs is not None:
-        first, stack, readout = layers.of_outputs()
-        parts = first[None], stack, readout[None]
-        shares, exponents = (
-            jnp.concatenate(own)
-            for own in zip(*(jax.vmap(share_of_all)(part) for part in parts), strict=True)
-        )
-        return summed(shares, exponents)
-    first, _, readout, count = layers[:4]
-    ones = jnp.ones_like(readout.below[:, :1])
-    top = share_of(ones, jnp.zeros((), jnp.int32), readout.below)
-    start = scaled(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
-    carry, (shares, exponents) = layers.scan(down, start, reverse=True)
-    if count is not None:
-        exponents = jnp.where(jnp.arange(exponents.size) < count.each, exponents, -(2**20))
-    others = shares, exponents
-    _, bottom = down(carry, first)
-    shares, exponents = (
-        jnp.concatenate([low[None], middle, high[None]])
-        for low, middle, high in zip(bottom, others, top, strict=True)
-    )
-    return summed(shares, exponents)
-
-
-def summed(
-    shares: Float[Array, "layer example example"], exponents: Int[Array, "layer"]
-) -> tuple[Float[Array, "layer example example"], Int[Array, "layer"]]:
-    """The sums of each layer's share and all those below; each lacks a power of 2."""
-    largest = jax.lax.cummax(exponents)
-    weights = jnp.tril(jnp.ldexp(jnp.ones((), shares.dtype), exponents[None] - largest[:, None]))
-    return jnp.einsum("lk,kij->lij", weights, shares, precision=HIGHEST), largest
 
 
 @probe("largest eigenvalue of the NTK up to here", readout=True, whole=True, lapack=True)

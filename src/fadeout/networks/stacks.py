@@ -65,6 +65,15 @@ def put(stack, place: Place, new):
     return jax.tree.map(one, stack, new)
 
 
+def masked(stack, count: Places):
+    """The stack with 0 in the places from `count` on, which may be of each lane its own."""
+
+    def there(a):
+        return jnp.where(jnp.arange(a.shape[0]).reshape(-1, *(1,) * (a.ndim - 1)) < count, a, 0)
+
+    return jax.tree.map(there, stack)
+
+
 def scan(function: Callable, carry, xs, count: Place, reverse: bool = False):
     """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
     traced, and then the loop has no gradient."""

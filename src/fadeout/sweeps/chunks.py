@@ -20,7 +20,7 @@ class Piece(NamedTuple):
     """What a thread is given: to compile a program for these runs, or to train one chunk of them.
 
     Attributes:
-      batch: that of the deepest.
+      batch: that of the deepest; of a chunk, that of the deepest of the whole piece.
       lanes: of the program.
       members: places of the runs, sorted by depth: a block of lanes takes as long as its deepest.
       blocks: of lanes, in one chunk.
@@ -40,10 +40,12 @@ class Piece(NamedTuple):
     @property
     def chunks(self) -> list["Piece"]:
         """What is to train once it is compiled."""
-        size = self.lanes * self.blocks
-        starts = range(0, len(self.members), size)
-        parts = [self.members[start : start + size] for start in starts]
+        parts = self.in_parts_of(self.lanes * self.blocks)
         return [self._replace(members=part, compiled=True) for part in parts]
+
+    def in_parts_of(self, size: int) -> list[np.ndarray]:
+        """Its members, so many at a time."""
+        return [self.members[start : start + size] for start in range(0, len(self.members), size)]
 
 
 def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Piece]:
@@ -55,11 +57,11 @@ def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Piece]:
     pieces = []
     for same in together.values():
         own = members[np.isin(numbers, same)]
-        deepest = max((survey.batches[number] for number in same), key=lambda b: b.depth)
-        lanes = deepest.program.lanes
+        batch = deepest(survey, own)
+        lanes = batch.program.lanes
         blocks = min(
-            CHUNK_BYTES // (lanes * bytes_per_run(deepest)),
-            CHUNK_WORK // (lanes * max(work(deepest), 1)),
+            CHUNK_BYTES // (lanes * bytes_per_run(batch)),
+            CHUNK_WORK // (lanes * max(work(batch), 1)),
             members.size // (lanes * threads * 4),
         )
         pieces.append(piece_of(survey, own, lanes, max(1, blocks)))
@@ -77,6 +79,13 @@ def work(batch: Batch) -> int:
     """Multiplications of one run, but for a constant."""
     width, examples = batch.program.run.model.width, batch.program.examples
     return batch.steps * (batch.depth + 1) * width * (width + examples)
+
+
+def deepest(survey: Survey, members: np.ndarray) -> Batch:
+    """The batch of the deepest of some runs, which say how long a block takes and how large a file
+    is."""
+    batches = {int(number) for number in survey.batch[members]}
+    return max((survey.batches[number] for number in batches), key=lambda batch: batch.depth)
 
 
 def bytes_per_run(batch: Batch) -> int:

@@ -12,7 +12,7 @@ from fadeout.config import Run
 from fadeout.extensions import load
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
-from fadeout.sweeps.chunks import cut, work
+from fadeout.sweeps.chunks import cut, deepest, work
 from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.provenance import provenance
 from fadeout.sweeps.survey import Survey, survey
@@ -122,12 +122,9 @@ def shares(looked: Survey, members: np.ndarray, jobs: int) -> list[np.ndarray]:
     programs = list(dict.fromkeys(piece.programs for piece in pieces))
     pieces.sort(key=lambda piece: programs.index(piece.programs))
     portions = [
-        (
-            piece.members[start : start + piece.lanes],
-            max(work(piece.batch), 1) * piece.lanes,
-        )
+        (block, max(work(deepest(looked, block)), 1) * piece.lanes)
         for piece in pieces
-        for start in range(0, piece.members.size, piece.lanes)
+        for block in piece.in_parts_of(piece.lanes)
     ]
     done = np.cumsum([0] + [weight for _, weight in portions])
     owners = np.floor(done[:-1] / max(done[-1], 1) * jobs)

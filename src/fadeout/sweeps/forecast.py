@@ -7,10 +7,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-import numpy as np
-
 from fadeout.config import Run
-from fadeout.sweeps.chunks import Piece, bytes_per_run, memory, work
+from fadeout.sweeps.chunks import Piece, bytes_per_run, deepest, memory, work
 from fadeout.sweeps.survey import Survey, survey
 from fadeout.sweeps.sweep import to_train
 from fadeout.sweeps.training_queue import Queue
@@ -56,28 +54,26 @@ def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
     queue = Queue(looked, missing, fail_fast=True)
     pieces = [*queue.to_compile, *queue.waiting]
     threads = len(queue.devices)
-    chunks = sum(len(piece.chunks) for piece in pieces)
+    chunks = [chunk.members for piece in pieces for chunk in piece.chunks]
     largest = max(map(memory, pieces))
     heaviest = max(pieces, key=lambda piece: work(piece.batch) * piece.members.size)
-    bytes_of_each = np.array([bytes_per_run(batch) for batch in looked.batches])
     compiled, seconds_per_work = calibrate(queue, heaviest)
     blocks = sum(piece.lanes * work_of_blocks(looked, piece) for piece in pieces)
     return Forecast(
         asked=summary.asked,
         stored=summary.stored,
         programs=len(queue.to_compile),
-        chunks=chunks,
-        memory=largest * min(threads, chunks),
-        disk=int(bytes_of_each[looked.batch[missing]].sum()),
+        chunks=len(chunks),
+        memory=largest * min(threads, len(chunks)),
+        disk=sum(chunk.size * bytes_per_run(deepest(looked, chunk)) for chunk in chunks),
         compile_seconds=compiled * math.ceil(len(queue.to_compile) / threads),
-        train_seconds=seconds_per_work * blocks / min(threads, chunks),
+        train_seconds=seconds_per_work * blocks / min(threads, len(chunks)),
     )
 
 
 def work_of_blocks(looked: Survey, piece: Piece) -> int:
-    """The work of a lane in all blocks of a piece, each as deep as its deepest, which is last."""
-    last = piece.members[::-1][:: piece.lanes]
-    return sum(work(looked.batches[number]) for number in looked.batch[last])
+    """The work of a lane in all blocks of a piece, each of which takes as long as its deepest."""
+    return sum(work(deepest(looked, block)) for block in piece.in_parts_of(piece.lanes))
 
 
 def calibrate(queue: Queue, piece: Piece) -> tuple[float, float]:

@@ -137,7 +137,8 @@ def recorded(runs: Sequence[Run], traces: Mapping[int, Trace]) -> Part:
       traces: by depth, each of the runs of that depth in their order.
     """
     by_depth = {depth: [run for run in runs if run.model.depth == depth] for depth in traces}
-    found = [of_trace(own, traces[depth]) for depth, own in by_depth.items()]
+    reached = any(run.training.until_loss for run in runs)
+    found = [of_trace(own, traces[depth], reached) for depth, own in by_depth.items()]
     values = {name: stacked(name, [own[name] for own in found]) for name in found[0]}
     return part([run for own in by_depth.values() for run in own], values)
 
@@ -156,9 +157,13 @@ def padded(values: np.ndarray, axis: int, size: int) -> np.ndarray:
     return np.pad(values, ends, constant_values=np.nan) if ends[axis][1] else values
 
 
-def of_trace(runs: Sequence[Run], trace: Trace) -> dict[str, np.ndarray]:
-    """The variables of networks of one depth."""
-    solved, diverged_step, diverged_layer, reached = (
+def of_trace(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[str, np.ndarray]:
+    """The variables of networks of one depth.
+
+    Args:
+      reached: whether to tell since when the loss is as low as was asked for.
+    """
+    solved, diverged_step, diverged_layer, reached_step = (
         np.where(np.asarray(value) < 0, np.nan, value) for value in trace.outcome
     )
     diverged = ~np.isnan(diverged_step)
@@ -169,8 +174,8 @@ def of_trace(runs: Sequence[Run], trace: Trace) -> dict[str, np.ndarray]:
     if not classes_of(runs[0].task.name, dict(runs[0].task.options)):
         accuracy, solved, status = accuracy * np.nan, solved * np.nan, "trained"
         validation.pop("validation_accuracy", None)
-    if any(run.training.until_loss for run in runs):
-        validation["reached_step"] = np.where(diverged, np.nan, reached)
+    if reached:
+        validation["reached_step"] = np.where(diverged, np.nan, reached_step)
     found = {
         "loss": np.transpose(trace.loss),
         "accuracy": accuracy,

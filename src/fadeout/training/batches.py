@@ -22,7 +22,7 @@ from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import get_probe
 from fadeout.networks.tasks import TASKS
 from fadeout.registry import FadeoutError, function_in, is_own, parameters
-from fadeout.schema import static_options, traced
+from fadeout.schema import static_options
 from fadeout.training.fit import Program
 from fadeout.training.preparing import draw_keys, prepare_lanes
 from fadeout.training.resolve import resolve
@@ -289,8 +289,8 @@ def lengths(steps: int, record_every: int) -> dict:
 def stack(runs: Sequence[Run], name: str, like: Run) -> dict[str, np.ndarray]:
     """The traced values of one section of the runs, each [run]; 0 for what a run lacks."""
     dtype = like.training.dtype
-    rows = [traced(getattr(run, name)) for run in runs]
+    rows = [getattr(run, name).traced for run in runs]
     return {
         key: np.array([row.get(key, 0.0) for row in rows], dtype)
-        for key in traced(getattr(like, name))
+        for key in getattr(like, name).traced
     }

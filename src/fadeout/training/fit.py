@@ -213,7 +213,7 @@ class Fit:
         return graded_one_of(functions, surrogate, self.values["index"], self.values["activation"])
 
     @functools.cached_property
-    def loss(self) -> Loss:
+    def loss_function(self) -> Loss:
         return get_loss(self.run.training.loss_function)
 
     # --- the optimiser
@@ -250,11 +250,11 @@ class Fit:
         return model.forward(inputs, self.activation, self.count, nothing, self.remedy)[0]
 
     def losses(self, output, targets) -> Float[Array, "run"]:
-        return lanes.mean(self.loss.of(OUTPUTS[self.run.model.output](output), targets))
+        return lanes.mean(self.loss_function.of(OUTPUTS[self.run.model.output](output), targets))
 
     def accuracy(self, output, targets) -> Float[Array, "run"]:
-        threshold = 0.0 if self.run.task.targets == "bipolar" else self.loss.threshold
-        right = self.loss.right(OUTPUTS[self.run.model.output](output), targets, threshold)
+        threshold = 0.0 if self.run.task.targets == "bipolar" else self.loss_function.threshold
+        right = self.loss_function.right(OUTPUTS[self.run.model.output](output), targets, threshold)
         return lanes.mean(right.astype(self.examples.inputs.dtype))
 
     def see(

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.model import MLP, Signals
-from fadeout.networks.probes import Layer, Layers, Path, Probe
+from fadeout.networks.probes import Probe
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Count, scan, take
+from fadeout.networks.stacks import Count, masked, scan, take
 from fadeout.training.updates import Trained
 
 
@@ -92,9 +93,10 @@ class Sight(NamedTuple):
                 preactivation=high,
             ),
             self.part("readout")._replace(delta=self.delta, below=take(activation, count.most)),
-            count,
+            count.each,
             self.remedy if remedied else None,
             functools.partial(self.of_outputs, count) if remedied else None,
+            count.most,
         )  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def measure(
         gather each, with the lanes first, and the ten default probes cost as much as ten steps.
     """
     places = layers.hidden.kernel.shape[0]
-    count = layers.present or Count(places)
+    count = layers.turns
     first, hidden, readout = layers[:3]
     if update is not None:
         first = first._replace(kernel_update=update("first", None))
@@ -148,8 +150,8 @@ def measure(
     }
     if any(probe.whole for probe in probes.values()):
         stack = of_each(lambda place: hidden_at(place).kernel_update)
-        hidden = hidden._replace(kernel_update=stack)
-        whole = layers._replace(first=first, hidden=hidden, readout=readout, present=count)
+        hidden = masked(hidden._replace(kernel_update=stack), count.each)
+        whole = layers._replace(first=first, hidden=hidden, readout=readout)
         for name, probe in probes.items():
             if probe.whole:
                 found = probe.function(whole)

@@ -15,10 +15,10 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from fadeout.networks.lanes import per_lane
-from fadeout.networks.model import MLP, Neuron, masked
+from fadeout.networks.model import MLP, Neuron
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
-from fadeout.networks.stacks import Count, Place, take
+from fadeout.networks.stacks import Count, Place, masked, take
 
 
 class Trained(NamedTuple):
@@ -58,18 +58,22 @@ def update_layers(
       count: how many hidden layers but the first there are.
     """
 
-    def step(gradients, own: Trained, factor=1) -> Trained:
+    def step(gradients, own: Trained, factor=1, place=-1) -> Trained:
         # not under `vmap`, for which XLA would keep the moments with the lanes first
         updates, state = change(hyperparameters, gradients, own.optimizer, own.model)
-        updates = jax.tree.map(lambda update: factor * update, updates)
+        updates = jax.tree.map(lambda u: count.where_there(place, factor * u, 0), updates)
         return Trained(apply_updates(own.model, updates), state, *walked(own, updates, norms_in))
 
     def layer(place, stack: Trained) -> Trained:
         """Parameters first, and the optimiser's state from a place that waits for them: XLA copies
         a whole stack where one kernel reads what another writes in place."""
-        new = set_layer(stack, place, step(gradients.hidden.at(place), layer_at(stack, place)))
-        later = place + nothing_after(new.model, place, count.most)
-        again = set_layer(stack, later, step(gradients.hidden.at(later), layer_at(stack, later)))
+
+        def stepped(place) -> Trained:
+            own = step(gradients.hidden.at(place), layer_at(stack, place), place=place)
+            return set_layer(stack, place, own)
+
+        new = stepped(place)
+        again = stepped(place + nothing_after(new.model, place, count.most))
         return new._replace(optimizer=again.optimizer)
 
     first = step(gradients.first, part(before, "first"))

@@ -1,0 +1,148 @@
+"""How a small change goes through all layers: Jacobians between them, and tangent kernels.
+
+All are scaled on the way, so that only what is true can under- or overflow.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from fadeout.networks.layers import Layers
+from fadeout.networks.norms import average, scaled
+from fadeout.networks.remedies import PLAIN
+from fadeout.networks.stacks import masked
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def scan_up(function: Callable, start, layers: Layers) -> Float[Array, "depth"]:
+    """What `function(carry, layer)` gives of each hidden layer but the first, from the
+    first up; `start` is the carry and the value of the first."""
+    carry, first = start
+    _, others = layers.scan(function, carry)
+    return jnp.concatenate([first[None], others])
+
+
+def jacobians(statistic: Callable, layers: Layers) -> Float[Array, "depth"]:
+    """A statistic of dz/dz_1 of each hidden layer; its mean over examples.
+
+    Args:
+      statistic: of a Jacobian [out, in] whose largest element is between 1/2 and 1, and the
+        exponent of 2 that it lacks, so that only a true size can under- or overflow.
+    """
+
+    remedy = layers.remedy or PLAIN
+
+    def summary(jacobian, exponent):
+        return average(jax.vmap(statistic)(jacobian, exponent))
+
+    def part(layer):  # what the layer above needs of it
+        return layer.slope, (layer.preactivation, layer.gain, layer.shift)
+
+    def through(below, jacobian):
+        """Of the activations of the layer below, of its preactivations."""
+        slope, (z, gain, shift) = below
+        if remedy.normalization != "none":
+            neuron = layers.first._replace(gain=gain, shift=shift)
+
+            def along(tangent):
+                return jax.jvp(lambda z: remedy.normalise(z, neuron), (z,), (tangent,))[1]
+
+            jacobian = jax.vmap(along, 2, 2)(jacobian)
+        return slope[:, :, None] * jacobian
+
+    def up(carry, layer):
+        below, jacobian, exponent = carry
+        sloped, one = jax.vmap(scaled)(through(below, jacobian))
+        kernel, two = scaled(layer.kernel)
+        grown, three = jax.vmap(scaled)(jnp.matmul(kernel.T, sloped, precision=HIGHEST))
+        more = one + two + three
+        if remedy.branch is not None:  # besides the branch, the layer below as it is
+            top = jnp.maximum(more, 0)
+            above = jnp.ldexp(grown, (more - top)[:, None, None]) * remedy.factor(layer)
+            grown, more = jax.vmap(scaled)(jnp.ldexp(jacobian, -top[:, None, None]) + above)
+            more = more + top
+        exponent = exponent + more
+        return (part(layer), grown, exponent), summary(grown, exponent)
+
+    examples, width = layers.first.slope.shape
+    same = jnp.broadcast_to(jnp.eye(width, dtype=layers.first.slope.dtype) / 2,
+                            (examples, width, width))  # fmt: skip
+    exponent = jnp.ones(examples, jnp.int32)
+    start = (part(layers.first), same, exponent), summary(same, exponent)
+    return scan_up(up, start, layers)
+
+
+def tangent_kernels(
+    layers: Layers,
+) -> tuple[Float[Array, "layer example example"], Int[Array, "layer"]]:
+    """The empirical neural tangent kernel between examples, of all parameters up to each weight
+    layer, the readout among them, and the exponents of 2 that it lacks.
+
+    Reference: Jacot, Gabriel & Hongler 2018.
+
+    d output / dz goes down by the kernels and slopes; a layer's share of the kernel is its Gram
+    matrix times that of the activations below plus 1 for the bias. With a remedy, where that does
+    not hold, it is the Gram matrix of the gradients of all outputs. All are scaled, so that only
+    the kernel's true size can under- or overflow.
+    """
+
+    def gram(x):
+        return jnp.matmul(x, x.T, precision=HIGHEST)
+
+    def share_of(gradient, exponent, below):
+        below, more = scaled(below)
+        top = 2 * (exponent + jnp.maximum(more, 0))
+        inside = jnp.ldexp(gram(below), 2 * (exponent + more) - top) + jnp.ldexp(
+            jnp.ones((), gradient.dtype), 2 * exponent - top
+        )
+        return gram(gradient) * inside, ruling(gradient, top)
+
+    def ruling(gradient, exponent):  # of a share that is nothing no exponent may rule
+        return jnp.where(jnp.any(gradient != 0), exponent, -(2**20))
+
+    def share_of_all(gradient):  # [example, parameter]
+        gradient, exponent = scaled(gradient)
+        return gram(gradient), ruling(gradient, 2 * exponent)
+
+    def down(carry, layer):  # of the output by this layer's activations, [example, out]
+        gradient, exponent = carry
+        gradient, one = scaled(gradient * layer.slope)
+        kernel, two = scaled(layer.kernel)
+        below, three = scaled(jnp.matmul(gradient, kernel.T, precision=HIGHEST))
+        own = share_of(gradient, exponent + one, layer.below)
+        return (below, exponent + one + two + three), own
+
+    if layers.of_outputs is not None:
+        first, stack, readout = layers.of_outputs()
+        parts = first[None], stack, readout[None]
+        shares, exponents = (
+            jnp.concatenate(own)
+            for own in zip(*(jax.vmap(share_of_all)(part) for part in parts), strict=True)
+        )
+        return summed(shares, exponents)
+    first, _, readout = layers[:3]
+    ones = jnp.ones_like(readout.below[:, :1])
+    top = share_of(ones, jnp.zeros((), jnp.int32), readout.below)
+    start = scaled(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
+    carry, (shares, exponents) = layers.scan(down, start, reverse=True)
+    exponents = jnp.where(jnp.arange(exponents.size) < layers.turns.each, exponents, -(2**20))
+    shares = masked(shares, layers.turns.each)
+    others = shares, exponents
+    _, bottom = down(carry, first)
+    shares, exponents = (
+        jnp.concatenate([low[None], middle, high[None]])
+        for low, middle, high in zip(bottom, others, top, strict=True)
+    )
+    return summed(shares, exponents)
+
+
+def summed(
+    shares: Float[Array, "layer example example"], exponents: Int[Array, "layer"]
+) -> tuple[Float[Array, "layer example example"], Int[Array, "layer"]]:
+    """The sums of each layer's share and all those below; each lacks a power of 2."""
+    largest = jax.lax.cummax(exponents)
+    weights = jnp.tril(jnp.ldexp(jnp.ones((), shares.dtype), exponents[None] - largest[:, None]))
+    return jnp.einsum("lk,kij->lij", weights, shares, precision=HIGHEST), largest

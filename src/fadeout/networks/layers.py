@@ -1,0 +1,97 @@
+"""What probes are shown of a network: its layers, and all of them."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fadeout.networks.remedies import Remedy
+from fadeout.networks.stacks import Count, Place, scan
+
+
+class Layer(NamedTuple):
+    """What one weight layer shows at one step, before the step's update.
+
+    The readout has no activation function: there `activation` and `slope` are None.
+
+    Attributes:
+      delta: dL/dz of each example's share of the loss.
+      below: the activations that it weighs, or the task's inputs.
+      path: of its kernel since the start.
+      activation, slope: phi(z) and phi'(z).
+      steepest_slope: the largest |phi'|.
+      preactivation: z, where it is normalised; and the `gain` and `shift` of that, where they are
+        trained.
+      factor: of its residual branch, where that is trained.
+    """
+
+    kernel: Float[Array, "fan_in fan_out"]
+    kernel_gradient: Float[Array, "fan_in fan_out"]
+    kernel_update: Float[Array, "fan_in fan_out"]
+    bias_gradient: Float[Array, "fan_out"]
+    delta: Float[Array, "example fan_out"]
+    below: Float[Array, "example fan_in"]
+    path: "Path" = None  # type: ignore[assignment]
+    activation: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
+    slope: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
+    steepest_slope: Float[Array, ""] = None  # type: ignore[assignment]
+    preactivation: Float[Array, "example fan_out"] = None  # type: ignore[assignment]
+    gain: Float[Array, "fan_out"] = None  # type: ignore[assignment]
+    shift: Float[Array, "fan_out"] = None  # type: ignore[assignment]
+    factor: Float[Array, ""] = None  # type: ignore[assignment]
+
+
+class Path(NamedTuple):
+    """The way that a kernel has gone, kept only where a probe asks for it.
+
+    Attributes:
+      last_update: before the first step it is 0.
+      length: summed norms of all updates.
+    """
+
+    start: Float[Array, "fan_in fan_out"]
+    last_update: Float[Array, "fan_in fan_out"]
+    length: Float[Array, ""]
+
+
+class Layers(NamedTuple):
+    """All layers of a network, bottom to top; the `hidden` ones but the first are stacked.
+
+    Attributes:
+      present: how many of the stack are there, if not all; the others are 0.
+      most: as many as are there of any network beside it, so long loops are.
+      remedy: what the network has besides neurons, if anything.
+      of_outputs: gives the gradient of each example's output by every parameter: of `first` and
+        `readout` [example, parameter], of `hidden` [place, example, parameter]. There only where
+        the network has a remedy, by which one example may depend on others.
+    """
+
+    first: Layer
+    hidden: Layer
+    readout: Layer
+    present: Place | None = None
+    remedy: Remedy | None = None
+    of_outputs: Callable[[], tuple[Array, ...]] | None = None
+    most: Place | None = None
+
+    @property
+    def turns(self) -> Count:
+        """How many of the stack are there, and how long loops are."""
+        if self.present is None:
+            return Count(self.hidden.kernel.shape[0])
+        return Count(self.present if self.most is None else self.most, self.present)
+
+    def scan(self, function: Callable, carry, reverse: bool = False):
+        """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
+        count = self.turns
+
+        def there(carry, numbered):
+            place, layer = numbered
+            new, found = function(carry, layer)
+            return jax.tree.map(functools.partial(count.where_there, place), new, carry), found
+
+        numbered = jnp.arange(self.hidden.kernel.shape[0]), self.hidden
+        return scan(there, carry, numbered, count.most, reverse)

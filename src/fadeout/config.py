@@ -83,6 +83,10 @@ class Task(Entry):
     targets: str = bounded("binary", choices=("binary", "bipolar"))
 
 
+MOST_DEPTH = 10_000
+MOST_STEPS = 100_000_000
+
+
 @dataclass(frozen=True)
 class Model(Section):
     """A perceptron: hidden layers of equal width, and a readout.
@@ -110,7 +114,7 @@ class Model(Section):
     'constant'
     """
 
-    depth: int = bounded(2, minimum=1, maximum=10_000)
+    depth: int = bounded(2, minimum=1, maximum=MOST_DEPTH)
     width: int = bounded(8, minimum=1, maximum=16_384)
     bias: bool = True
     output: str = bounded("linear", choices=("linear", "sigmoid", "tanh"))
@@ -215,7 +219,7 @@ class Training(Section):
     10
     """
 
-    steps: int = bounded(1000, minimum=0, maximum=100_000_000)
+    steps: int = bounded(1000, minimum=0, maximum=MOST_STEPS)
     record_every: int = bounded(10, minimum=1)
     loss_function: str = bounded("cross_entropy", choices=("cross_entropy", "squared_error"))
     dtype: str = bounded("float32", choices=("float32", "float64"))

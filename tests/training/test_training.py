@@ -9,7 +9,17 @@ import optax
 import pytest
 
 import fadeout
-from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
+from fadeout.config import (
+    MOST_DEPTH,
+    MOST_STEPS,
+    Activation,
+    Init,
+    Model,
+    Optimizer,
+    Run,
+    Task,
+    Training,
+)
 from fadeout.networks.activations import ACTIVATIONS, differentiate, get_activation
 from fadeout.networks.initializers import INITIALIZERS
 from fadeout.networks.keys import of_layers, seeded
@@ -361,6 +371,12 @@ def test_a_step_more_or_a_record_fewer_compiles_nothing():
     ]
     assert scheduled[0] != scheduled[1], "a schedule ends with the last step"
     assert batch_of(Run(training=Training(128, 1))).program.records == 160
+
+
+def test_the_longest_and_the_deepest_run_have_room():
+    batch = batch_of(Run(training=Training(MOST_STEPS, 1)))
+    assert batch.program.records == batch.records == MOST_STEPS + 1
+    assert batch_of(Run(model=Model(MOST_DEPTH, 2))).program.run.model.depth == MOST_DEPTH
 
 
 def test_more_runs_than_lanes_come_back_in_order():

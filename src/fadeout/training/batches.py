@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fadeout.config import Activation, Init, Run, Task, Training
+from fadeout.config import MOST_DEPTH, MOST_STEPS, Activation, Init, Run, Task, Training
 from fadeout.extensions import source
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bound
 from fadeout.networks.initializers import FROM_DATA, INITIALIZERS
@@ -236,7 +236,7 @@ def places(depth: int) -> int:
     >>> [places(depth) for depth in (1, 4, 5, 64, 65)]
     [4, 4, 16, 64, 256]
     """
-    return next(4**n for n in itertools.count(1) if 4**n >= depth)
+    return min(next(4**n for n in itertools.count(1) if 4**n >= depth), MOST_DEPTH)
 
 
 def records_for(records: int) -> int:
@@ -247,7 +247,7 @@ def records_for(records: int) -> int:
     [128, 128, 160, 224, 1024]
     """
     unit = 32 * 2 ** max(0, (records - 1).bit_length() - 8)
-    return max(128, -(-records // unit) * unit)
+    return min(max(128, -(-records // unit) * unit), MOST_STEPS + 1)
 
 
 def prepare_values(like: Run, runs: Sequence[Run]) -> dict:

@@ -237,6 +237,11 @@ class Training(Section):
                 "or another record_every"
             )
 
+    @property
+    def records(self) -> int:
+        """How many times a run is measured: at step 0, record_every, ..., steps."""
+        return self.steps // self.record_every + 1
+
 
 KEPT = ("weights", "outputs")
 """What `keep` may name."""

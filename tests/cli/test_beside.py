@@ -29,8 +29,7 @@ def test_pictures_of_two_processes_are_those_of_one(sweep, tmp_path):
     names = plots.usual(results)
     with beside(True) as other:
         there = lambda name: other.draw(Request(sweep, name, ("png", "svg"), ()))  # noqa: E731
-        drawn_there = names[0], there(names[0])
-        assert drawn_there[1] is not None, "the other process draws"
+        assert there(names[0]) is not None, "the other process draws"
         here = partial(drawn_here, results, sweep)
         paths, failures = shared(names, here, there, lambda: told.append("meanwhile"))
     assert failures == {}

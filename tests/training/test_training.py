@@ -375,7 +375,7 @@ def test_a_step_more_or_a_record_fewer_compiles_nothing():
 
 def test_the_longest_and_the_deepest_run_have_room():
     batch = batch_of(Run(training=Training(MOST_STEPS, 1)))
-    assert batch.program.records == batch.records == MOST_STEPS + 1
+    assert batch.program.records == batch.training.records == MOST_STEPS + 1
     assert batch_of(Run(model=Model(MOST_DEPTH, 2))).program.run.model.depth == MOST_DEPTH
 
 

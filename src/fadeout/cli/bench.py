@@ -76,9 +76,9 @@ def own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
     batch = batch_of(members[0])
     examples, model = draw(batch, members, jax.local_devices()[0])
     values = fit_values(batch, members)
-    own = ("index", "records", "every", "depth")
-    shared = {name: values.pop(name) for name in own if name in values}
-    shared |= {name: shared[name][:1] for name in ("depth",) if name in shared}  # of all the same
+    shared = {name: values.pop(name) for name in ("index", "records", "every") if name in values}
+    if "depth" in values:
+        shared["depth"] = values.pop("depth")[:1]  # of all the same
     single = jax.tree.map(lambda a: np.asarray(a)[..., None], (values, examples, model))
 
     def one(values, examples, model):

@@ -72,13 +72,13 @@ def piece_of(survey: Survey, members: np.ndarray, lanes: int, blocks: int) -> Pi
     """A piece to compile for, of runs that can be trained side by side."""
     depths = np.array([batch.depth for batch in survey.batches])[survey.batch[members]]
     members = members[np.argsort(depths, kind="stable")]
-    return Piece(survey.batches[survey.batch[members[-1]]], lanes, members, blocks)
+    return Piece(deepest(survey, members), lanes, members, blocks)
 
 
 def work(batch: Batch) -> int:
     """Multiplications of one run, but for a constant."""
     width, examples = batch.program.run.model.width, batch.program.examples
-    return batch.steps * (batch.depth + 1) * width * (width + examples)
+    return batch.training.steps * (batch.depth + 1) * width * (width + examples)
 
 
 def deepest(survey: Survey, members: np.ndarray) -> Batch:
@@ -91,7 +91,7 @@ def deepest(survey: Survey, members: np.ndarray) -> Batch:
 def bytes_per_run(batch: Batch) -> int:
     """What one run records, and its labels."""
     size = 8 if batch.program.run.training.dtype == "float64" else 4
-    return batch.program.recorded(batch.records, batch.depth) * size + 200
+    return batch.program.recorded(batch.training.records, batch.depth) * size + 200
 
 
 def memory(piece: Piece) -> int:

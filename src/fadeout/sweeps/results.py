@@ -223,7 +223,7 @@ def by_layer(model: MLP) -> dict[str, np.ndarray]:
 def failed(runs: Sequence[Run], error: str) -> Part:
     """A chunk that could not be trained: all its labels, and the error."""
     training = runs[0].training
-    losses = np.full((len(runs), training.steps // training.record_every + 1), np.nan, np.float32)
+    losses = np.full((len(runs), training.records), np.nan, np.float32)
     words = {"status": np.full(len(runs), FAILED), "error": np.full(len(runs), error)}
     return part(runs, {"loss": losses} | words)
 
@@ -232,8 +232,7 @@ def planned(runs: Sequence[Run]) -> Part:
     """What runs will record, before any is trained: every variable is 0, and takes no memory."""
     first = runs[0]
     training, count = first.training, len(runs)
-    size = {"run": count, "step": training.steps // training.record_every + 1,
-            "layer": first.model.depth + 1}  # fmt: skip
+    size = {"run": count, "step": training.records, "layer": first.model.depth + 1}
     names = ("loss", "accuracy", "solved_step", "diverged_step", "diverged_layer", *first.probes)
     values = {name: np.broadcast_to(np.float32(0), [size[d] for d in dims(name)]) for name in names}
     return part(runs, values | {"status": np.full(count, "unsolved")})

@@ -146,7 +146,7 @@ class Queue:
             return Returned(None, piece.lanes, 0, 0.0, elsewhere=elsewhere)
         runs = self.survey.take(members)
         traces = train_batch(piece.batch, runs, piece.lanes, device)
-        run_steps = len(runs) * piece.batch.steps
+        run_steps = len(runs) * piece.batch.training.steps
         part = results.recorded(runs, traces)
         seconds = perf_counter() - began
         return Returned(part, piece.lanes, run_steps, seconds, elsewhere=elsewhere)

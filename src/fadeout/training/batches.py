@@ -52,21 +52,15 @@ class Batch(NamedTuple):
       program: trains them.
       preparation: draws their examples and parameters.
       activation: its place among the program's.
-      steps, record_every: as of their training.
+      training: with its traced values erased.
       depth: of the networks.
     """
 
     program: Program
     preparation: Preparation
     activation: int
-    steps: int
-    record_every: int
+    training: Training
     depth: int
-
-    @property
-    def records(self) -> int:
-        """How many times a run is measured: at step 0, record_every, ..., steps."""
-        return self.steps // self.record_every + 1
 
     @property
     def block(self) -> tuple:
@@ -171,7 +165,7 @@ def batch_of_erased(
     if cpu:
         run = dataclasses.replace(run, model=dataclasses.replace(run.model, depth=places(depth)))
         if run.optimizer.schedule == "constant":
-            room = records_for(kept.steps // kept.record_every + 1)
+            room = records_for(kept.records)
             numbers = dataclasses.replace(kept, steps=room - 1, record_every=1)
             run = dataclasses.replace(run, training=numbers)
     prepared = Run(
@@ -212,7 +206,7 @@ def batch_of_erased(
         functions=trains,
     )
     place = names.index(run.activation.name)
-    return Batch(program, preparation, place, kept.steps, kept.record_every, depth)
+    return Batch(program, preparation, place, kept, depth)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -279,11 +273,11 @@ def depths(runs: Sequence[Run]) -> dict:
     return {"depth": np.array([run.model.depth for run in runs], np.int32)}
 
 
-def lengths(steps: int, record_every: int) -> dict:
+def lengths(training: Training) -> dict:
     """The number of records and the steps between them, likewise."""
     if jax.default_backend() != "cpu":
         return {}
-    return {"records": np.int32(steps // record_every + 1), "every": np.int32(record_every)}
+    return {"records": np.int32(training.records), "every": np.int32(training.record_every)}
 
 
 def stack(runs: Sequence[Run], name: str, like: Run) -> dict[str, np.ndarray]:

@@ -58,8 +58,8 @@ class Program(NamedTuple):
 
     @property
     def records(self) -> int:
-        """For how many records there is room: those at step 0, record_every, ..., steps."""
-        return self.run.training.steps // self.run.training.record_every + 1
+        """For how many records there is room."""
+        return self.run.training.records
 
     def recorded(self, records: int, depth: int) -> int:
         """How many numbers are recorded of a run of so many records and hidden layers."""

@@ -148,7 +148,8 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
         return examples, model
 
     values = train_values(run, [run] * lane_count)
-    values |= {"steepest": np.zeros(lane_count, dtype), "index": np.int32(0)} | lengths(1, 1)
+    values |= {"steepest": np.zeros(lane_count, dtype), "index": np.int32(0)}
+    values |= lengths(run.training)
     return values, *jax.eval_shape(per_lane(shapes), values["seed"])
 
 
@@ -177,7 +178,7 @@ def fit_values(batch: Batch, runs: Sequence[Run]) -> dict:
     activation and how many records there are."""
     values = train_values(batch.program.run, runs)
     steepest = steepest_slopes(batch, values["activation"], len(runs))
-    shared = lengths(batch.steps, batch.record_every)
+    shared = lengths(batch.training)
     return values | {"steepest": steepest, "index": np.int32(batch.activation)} | shared
 
 
@@ -273,7 +274,7 @@ def train_block(
     found, start = [], 0
     for depth, same in itertools.groupby(run.model.depth for run in runs):
         lanes = slice(start, start + len(list(same)))
-        found.append((depth, trace.cut(depth, batch.records, lanes)))
+        found.append((depth, trace.cut(depth, batch.training.records, lanes)))
         start = lanes.stop
     return found
 

@@ -462,6 +462,6 @@ TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "
          "output_unit")  # fmt: skip
 """What results have besides labels and probes."""
 
-NUMERICS = 10
+NUMERICS = 11
 """Raised whenever a change of the package changes the numbers of a run with the same config, or a
 default."""

@@ -7,11 +7,8 @@ import pytest
 
 import fadeout
 from fadeout.config import Activation, Init, Model, Run, Task, Training
-from fadeout.networks import keys
 from fadeout.networks.initializers import FROM_FILE, INITIALIZERS, initialize, kernel_variance
-from fadeout.networks.tasks import shuffle
 from fadeout.registry import FadeoutError
-from fadeout.training.preparing import draw_keys, held_order
 from fadeout.training.programs import train
 from fadeout.training.resolve import resolve
 from helpers import layers, network
@@ -48,29 +45,6 @@ def draw(name, **parameters):
         **GIVEN.get(name, {}),
         **parameters,
     )
-
-
-@pytest.mark.parametrize("depth", [1, 2, 7])
-def test_keys_are_those_of_jax(depth):
-    """Of many seeds at once, at both ends of what a seed may be."""
-    seeds = np.array([0, 1, 77, 2**31, 2**32 - 1], np.uint32)
-    found = draw_keys(seeds, depth)
-    for number, seed in enumerate(seeds):
-        key = jax.random.key(seed)
-        below = [jax.random.fold_in(key, i) for i in range(3)]
-        first, hidden, readout = jax.random.split(below[1], 3)
-        layers = [first, *jax.random.split(hidden, depth)[1:], readout]
-        wanted = {"examples": below[0], "held": below[2],
-                  "layers": jnp.stack([jax.random.split(layer) for layer in layers])}  # fmt: skip
-        for name, own in wanted.items():
-            np.testing.assert_array_equal(found[name][..., number], jax.random.key_data(own))
-
-
-def test_what_is_held_out_is_the_same_whatever_generator_jax_is_set_to():
-    with jax.default_prng_impl("rbg"):
-        key = keys.drawing(draw_keys(np.array([3], np.uint32), 1)["held"][:, 0])
-        order = held_order(np.array([3], np.uint32), 8)[:, 0]
-        np.testing.assert_array_equal(shuffle(key, 8), order)
 
 
 DRAWN = [name for name in INITIALIZERS if name not in FROM_FILE]

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import xarray as xr
-from scipy.linalg import hadamard
 
 from fadeout.analysis.intervals import Interval, bootstrap, exactly, mean, share
 from fadeout.analysis.slopes import trend
@@ -225,6 +224,8 @@ def parity_signal(bits: int, width: int = 16) -> tuple[float, float]:
     rng = np.random.default_rng(bits)
     inputs = 1.0 - 2 * ((np.arange(2**bits)[:, None] >> np.arange(bits)) & 1)
     kernel, readout = rng.normal(size=(bits, width)) / math.sqrt(bits), rng.normal(size=width)
+    from scipy.linalg import hadamard  # a slow import, where it is needed
+
     hidden = np.tanh(inputs @ kernel)
     of_kernel = inputs[:, :, None] * ((1 - hidden**2) * readout)[:, None, :]
     gradients = np.column_stack([hidden, of_kernel.reshape(2**bits, -1)])

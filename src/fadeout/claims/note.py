@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import xarray as xr
-from scipy.optimize import linprog
 from scipy.special import expit
 
 from fadeout.analysis.intervals import Interval, bootstrap, exactly, mean, share
@@ -107,6 +106,8 @@ def separable_share(width: int, draws: int = 4000) -> float:
 
 def separable(features: np.ndarray, targets: np.ndarray) -> bool:
     """Whether some affine readout of the features [example, unit] has every sign right."""
+    from scipy.optimize import linprog  # a slow import, where it is needed
+
     signs = np.where(targets > 0, 1.0, -1.0)[:, None]
     rows = -signs * np.column_stack([features, np.ones(len(features))])
     answer = linprog(

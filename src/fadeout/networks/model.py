@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, UInt32
 
 from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.given import Weights
-from fadeout.networks.initializers import initialize
+from fadeout.networks.initializers import get_initializer, initialize
 from fadeout.networks.keys import drawing
 from fadeout.networks.lanes import contract, fold, outer
 from fadeout.networks.remedies import PLAIN, Remedy
@@ -166,7 +166,7 @@ class MLP(nnx.Module):
                 own["factor"] = jnp.zeros((), dtype)
             return Neuron(*initialize(keys, (inputs, outputs), dtype, **init), **own)
 
-        drawn = drawing(keys)
+        drawn = drawing(keys, get_initializer(init["name"]))
         # all at once: in a loop, XLA rounds the draws of float32 in another way
         stack = jax.vmap(lambda keys: neuron(keys, width, width, branch=True))(drawn[1:-1])
         if count is not None:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from fadeout.config import Run
 from fadeout.networks import lanes
 from fadeout.networks.activations import Graded, graded_one_of
-from fadeout.networks.keys import IMPLEMENTATION
+from fadeout.networks.keys import GENERATOR
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
@@ -468,7 +468,7 @@ def shuffled(
     """The order of so many examples in an epoch of each run."""
 
     def own(seed):
-        key = jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), SHUFFLED)
+        key = jax.random.fold_in(jax.random.key(seed, impl=GENERATOR), SHUFFLED)
         return jax.random.permutation(jax.random.fold_in(key, epoch), count)
 
     return jax.vmap(own, out_axes=-1)(seeds)

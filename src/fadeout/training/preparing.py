@@ -14,7 +14,7 @@ from fadeout.networks.given import read_weights
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP
-from fadeout.networks.tasks import Examples, classes_of, make_examples, shuffle
+from fadeout.networks.tasks import Examples, classes_of, get_task, make_examples, shuffle
 
 EXAMPLES, NETWORK, HELD, SHUFFLED = range(4)
 """The number below a run's key of what is drawn."""
@@ -39,7 +39,7 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
     dtype, count = jnp.dtype(run.training.dtype), values.get("depth", run.model.depth) - 1
     drawn = values["keys"]
     examples = make_examples(
-        keys.drawing(drawn["examples"]),
+        keys.drawing(drawn["examples"], get_task(run.task.name)),
         dtype,
         name=run.task.name,
         inputs=run.task.inputs,
@@ -47,7 +47,7 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         **dict(run.task.options) | values["task"],
     )
     if run.training.held_out:
-        examples = examples.held(keys.drawing(drawn["held"]), run.training.held_out)
+        examples = examples.held(keys.drawing(drawn["held"], shuffle), run.training.held_out)
     model = MLP.create(
         drawn["layers"],
         examples.inputs.shape[1],
@@ -83,7 +83,7 @@ def held_order(seeds: UInt32[ArrayLike, "run"], count: int) -> Int[Array, "{coun
     """The order in which `prepare` has so many examples, those that are held out first."""
 
     def own(seed):
-        key = jax.random.key(seed, impl=keys.IMPLEMENTATION)
+        key = jax.random.key(seed, impl=keys.GENERATOR)
         return shuffle(jax.random.fold_in(key, HELD), count)
 
     return jax.vmap(own, out_axes=-1)(seeds)

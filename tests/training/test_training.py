@@ -337,7 +337,7 @@ def test_networks_of_several_depths_are_trained_side_by_side_and_change_no_bit(w
     @fadeout.probe("one of a user's own", whole=True)
     def of_all(layers):
         places = layers.hidden.bias_gradient.shape[0]
-        there = jnp.arange(places) < (places if layers.present is None else layers.present)
+        there = jnp.arange(places) < layers.turns.each
         below = jnp.sum(jnp.abs(layers.hidden.activation)) + jnp.sum(layers.hidden.slope)
         return jnp.append(below, jnp.where(there, jnp.cumsum(there), 0))
 

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -264,6 +265,8 @@ def train_all(
         keep_compiled(cache)
         extensions = load(extensions_of(configs))  # by their full paths, for workers
         failed = False
+        if drawn:  # beside the compiler, which leaves Python alone
+            Thread(target=import_module, args=["fadeout.plots"], daemon=True).start()
         TRAINING.set()
         for folder, sweep in planned.items():
             if words := warning(sweep.looked.runs):

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -87,6 +88,10 @@ def activation(function: Callable) -> Callable:
     """
     return ACTIVATIONS.add(function)
 
+
+SCANNED = np.arange(-300, 301) / 100
+"""Where the steepest slope is looked for: nearly all of a standard normal lies here, and unbounded
+slopes (squared_relu) have a scale as well."""
 
 FLAT = 0.05
 """A unit counts as saturated where |phi'| is at most this share of its largest value."""
@@ -343,9 +348,7 @@ def differentiate(activation: Activation, z: Float[Array, "*size"]) -> Float[Arr
 
 
 def steepest_slope(slope: Callable, dtype=jnp.float32) -> Float[Array, ""]:
-    """The largest |phi'(z)| over |z| <= 3, where nearly all of a standard normal lies.
-
-    The range gives unbounded slopes (squared_relu) a scale as well; the grid has step 1/100.
+    """The largest |phi'(z)| over what is `SCANNED`.
 
     Args:
       slope: gives phi'(z).
@@ -353,4 +356,4 @@ def steepest_slope(slope: Callable, dtype=jnp.float32) -> Float[Array, ""]:
     >>> print(steepest_slope(partial(differentiate, sigmoid)))
     0.25
     """
-    return jnp.max(jnp.abs(slope(jnp.arange(-300, 301, dtype=dtype) / 100)))
+    return jnp.max(jnp.abs(slope(jnp.asarray(SCANNED, dtype))))

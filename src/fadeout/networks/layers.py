@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fadeout.networks.remedies import Remedy
-from fadeout.networks.stacks import Count, Place, scan
+from fadeout.networks.stacks import Count, scan
 
 
 class Layer(NamedTuple):
@@ -61,8 +61,7 @@ class Layers(NamedTuple):
     """All layers of a network, bottom to top; the `hidden` ones but the first are stacked.
 
     Attributes:
-      present: how many of the stack are there, if not all; the others are 0.
-      most: as many as are there of any network beside it, so long loops are.
+      count: how many of the stack are there, if not all; the others are 0.
       remedy: what the network has besides neurons, if anything.
       of_outputs: gives the gradient of each example's output by every parameter: of `first` and
         `readout` [example, parameter], of `hidden` [place, example, parameter]. There only where
@@ -72,17 +71,14 @@ class Layers(NamedTuple):
     first: Layer
     hidden: Layer
     readout: Layer
-    present: Place | None = None
+    count: Count | None = None
     remedy: Remedy | None = None
     of_outputs: Callable[[], tuple[Array, ...]] | None = None
-    most: Place | None = None
 
     @property
     def turns(self) -> Count:
         """How many of the stack are there, and how long loops are."""
-        if self.present is None:
-            return Count(self.hidden.kernel.shape[0])
-        return Count(self.present if self.most is None else self.most, self.present)
+        return Count(self.hidden.kernel.shape[0]) if self.count is None else self.count
 
     def scan(self, function: Callable, carry, reverse: bool = False):
         """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""

@@ -74,14 +74,19 @@ def masked(stack, count: Places):
     return jax.tree.map(there, stack)
 
 
-def scan(function: Callable, carry, xs, count: Place, reverse: bool = False):
+def scan(function: Callable, carry, xs, count: Place, reverse: bool = False, like=None):
     """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
-    traced, and then the loop has no gradient."""
+    traced, and then the loop has no gradient.
+
+    Args:
+      like: arrays of the shapes that the function finds; without them it is traced once more.
+    """
     length = jax.tree.leaves(xs)[0].shape[0]
     if isinstance(count, int) and count == length:
         return lax.scan(function, carry, xs, reverse=reverse)
-    _, one = jax.eval_shape(lambda carry, xs: function(carry, take(xs, 0)), carry, xs)
-    nothing = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), one)
+    if like is None:
+        _, like = jax.eval_shape(lambda carry, xs: function(carry, take(xs, 0)), carry, xs)
+    nothing = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), like)
 
     def body(number, state):
         carry, found = state

@@ -16,7 +16,7 @@ from fadeout.networks.remedies import EPSILON
 from fadeout.networks.tasks import make_examples
 from fadeout.pages.translate import javascript
 from fadeout.registry import FadeoutError, parameters
-from fadeout.theory.gaussian import compiled, value_and_slope
+from fadeout.theory.gaussian import compiled, steepest_slope
 from fadeout.theory.mean_field import critical
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -55,10 +55,9 @@ def playground_data() -> dict[str, Any]:
 def about(name: str) -> dict[str, Any]:
     """An activation's colour, its steepest slope, and the weight variance at its edge of chaos."""
     edge = [point for point in critical(name) if point.variance > 0] or critical(name)
-    _, slope = value_and_slope(name, np.arange(-300, 301) / 100)
     return {
         "color": LOOKS[name][0],
-        "steepest": float(np.abs(slope).max()),
+        "steepest": steepest_slope(name),
         "critical": edge[0].weight_variance if edge else None,
     }
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, looks
 from fadeout.networks.activations import FLAT
 from fadeout.plots.style import grid, headline, sheet
-from fadeout.theory.gaussian import moments, value_and_slope
+from fadeout.theory.gaussian import moments, steepest_slope, value_and_slope
 
 FORMULAS: dict[str, str] = {
     "step": r"$\phi(z) = 1$ if $z > 0$, else $0$",
@@ -142,11 +142,6 @@ def relu_table(reach: tuple[float, float] = (-5.0, 5.0)) -> list[tuple[float, fl
     """
     z = np.arange(np.ceil(reach[0]), np.floor(reach[1]) + 1, dtype=float)
     return list(zip(z.tolist(), value_and_slope("relu", z)[0].tolist(), strict=True))
-
-
-def steepest_slope(name: str) -> float:
-    """The largest |phi'(z)| over |z| <= 3, as the probe has it, whatever range is drawn."""
-    return float(np.abs(value_and_slope(name, np.linspace(-3, 3, 601))[1]).max())
 
 
 def shade_saturated(ax: Axes, z: np.ndarray, slope: np.ndarray, steepest: float) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
-from fadeout.networks.activations import ACTIVATIONS, FLAT
+from fadeout.networks.activations import ACTIVATIONS, FLAT, SCANNED
 from fadeout.registry import lookup
 
 Activation = str | Callable
@@ -109,6 +109,15 @@ def moments_of(function: Callable, variance: float) -> Moments:
     )
 
 
+def steepest_slope(activation: Activation) -> float:
+    """The largest |phi'(z)| over |z| <= 3.
+
+    >>> steepest_slope("sigmoid")
+    0.25
+    """
+    return float(np.abs(value_and_slope(activation, SCANNED)[1]).max())
+
+
 def saturated_share(activation: Activation, variance: float = 1.0) -> float:
     """The share of units that are saturated (`FLAT`) where preactivations are normal.
 
@@ -116,8 +125,7 @@ def saturated_share(activation: Activation, variance: float = 1.0) -> float:
     (0.5, 0.029)
     """
     z = (np.arange(-4000, 4000) + 0.5) / 1000
-    scanned = np.arange(-300, 301) / 100
-    _, both = value_and_slope(activation, np.concatenate([math.sqrt(variance) * z, scanned]))
+    _, both = value_and_slope(activation, np.concatenate([math.sqrt(variance) * z, SCANNED]))
     slope, steep = np.split(both, [z.size])
     flat = np.abs(slope) <= FLAT * np.abs(steep).max()
     edges = ndtr(np.arange(-4000, 4001) / 1000)

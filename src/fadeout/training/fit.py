@@ -339,26 +339,13 @@ class Fit:
     def measured(self, state: State) -> dict[str, Float[Array, "layer run"]]:
         """By every probe; those of all layers at once are of one network, mapped over lanes."""
 
-        def look(
-            probes,
-            each,
-            change,
-            hyperparameters,
-            model,
-            trained,
-            seen: Seen,
-            x,
-            steepest,
-            branch,
-            there,
-        ) -> dict:
-            own = self.remedy._replace(branch=branch)
-            shown = model, trained, seen.gradients, seen.signals, x, seen.delta, steepest, own
-            step = kernel_updates(
-                change, hyperparameters, seen.gradients, trained, self.elementwise
-            )
-            count = self.count._replace(own=there)
-            return measure(probes, Sight(*shown).layers(count), step, each)
+        def look(probes, each, change, shown) -> dict:
+            hyperparameters, model, trained, seen, x, steepest, branch, there = shown
+            own, count = self.remedy._replace(branch=branch), self.count._replace(own=there)
+            gradients = seen.gradients
+            step = kernel_updates(change, hyperparameters, gradients, trained, self.elementwise)
+            sight = Sight(model, trained, gradients, seen.signals, x, seen.delta, steepest, own)
+            return measure(probes, sight.layers(count), step, each)
 
         of_all = {name: probe for name, probe in self.probes.items() if probe.whole}
         of_one = {name: probe for name, probe in self.probes.items() if not probe.whole}
@@ -367,10 +354,10 @@ class Fit:
             self.values["steepest"], self.remedy.branch, self.count.own,
         )  # fmt: skip
         change = self.change if self.elementwise else per_lane(self.change)
-        found = look(of_one, per_lane, change, *shown) if of_one else {}
+        found = look(of_one, per_lane, change, shown) if of_one else {}
         if of_all:
             alone = functools.partial(look, of_all, lambda probe: probe, self.change)
-            found |= per_lane(alone)(*shown)
+            found |= per_lane(alone)(shown)
         dtype = self.examples.inputs.dtype
         return {name: found[name].astype(dtype) for name in self.probes}
 

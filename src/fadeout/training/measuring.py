@@ -93,10 +93,9 @@ class Sight(NamedTuple):
                 preactivation=high,
             ),
             self.part("readout")._replace(delta=self.delta, below=take(activation, count.most)),
-            count.each,
+            count,
             self.remedy if remedied else None,
             functools.partial(self.of_outputs, count) if remedied else None,
-            count.most,
         )  # fmt: skip
 
 
@@ -137,19 +136,21 @@ def measure(
 
         return each(rows)(layer)
 
-    def of_each(function: Callable):
-        numbers = jnp.arange(places)
-        return scan(lambda _, place: (None, function(place)), None, numbers, count.most)[1]
+    def of_each(function: Callable, like):
+        def step(_, place):
+            return None, function(place)
 
-    inner = of_each(lambda place: of_one(hidden_at(place)))
+        return scan(step, None, jnp.arange(places), count.most, like=like)[1]
+
+    lowest = of_one(first)
+    inner = of_each(lambda place: of_one(hidden_at(place)), lowest)
+    highest = of_one(readout, False)
     rows = {
-        name: jnp.concatenate([low[None], inner[name], jnp.asarray(high)[None]])
-        for (name, low), high in zip(
-            of_one(first).items(), of_one(readout, False).values(), strict=True
-        )
+        name: jnp.concatenate([low[None], inner[name], jnp.asarray(highest[name])[None]])
+        for name, low in lowest.items()
     }
     if any(probe.whole for probe in probes.values()):
-        stack = of_each(lambda place: hidden_at(place).kernel_update)
+        stack = of_each(lambda place: hidden_at(place).kernel_update, take(hidden.kernel, 0))
         hidden = masked(hidden._replace(kernel_update=stack), count.each)
         whole = layers._replace(first=first, hidden=hidden, readout=readout)
         for name, probe in probes.items():

@@ -23,9 +23,10 @@ from jaxtyping import Array, Float, Shaped
 UNROLL = 48
 """Contractions up to this size are written out as sums of products, one term per index."""
 
-BLOCK_BYTES = 400 * 2**10
-"""The parameters and signals of a block of lanes should stay in a core's second cache. Measured
-with one of 1 MiB: at 8 x 16 to 32 x 16, 16 to 64 lanes are 1.1 to 1.8 times faster than 128."""
+BLOCK_BYTES = 1600 * 2**10
+"""What the parameters and signals of a block of lanes take at most, about a core's second cache.
+Measured with one of 2 MiB: networks of 8 x 30 to 16 x 16 train 1.2 to 1.7 times faster in 64 lanes
+than in 16 or 32, in which a loop's every kernel has too little to do, and no faster in 128."""
 
 RECORD_BYTES = 512 * 2**20
 """What a chunk records and reads must fit in memory, several times over."""
@@ -42,9 +43,9 @@ def lane_count(depth: int, width: int, examples: int, numbers: int, platform: st
     if width > UNROLL:
         lanes = least = 1 if cpu else 64
     else:
-        lanes, least = (128, 16) if cpu else (4096, 16)
+        lanes, least = (128 if depth <= 4 else 64) if cpu else 4096, 16
     state = 4 * depth * width * (examples + width)
-    while lanes > least and lanes * state > BLOCK_BYTES * (1 if cpu else 1024):
+    while lanes > least and lanes * state > BLOCK_BYTES * (1 if cpu else 256):
         lanes //= 2
     while lanes > 1 and lanes * 4 * numbers > RECORD_BYTES:
         lanes //= 2

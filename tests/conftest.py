@@ -21,13 +21,12 @@ from fadeout.networks.activations import ACTIVATIONS
 from fadeout.registry import NAMES, TABLES
 from fadeout.sweeps.sweep import sweep
 from fadeout.training import programs
-from fadeout.training.compiled import SOURCES, keep_compiled, machine
+from fadeout.training.compiled import SOURCES, keep_compiled
 
 matplotlib.use("agg")
 
 # All tests, and the processes that they start, share compiled programs; so does the next run, as
-# long as no source that decides a program has changed. Where one has, JAX's own cache, which knows
-# a program by what it is, spares XLA those that are what they were.
+# long as no source that decides a program has changed.
 COMPILED = os.environ.get("FADEOUT_COMPILED")
 if COMPILED is None:
     programs_of_tests = Path(__file__).parents[1] / ".programs"
@@ -36,13 +35,6 @@ if COMPILED is None:
         old = time.time() - other.stat().st_mtime > 7 * 86400
         if old and other.name != Path(COMPILED).name:
             shutil.rmtree(other, ignore_errors=True)
-    kept_by_jax = {
-        "jax_compilation_cache_dir": str(programs_of_tests / "jax" / machine()),
-        "jax_persistent_cache_min_compile_time_secs": 0.5,
-    }
-    for name, value in kept_by_jax.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
 keep_compiled(COMPILED)
 # `fadeout.train(cache=None)`, as examples have it, keeps them too
 notebook.keep_compiled = lambda folder: keep_compiled(COMPILED if folder is None else folder)

@@ -58,9 +58,14 @@ def test_draws_are_those_of_jax(name):
     keys = seeded(np.array([0, 77, 2**32 - 1], np.uint32)) + np.uint32(5)
     with jax.enable_x64(name == "64 bits"):
         wanted = jax.vmap(DRAWS[name])(jax.random.wrap_key_data(keys, impl="threefry2x32"))
-        found = jax.vmap(DRAWS[name])(drawing(keys, shuffle))
+        found = jax.vmap(DRAWS[name])(jax.random.wrap_key_data(keys, impl=GENERATOR))
     assert found.dtype == wanted.dtype
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_functions_of_the_package_draw_from_it():
+    assert drawing(seeded(3), shuffle).dtype == jax.random.key(3, impl=GENERATOR).dtype
+    assert drawing(seeded(3), lambda key: key).dtype == jax.random.key(3).dtype
 
 
 def test_a_seed_is_the_key_of_jax():

@@ -47,6 +47,7 @@ def test_lane_count_depends_on_the_network_only():
         return lanes.lane_count(depth, width, examples, recorded, "cpu")
 
     assert count(4, 8, 4) == 128
+    assert count(16, 8, 4) == count(64, 8, 4) == count(16, 16, 4) == 64
     assert count(4, 256, 4) == 1
     assert 16 <= count(40, 32, 1024) < 128
     assert count(4, 8, 4, recorded=10**7) * 4 * 10**7 <= lanes.RECORD_BYTES

@@ -13,7 +13,7 @@ from fadeout.networks import probes
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.norms import by_scale, norm, root_mean_square
-from fadeout.networks.probes import PROBES
+from fadeout.networks.probes import PROBES, Probe
 from fadeout.training.measuring import measure
 from fadeout.training.programs import CPU_OPTIONS, train
 from helpers import layers, network
@@ -266,6 +266,17 @@ def of_largest(name, scale, quantity, expected):
 @functools.cache
 def measure_of(name):
     return jax.jit(lambda layers: measure({name: PROBES[name]}, layers)[name])
+
+
+def test_a_probe_may_give_a_whole_number_of_some_layers():
+    def width(layer):
+        return 7 if layer.kernel.shape[1] == 1 else jnp.max(layer.kernel)
+
+    layers = layers_of(1.0, np.float32, "kernel")
+    first = layers.first._replace(kernel=layers.first.kernel[:, :1])
+    found = measure({"width": Probe(width, "", True)}, layers._replace(first=first))["width"]
+    assert found.dtype == np.float32
+    assert found[0] == found[3] == 7
 
 
 @pytest.mark.parametrize("size", [1e-36, 3e38])

@@ -146,7 +146,7 @@ def test_out_of_memory_halves_the_chunk_and_tries_again(tmp_path, small_sweep, m
     monkeypatch.setattr(training_queue, "train_batch", train_batch)
     runs = [run for run in small_runs(seeds=8) if run.activation.name == "tanh"]
     sweep(runs, tmp_path)
-    assert sorted(set(tried), reverse=True) == [128, 4, 2]
+    assert sorted(set(tried), reverse=True) == [128, 64, 4, 2]
     results = fadeout.load(tmp_path)
     assert results.sizes["run"] == 16
     assert set(results["status"].values) <= {"solved", "unsolved"}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import subprocess
 import sys
 
@@ -152,6 +153,27 @@ def test_a_program_that_calls_lapack_is_loaded_by_a_process_that_has_compiled_no
         told.append(done.stdout.split())
     assert [hits for hits, _ in told] == ["0", "3"]
     assert told[0][1] == told[1][1]
+
+
+def test_what_jax_has_from_a_cache_of_its_own_is_not_kept(tmp_path):
+    """Written again, such an executable would lack kernels."""
+    code = """import sys
+from fadeout.config import Run
+from fadeout.training import batches, compiled, programs
+compiled.keep_compiled(sys.argv[1])
+of = batches.steepness_of(batches.batch_of(Run("tanh")))
+print(programs.steepest(of, ()))"""
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    kept = []
+    for folder in ("first", "second", "second"):
+        command = [sys.executable, "-c", code, str(tmp_path / folder)]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert float(told.stdout) == 1
+        kept.append(len(list((tmp_path / folder).glob("*/*.program"))))
+    assert kept == [1, 0, 0]
 
 
 def test_programs_follow_the_folder_and_are_apart_by_version_and_processor(folder, tmp_path):

@@ -221,11 +221,11 @@ def parity_signal(bits: int, width: int = 16) -> tuple[float, float]:
     Of a random tanh network p(x) = v tanh(W x) on {-1, 1}^bits. The first is 2^-bits of the second,
     whatever p is (Shalev-Shwartz 2017): the parities are orthonormal.
     """
+    from scipy.linalg import hadamard  # a slow import, where it is needed
+
     rng = np.random.default_rng(bits)
     inputs = 1.0 - 2 * ((np.arange(2**bits)[:, None] >> np.arange(bits)) & 1)
     kernel, readout = rng.normal(size=(bits, width)) / math.sqrt(bits), rng.normal(size=width)
-    from scipy.linalg import hadamard  # a slow import, where it is needed
-
     hidden = np.tanh(inputs @ kernel)
     of_kernel = inputs[:, :, None] * ((1 - hidden**2) * readout)[:, None, :]
     gradients = np.column_stack([hidden, of_kernel.reshape(2**bits, -1)])

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -265,8 +265,8 @@ def train_all(
         keep_compiled(cache)
         extensions = load(extensions_of(configs))  # by their full paths, for workers
         failed = False
-        if drawn:  # beside the compiler, which leaves Python alone
-            Thread(target=import_module, args=["fadeout.plots"], daemon=True).start()
+        if drawn:
+            Thread(target=import_pictures).start()
         TRAINING.set()
         for folder, sweep in planned.items():
             if words := warning(sweep.looked.runs):
@@ -287,6 +287,12 @@ def train_all(
     if failed:
         raise SystemExit(1)
     return losses.tolist()
+
+
+def import_pictures() -> None:
+    """Imports what draws, while XLA compiles; if it fails, so will the drawing, and say why."""
+    with suppress(Exception):
+        import_module("fadeout.plots")
 
 
 def extensions_of(configs: Sequence[Config]) -> list[str]:

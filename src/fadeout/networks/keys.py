@@ -3,8 +3,8 @@
 JAX's own hash is on a CPU a loop, which XLA compiles anew wherever it stands, for longer than all
 that is done with what it gives. Here it is written out, and becomes one kernel, in which it is also
 two to four times faster; and keys, which are few, are hashed on the host, in NumPy: what is `below`
-a key is what `jax.random.fold_in` gives for a number, and `jax.random.split` for all up to one. All
-draws are of it, whatever generator JAX is set to.
+a key is what `jax.random.fold_in` gives for a number, and `jax.random.split` for all up to one.
+Runs draw from it, whatever generator JAX is set to.
 """
 
 import math
@@ -31,7 +31,7 @@ def hashed(high, low, counts) -> tuple:
 
     Args:
       high, low: the words of a key.
-      counts: below 2^32, of the shape of what it gives, or that with `high` and `low`.
+      counts: below 2^32; they broadcast with the words.
     """
     inner = high, low, high ^ low ^ PARITY
     a, b = high, low + counts
@@ -106,6 +106,6 @@ GENERATOR = define_prng_impl(
 
 
 def drawing(keys: UInt32[ArrayLike, "*many 2"], function: Callable):
-    """As a function hands them to `jax.random`, [*many]; a user's own has JAX's keys, since some of
-    `jax.random`, as `poisson`, takes no others."""
+    """Keys with which a function draws by `jax.random`, [*many]; a user's own has JAX's, since some
+    of `jax.random`, as `poisson`, takes no others."""
     return jax.random.wrap_key_data(keys, impl=GENERATOR if is_own(function) else "threefry2x32")

@@ -61,7 +61,7 @@ class Layers(NamedTuple):
     """All layers of a network, bottom to top; the `hidden` ones but the first are stacked.
 
     Attributes:
-      count: how many of the stack are there, if not all; the others are 0.
+      present: how many of the stack, if not all; the others are 0.
       remedy: what the network has besides neurons, if anything.
       of_outputs: gives the gradient of each example's output by every parameter: of `first` and
         `readout` [example, parameter], of `hidden` [place, example, parameter]. There only where
@@ -71,14 +71,14 @@ class Layers(NamedTuple):
     first: Layer
     hidden: Layer
     readout: Layer
-    count: Count | None = None
+    present: Count | None = None
     remedy: Remedy | None = None
     of_outputs: Callable[[], tuple[Array, ...]] | None = None
 
     @property
     def turns(self) -> Count:
         """How many of the stack are there, and how long loops are."""
-        return Count(self.hidden.kernel.shape[0]) if self.count is None else self.count
+        return Count(self.hidden.kernel.shape[0]) if self.present is None else self.present
 
     def scan(self, function: Callable, carry, reverse: bool = False):
         """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""

@@ -110,7 +110,7 @@ def moments_of(function: Callable, variance: float) -> Moments:
 
 
 def steepest_slope(activation: Activation) -> float:
-    """The largest |phi'(z)| over |z| <= 3.
+    """The largest |phi'(z)| over what is `SCANNED`.
 
     >>> steepest_slope("sigmoid")
     0.25

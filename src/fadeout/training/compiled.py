@@ -14,6 +14,7 @@ import os
 import pickle
 import platform
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from importlib import metadata
@@ -150,11 +151,27 @@ def compiled(
     except Exception as error:  # of as many kinds as there are ways for a file to be wrong
         refused.append(f"{type(error).__name__}: {error}".splitlines()[0][:120])
     found.append(False)
+    lent.by_jax = False
     program = compile_now()
-    # a full disk, or an executable that cannot be kept: later processes compile again
-    with contextlib.suppress(Exception):
-        put(path, content_of(program, key))
+    if not lent.by_jax:
+        # a full disk, or an executable that cannot be kept: later processes compile again
+        with contextlib.suppress(Exception):
+            put(path, content_of(program, key))
     return program
+
+
+lent = threading.local()
+"""Whether JAX took the last program of a thread from a cache of its own, if the user has set one:
+then it lacks some of its kernels when it is written again (jaxlib 0.10.2: NOT_FOUND, once it runs),
+and is not kept."""
+
+
+def hear(event: str, **_: Any) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        lent.by_jax = True
+
+
+jax.monitoring.register_event_listener(hear)
 
 
 @functools.cache

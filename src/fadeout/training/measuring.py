@@ -128,15 +128,16 @@ def measure(
 
     def of_one(layer: Layer, has_activation=True) -> dict:
         def rows(layer: Layer) -> dict:
-            return {
+            found = {
                 name: probe.function(layer) if has_activation or probe.readout else jnp.nan
                 for name, probe in probes.items()
                 if not probe.whole
-            }
+            }  # a user's may give a whole number of some layers
+            return {name: jnp.asarray(row, layer.kernel.dtype) for name, row in found.items()}
 
         return each(rows)(layer)
 
-    def of_each(function: Callable, like):
+    def of_each(function: Callable, like=None):
         def step(_, place):
             return None, function(place)
 
@@ -146,11 +147,11 @@ def measure(
     inner = of_each(lambda place: of_one(hidden_at(place)), lowest)
     highest = of_one(readout, False)
     rows = {
-        name: jnp.concatenate([low[None], inner[name], jnp.asarray(highest[name])[None]])
+        name: jnp.concatenate([low[None], inner[name], highest[name][None]])
         for name, low in lowest.items()
     }
     if any(probe.whole for probe in probes.values()):
-        stack = of_each(lambda place: hidden_at(place).kernel_update, take(hidden.kernel, 0))
+        stack = of_each(lambda place: hidden_at(place).kernel_update)
         hidden = masked(hidden._replace(kernel_update=stack), count.each)
         whole = layers._replace(first=first, hidden=hidden, readout=readout)
         for name, probe in probes.items():

@@ -12,6 +12,8 @@ from fadeout.networks.tasks import shuffle
 from fadeout.training.preparing import draw_keys, held_order
 from fadeout.training.programs import train
 
+pytestmark = pytest.mark.few
+
 
 @pytest.mark.parametrize("depth", [1, 2, 7])
 def test_keys_are_those_of_jax(depth):

@@ -43,8 +43,10 @@ def lane_count(depth: int, width: int, examples: int, numbers: int, platform: st
     cpu = platform == "cpu"
     if width > UNROLL:
         lanes = least = 1 if cpu else 64
+    elif cpu:
+        lanes, least = 128 if depth <= 4 else 64, 16
     else:
-        lanes, least = (128 if depth <= 4 else 64) if cpu else 4096, 16
+        lanes, least = 4096, 16
     state = 4 * depth * width * (examples + width)
     while lanes > least and lanes * state > BLOCK_BYTES * (1 if cpu else 256):
         lanes //= 2

@@ -358,8 +358,7 @@ class Fit:
         if of_all:
             alone = functools.partial(look, of_all, lambda probe: probe, self.change)
             found |= per_lane(alone)(shown)
-        dtype = self.examples.inputs.dtype
-        return {name: found[name].astype(dtype) for name in self.probes}
+        return {name: found[name] for name in self.probes}
 
     def validation(self, model: MLP) -> dict[str, Float[Array, "run"]]:
         """Of examples that are held out, if there are any."""

@@ -105,8 +105,8 @@ def measure(
     update: Callable | None = None,
     each: Callable[[Callable], Callable] = lambda probe: probe,
 ) -> dict:
-    """Every probe in every weight layer, [place]; the readout has the last place, and NaN there
-    of a probe that it lacks.
+    """Every probe in every weight layer, [place], in the precision of the kernels; the readout has
+    the last place, and NaN there of a probe that it lacks.
 
     Args:
       update: of a part's name, and of a place in the stack or None, gives the kernel's update;
@@ -115,6 +115,7 @@ def measure(
         A layer is taken from its stack before it is mapped over the lanes: under `vmap`, XLA would
         gather each, with the lanes first, and the ten default probes cost as much as ten steps.
     """
+    recorded = functools.partial(jnp.asarray, dtype=layers.first.kernel.dtype)
     places = layers.hidden.kernel.shape[0]
     count = layers.turns
     first, hidden, readout = layers[:3]
@@ -128,12 +129,13 @@ def measure(
 
     def of_one(layer: Layer, has_activation=True) -> dict:
         def rows(layer: Layer) -> dict:
-            found = {
-                name: probe.function(layer) if has_activation or probe.readout else jnp.nan
+            return {
+                name: recorded(
+                    probe.function(layer) if has_activation or probe.readout else jnp.nan
+                )
                 for name, probe in probes.items()
                 if not probe.whole
-            }  # a user's may give a whole number of some layers
-            return {name: jnp.asarray(row, layer.kernel.dtype) for name, row in found.items()}
+            }
 
         return each(rows)(layer)
 
@@ -156,6 +158,6 @@ def measure(
         whole = layers._replace(first=first, hidden=hidden, readout=readout)
         for name, probe in probes.items():
             if probe.whole:
-                found = probe.function(whole)
+                found = recorded(probe.function(whole))
                 rows[name] = found if probe.readout else jnp.append(found, jnp.nan)
     return {name: rows[name] for name in probes}

@@ -308,6 +308,7 @@ BAD = {
     "def tanh(z): return z": "there is already an activation tanh",
     "def f(z, *, surrogate: float = 1.0): return z": "activation.surrogate is there already",
     "def f(z, *, name: str = 'a'): return z": "activation.name is there already",
+    "def f(z, *, traced: float = 1.0): return z": "activation.traced is there already",
     "def f(z, *, a: 'Nowhere' = 1): return z": "the annotations of f cannot be read",
     "def f(z): return jnp.tahn(z)": "has no attribute 'tahn'",
     "def f(z): return jnp.sqrt(z)": "f is not finite everywhere between -2 and 2",

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Self
 
 from fadeout.registry import FadeoutError, lookup, shown
-from fadeout.schema import Entry, Section, bounded, canonical, defaults, erase, kinds, sections_of
+from fadeout.schema import Entry, Section, bounded, defaults, erase, kinds, sections_of, written
 
 
 @dataclass(frozen=True, init=False)
@@ -335,6 +335,13 @@ normalization='none', affine=False)
             lookup(dict.fromkeys(KEPT), word, "word of keep")
         object.__setattr__(self, "keep", tuple(word for word in KEPT if word in self.keep))
 
+    def having(self, **values: Any) -> Self:
+        """The run with other values, which are as they should be: nothing is checked again. Of the
+        runs of a sweep most differ in their seed alone."""
+        found = object.__new__(type(self))
+        found.__dict__.update({name: getattr(self, name) for name in kinds(Run)} | values)
+        return found
+
     def erased(self) -> Self:
         """The run with its traced values erased: runs that share this share a program.
 
@@ -351,7 +358,7 @@ normalization='none', affine=False)
         >>> Run(Activation("leaky_relu", slope=0.1)).words()["slope"]
         ('activation', 'slope')
         """
-        return words_of(tuple(tuple(getattr(self, name).as_dict()) for name in sections_of(Run)))
+        return words_of(tuple(getattr(self, name).keys for name in sections_of(Run)))
 
     def labels(self) -> dict[str, Any]:
         """Every value by its label: `activation`, `depth`, `learning_rate`.
@@ -407,7 +414,7 @@ normalization='none', affine=False)
         identity (`fadeout.identity`), by which results are found."""
         left_out = {name for name in ("keep", "sources") if not getattr(self, name)}
         names = (name for name in sorted(kinds(Run)) if name not in left_out)
-        parts = [f'"{name}": {canonical(getattr(self, name))}' for name in names]
+        parts = [f'"{name}": {written(getattr(self, name))}' for name in names]
         text = f"[{NUMERICS}, {{{', '.join(parts)}}}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

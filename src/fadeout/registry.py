@@ -180,6 +180,10 @@ def name_of(function: Callable, kind: str) -> str:
         ) from None
 
 
+HELD = frozenset(("name", "options", "as_dict", "canonical", "keys", "nothing", "traced"))
+"""What the section of an entry has besides its parameters: none may be called so."""
+
+
 class Entries(dict[str, Any]):
     """A table of functions by name.
 
@@ -241,7 +245,7 @@ class Entries(dict[str, Any]):
                 f"parameters after a *: not ({', '.join(p.name for p in taken)})"
             )
         for key in parameters(function):
-            if key in ("name", "options", *self.reserved):
+            if key in HELD or key in self.reserved:
                 raise FadeoutError(
                     f"{self.kind} {name}: {self.kind}.{key} is there already; give its parameter "
                     "another name"

@@ -75,6 +75,21 @@ class Section:
         """Its values by key, as plain data."""
         return {name: plain(getattr(self, name)) for name in kinds(type(self))}
 
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.as_dict())
+
+    @cached_property
+    def canonical(self) -> str:
+        """Its values as JSON with sorted keys.
+
+        What is at its default is left out: a key that comes new leaves all others as they were. Who
+        changes a default raises `config.NUMERICS`.
+        """
+        usual = defaults(type(self))  # type: ignore[arg-type]
+        data = {k: v for k, v in self.as_dict().items() if k not in usual or v != usual[k]}
+        return json.dumps(data, sort_keys=True)
+
 
 @cache
 def checks(section: type) -> list[tuple[str, type, bool, str, dict[str, Any]]]:
@@ -217,25 +232,16 @@ def check_range(value, where, minimum=None, maximum=None, choices=None):
         raise FadeoutError(f"{where} must be at most {maximum}, not {value}")
 
 
+def written(value: Any) -> str:
+    """A section or a value as JSON; the runs of a sweep share nearly all sections."""
+    return value.canonical if isinstance(value, Section) else json.dumps(plain(value))
+
+
 def plain(value: Any) -> Any:
     """A value of a section as JSON would have it."""
     if isinstance(value, Section):
         return value.as_dict()
     return list(value) if isinstance(value, tuple) else value
-
-
-@lru_cache(maxsize=65536)
-def canonical(value: Any) -> str:
-    """A section or a value as JSON with sorted keys; the runs of a sweep share nearly all.
-
-    Of a section, what is at its default is left out: a key that comes new leaves all others as they
-    were. Who changes a default raises `config.NUMERICS`.
-    """
-    if isinstance(value, Section):
-        usual = defaults(type(value))  # type: ignore[arg-type]
-        data = {k: v for k, v in value.as_dict().items() if k not in usual or v != usual[k]}
-        return json.dumps(data, sort_keys=True)
-    return json.dumps(plain(value))
 
 
 @cache

@@ -9,6 +9,7 @@ from fadeout.cli.config import Config
 from fadeout.config import NUMERICS, Activation, Init, Optimizer, Run
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.grids import Chain
+from fadeout.sweeps.survey import survey
 from fadeout.training.batches import batch_of
 from fadeout.training.resolve import identity, resolve
 
@@ -54,6 +55,17 @@ def test_points_are_the_numbers_that_one_writes():
     )
     odd = np.geomspace(1, 2, 7)
     assert values(Config(axes={"gain": "geomspace:1:2:7"}))[3][1] == odd[3], "nobody writes that"
+
+
+def test_members_are_as_runs_that_are_checked_one_by_one():
+    axes = {"seed": "range:0:3", "gain": [1, 2.0], "learning_rate": [1, 0.5], "depth": [2.0, 3]}
+    runs = Config(axes=axes).runs()
+    for run in runs:
+        assert repr(run) == repr(Run.from_dict(run.as_dict())), "the types as well"
+    looked = survey([*runs, Run(Activation("relu")), runs[0]])
+    assert looked.identity.tolist() == [int(identity(run), 16) for run in looked.runs]
+    assert looked.take(np.arange(26)) == [resolve(run) for run in looked.runs]
+    assert [looked.batches[n] for n in looked.batch] == [batch_of(run) for run in looked.runs]
 
 
 def test_a_grid_is_a_sequence():

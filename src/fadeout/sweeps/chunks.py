@@ -13,7 +13,9 @@ from fadeout.training.batches import Batch
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_WORK = 10**9
-"""A chunk of several blocks of lanes records at most so many bytes and takes a few seconds."""
+CHUNK_RUNS = 2**13
+"""A chunk of several blocks of lanes records at most so many bytes, takes a few seconds, and has at
+most so many runs, each some 3 kB of Python objects while it is trained and stored."""
 
 
 class Piece(NamedTuple):
@@ -62,6 +64,7 @@ def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Piece]:
         blocks = min(
             CHUNK_BYTES // (lanes * bytes_per_run(batch)),
             CHUNK_WORK // (lanes * max(work(batch), 1)),
+            CHUNK_RUNS // lanes,
             members.size // (lanes * threads * 4),
         )
         pieces.append(piece_of(survey, own, lanes, max(1, blocks)))

@@ -49,7 +49,7 @@ class Grid(Sequence[Run]):
         for steps in reversed(self.steps):
             index, step = divmod(index, len(steps))
             values[:0] = steps[step]
-        return with_values(self.base, self.paths, values)
+        return self.base.having(**changes(self.base, self.paths, values))
 
 
 class Chain(Sequence[Run]):
@@ -112,10 +112,18 @@ def expand(base: Run, axes: Mapping[str, Any], zipped: Sequence[str] = ()) -> Se
         raise FadeoutError(
             f"the axes make {total:,} runs, more than {LARGEST:,}: give fewer points"
         )
-    steps = [list(zip(*[along[path][1] for path in group], strict=True)) for group in groups]
-    for paths, own in zip(groups, steps, strict=True):
-        for values in own:
-            with_values(base, paths, values)  # out of range: refused before any compute
+
+    def held(paths, values) -> tuple:
+        """The values as a run holds them; refused, before any compute, where it cannot."""
+        run = replace(base, **changes(base, paths, values))
+        return tuple(
+            getattr(getattr(run, section) if section else run, key) for section, key in paths
+        )
+
+    steps = [
+        [held(group, values) for values in zip(*[along[path][1] for path in group], strict=True)]
+        for group in groups
+    ]
     return Grid(base, list(zip(groups, steps, strict=True)))
 
 
@@ -203,17 +211,18 @@ def unreadable(name: str, text: Any) -> str:
     )
 
 
-def with_values(base: Run, paths: Sequence[tuple[str, str]], values: Sequence[Any]) -> Run:
-    changes: dict[str, Any] = {}
+def changes(base: Run, paths: Sequence[tuple[str, str]], values: Sequence[Any]) -> dict[str, Any]:
+    """The sections, and the seed, of a run with these values in these places."""
+    changed: dict[str, Any] = {}
     inner: dict[str, list[tuple[str, Any]]] = {}
     for (section, key), value in zip(paths, values, strict=True):
         if section:
             inner.setdefault(section, []).append((key, value))
         else:
-            changes[key] = value
+            changed[key] = value
     for section, pairs in inner.items():
-        changes[section] = section_with(getattr(base, section), tuple(pairs))
-    return replace(base, **changes)
+        changed[section] = section_with(getattr(base, section), tuple(pairs))
+    return changed
 
 
 @lru_cache(maxsize=65536)

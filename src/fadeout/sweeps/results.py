@@ -263,9 +263,17 @@ def axes_of(run: Run, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 def differing(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """The labels in which runs differ; all others are those of the first."""
-    first, *others = [run.labels() for run in runs]
-    names = [name for name, value in first.items() if any(row[name] != value for row in others)]
-    return {name: np.array([row[name] for row in (first, *others)]) for name in names}
+    found = {}
+    for name, (section, key) in runs[0].words().items():
+        sections = [getattr(run, section) for run in runs]
+        if any(own is not sections[0] for own in sections):
+            found[name] = [getattr(own, key) for own in sections]
+    found["seed"] = [run.seed for run in runs]
+    return {
+        name: np.array(values)
+        for name, values in found.items()
+        if any(value != values[0] for value in values)
+    }
 
 
 def join(parts: Sequence[Part]) -> xr.Dataset:

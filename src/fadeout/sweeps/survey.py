@@ -3,6 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,9 @@ from fadeout.registry import FadeoutError, refuse
 from fadeout.schema import defaults
 from fadeout.training.batches import Batch, batch_of_resolved
 from fadeout.training.resolve import resolve
+
+MOST_ALIKE = 4096
+"""So many runs are remembered, of which others may differ in their seed alone."""
 
 
 class Survey(NamedTuple):
@@ -35,7 +39,9 @@ class Survey(NamedTuple):
 
     def take(self, places: np.ndarray) -> list[Run]:
         """The runs at these places, their defaults written out."""
-        return [resolve(self.runs[place]) for place in places]
+        resolved = lru_cache(maxsize=MOST_ALIKE)(resolve)
+        runs = (self.runs[place] for place in places)
+        return [resolved(run.having(seed=0)).having(seed=run.seed) for run in runs]
 
 
 def survey(runs: Sequence[Run]) -> Survey:
@@ -48,12 +54,18 @@ def survey(runs: Sequence[Run]) -> Survey:
     batch, identity = array("i"), array("Q")
     reasons: Counter[str] = Counter()
     models: Counter[Model] = Counter()
+
+    @lru_cache(maxsize=MOST_ALIKE)
+    def look(run: Run) -> tuple[Run, int]:
+        run = resolve(run)
+        return run, batches.setdefault(batch_of_resolved(run), len(batches))
+
     for run in runs:
         models[run.model] += 1
         try:
-            run = resolve(run)
-            batch.append(batches.setdefault(batch_of_resolved(run), len(batches)))
-            identity.append(int(run.digest(), 16))
+            like, number = look(run.having(seed=0))
+            batch.append(number)
+            identity.append(int(like.having(seed=run.seed).digest(), 16))
         except FadeoutError as error:
             reasons[str(error)] += 1
     refuse(reasons + idle_everywhere(models), "runs cannot be trained")

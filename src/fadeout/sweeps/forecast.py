@@ -12,8 +12,11 @@ from fadeout.sweeps.chunks import Piece, bytes_per_run, deepest, memory, work
 from fadeout.sweeps.survey import Survey, survey
 from fadeout.sweeps.sweep import to_train
 from fadeout.sweeps.training_queue import Queue
-from fadeout.training.batches import batch_of
+from fadeout.training.batches import Batch, batch_of
 from fadeout.training.programs import compile_batch, train_batch
+
+LONG_ENOUGH = 0.5
+"""Seconds to train for, beside which what comes with a block counts little."""
 
 
 class Forecast(NamedTuple):
@@ -40,8 +43,8 @@ class Forecast(NamedTuple):
 def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
     """Foresees a sweep without training it.
 
-    The calibration compiles the program with most work to do, cut to two records, and trains one
-    chunk with it. Work is counted as steps x layers x width x (width + examples), so that the times
+    The calibration compiles the program with most work to do, and trains one block of lanes with it
+    for a while. Work is counted as steps x layers x width x (width + examples), so that the times
     are right to within a factor of about two where widths are mixed.
 
     Raises:
@@ -77,15 +80,29 @@ def work_of_blocks(looked: Survey, piece: Piece) -> int:
 
 
 def calibrate(queue: Queue, piece: Piece) -> tuple[float, float]:
-    """Seconds to compile a program, and seconds per work of training with it."""
+    """Seconds to compile a program, and seconds per work of training with it: of one block, which
+    is trained for so long that what comes with a block counts little, where a number of steps
+    compiles nothing."""
     runs = queue.survey.take(piece.members[-piece.lanes :])
-    training = replace(runs[0].training, steps=runs[0].training.record_every)
-    brief = [replace(run, training=training) for run in runs]
-    batch, device = batch_of(brief[-1]), queue.devices[0]
+    training, device = runs[0].training, queue.devices[0]
+
+    def brief(records: int) -> tuple[list[Run], Batch]:
+        steps = records * training.record_every
+        own = [replace(run, training=replace(training, steps=steps)) for run in runs]
+        return own, batch_of(own[-1])
+
+    def timed(own: list[Run], batch: Batch) -> float:
+        began = perf_counter()
+        train_batch(batch, own, piece.lanes, device)
+        return perf_counter() - began
+
+    own, batch = brief(1)
     began = perf_counter()
     compile_batch(batch, piece.lanes, device)
     compiled = perf_counter() - began
-    train_batch(batch, brief, piece.lanes, device)
-    began = perf_counter()
-    train_batch(batch, brief, piece.lanes, device)
-    return compiled, (perf_counter() - began) / (piece.lanes * max(work(batch), 1))
+    timed(own, batch)
+    seconds = timed(own, batch)
+    longer = brief(max(1, min(training.records - 1, math.ceil(LONG_ENOUGH / seconds))))
+    if longer[1].program == batch.program:
+        batch, seconds = longer[1], timed(*longer)
+    return compiled, seconds / (piece.lanes * max(work(batch), 1))

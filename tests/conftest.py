@@ -80,10 +80,12 @@ FEW = frozenset(
 
 @pytest.fixture(autouse=True)
 def few_activations(request, tables_as_they_were):
-    """What needs no others, by the mark `few`, has these activations alone: a program holds all
-    there are, and with half of them compiles in two thirds of the time."""
-    if request.node.get_closest_marker("few"):
-        for name in set(ACTIVATIONS) - FEW:
+    """What needs no others, by the mark `few`, has `FEW` activations alone, or those that the mark
+    names: a program holds all there are, and with half of them compiles in two thirds of the
+    time."""
+    mark = request.node.get_closest_marker("few")
+    if mark:
+        for name in set(ACTIVATIONS) - (set(mark.args) or FEW):
             del ACTIVATIONS[name]
 
 

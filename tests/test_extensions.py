@@ -110,7 +110,7 @@ def two_part(z):
 """
 
 
-@pytest.mark.few
+@pytest.mark.few("tanh")
 @pytest.mark.parametrize(
     "change",
     ["BEND = 2.5/BEND = 0.1", "SAME = 1.5/SAME = 1.6", "by = 1.0/by = 2.0", "tanh/sin",
@@ -153,7 +153,7 @@ def test_the_same_file_in_another_folder_is_the_same(tmp_path):
 K = 1.0
 
 
-@pytest.mark.few
+@pytest.mark.few("tanh")
 def test_a_constant_that_changes_in_a_notebook_is_another_run(monkeypatch):
     @fadeout.activation
     def scaled(z):
@@ -185,7 +185,7 @@ def test_typed_functions_are_told_apart(tmp_path):
     assert said[0][1] != said[1][1]
 
 
-@pytest.mark.few
+@pytest.mark.few("tanh")
 def test_classes_follow_from_a_tasks_options():
     @fadeout.task
     def arms_(key, *, arms: int = 2, examples: int = 12):
@@ -198,7 +198,7 @@ def test_classes_follow_from_a_tasks_options():
     assert network(Run(task=Task(arms_), model=Model(1, 4)))[1][-1][0].shape == (4, 1)
 
 
-@pytest.mark.few
+@pytest.mark.few("tanh")
 def test_parameters_may_have_the_names_of_other_things():
     @fadeout.initializer
     def scaled_down(key, shape, dtype, *, depth: float = 4.0, outputs: int = 1):

@@ -12,7 +12,7 @@ from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.results import final
 
-pytestmark = pytest.mark.few
+pytestmark = pytest.mark.few("tanh", "relu", "identity", "step")
 
 
 def made(depth=3, activation="identity", **changes):
@@ -74,6 +74,8 @@ def test_shares_of_verdicts_come_in_their_order():
 def test_slopes_are_per_layer_and_over_hidden_layers_only():
     falling = made(depth=4, delta_norm=10.0 ** np.array([-6, -4, -2, 0, 5]))
     assert slopes(falling["delta_norm"].sel(step=0)) == pytest.approx([2.0])
+    dead = made(depth=4, delta_norm=[0.0, 0, 0, 1, 1])
+    assert np.isnan(slopes(dead["delta_norm"].sel(step=0))), "and nothing is said on the way"
 
 
 def test_networks_that_work_are_not_called_saturated():

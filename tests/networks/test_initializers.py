@@ -13,7 +13,7 @@ from fadeout.training.programs import train
 from fadeout.training.resolve import resolve
 from helpers import layers, network
 
-pytestmark = pytest.mark.few
+pytestmark = pytest.mark.few("tanh", "relu", "leaky_relu", "sigmoid", "softplus", "step")
 
 FAN_IN, FAN_OUT = 300, 500
 VARIANCE = {

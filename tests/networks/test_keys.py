@@ -12,7 +12,7 @@ from fadeout.networks.tasks import shuffle
 from fadeout.training.preparing import draw_keys, held_order
 from fadeout.training.programs import train
 
-pytestmark = pytest.mark.few
+pytestmark = pytest.mark.few("tanh", "relu")
 
 
 @pytest.mark.parametrize("depth", [1, 2, 7])

@@ -15,7 +15,7 @@ from fadeout.training.programs import train
 from fadeout.training.resolve import identity, resolve
 from helpers import network
 
-pytestmark = pytest.mark.few
+pytestmark = pytest.mark.few("tanh", "relu", "leaky_relu", "identity", "step")
 
 ROWS = "width,height,kind\n" + "".join(
     f"{i % 5},{(i * 7) % 11 / 10},{'abc'[i % 3]}\n" for i in range(30)

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int, UInt32
 from fadeout.config import Run
 from fadeout.networks import lanes
 from fadeout.networks.activations import Graded, graded_one_of
-from fadeout.networks.keys import GENERATOR
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
@@ -24,7 +23,7 @@ from fadeout.networks.stacks import Count, put
 from fadeout.networks.tasks import Examples
 from fadeout.training.measuring import Sight, measure
 from fadeout.training.outcomes import Outcome, all_finite, judge, locate
-from fadeout.training.preparing import SHUFFLED, held_order
+from fadeout.training.preparing import SHUFFLED, held_order, key_below
 from fadeout.training.updates import (
     Trained,
     kernel_updates,
@@ -454,7 +453,7 @@ def shuffled(
     """The order of so many examples in an epoch of each run."""
 
     def own(seed):
-        key = jax.random.fold_in(jax.random.key(seed, impl=GENERATOR), SHUFFLED)
-        return jax.random.permutation(jax.random.fold_in(key, epoch), count)
+        key = jax.random.fold_in(key_below(seed, SHUFFLED), epoch)
+        return jax.random.permutation(key, count)
 
     return jax.vmap(own, out_axes=-1)(seeds)

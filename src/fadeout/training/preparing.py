@@ -82,8 +82,9 @@ def outputs_of(run: Run) -> int:
 def held_order(seeds: UInt32[ArrayLike, "run"], count: int) -> Int[Array, "{count} run"]:
     """The order in which `prepare` has so many examples, those that are held out first."""
 
-    def own(seed):
-        key = jax.random.key(seed, impl=keys.GENERATOR)
-        return shuffle(jax.random.fold_in(key, HELD), count)
+    return jax.vmap(lambda seed: shuffle(key_below(seed, HELD), count), out_axes=-1)(seeds)
 
-    return jax.vmap(own, out_axes=-1)(seeds)
+
+def key_below(seed: UInt32[Array, ""], number: int) -> Array:
+    """One of a run's keys, as `draw_keys` makes them, inside a program."""
+    return jax.random.fold_in(jax.random.key(seed, impl=keys.GENERATOR), number)

@@ -85,6 +85,7 @@ def few_activations(request, tables_as_they_were):
     time."""
     mark = request.node.get_closest_marker("few")
     if mark:
+        assert set(mark.args) <= set(ACTIVATIONS)
         for name in set(ACTIVATIONS) - (set(mark.args) or FEW):
             del ACTIVATIONS[name]
 

@@ -8,7 +8,7 @@ import pytest
 from fadeout.cli.config import Config
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks import initializers, optimizers, probes, tasks  # noqa: F401
-from fadeout.registry import HELD, TABLES, FadeoutError, parameters
+from fadeout.registry import RESERVED, TABLES, FadeoutError, parameters
 from fadeout.schema import Entry, kinds, sections_of
 from fadeout.training.resolve import identity, resolve
 
@@ -106,12 +106,12 @@ def test_values_by_their_labels_are_those_of_the_sections():
 
 
 def test_no_parameter_may_be_called_as_what_a_section_has_itself():
-    assert {name for name in dir(Entry("x")) if not name.startswith("__")} == HELD
+    assert {name for name in dir(Entry("x")) if not name.startswith("__")} == RESERVED
 
 
 def test_a_run_of_another_seed_is_as_one_that_was_checked():
     run = Run(Activation("leaky_relu", slope=0.2), probes=(), seed=3, keep=("weights",))
     other = run.having(seed=7)
-    assert other == Run(run.activation, probes=run.probes, seed=7, keep=run.keep)
-    assert hash(other) == hash(run.having(seed=7)) != hash(run)
+    checked = Run(run.activation, probes=run.probes, seed=7, keep=run.keep)
+    assert (other, hash(other), repr(other)) == (checked, hash(checked), repr(checked))
     assert (run.seed, other.digest()) == (3, Run.from_dict(other.as_dict()).digest())

@@ -1,5 +1,6 @@
 """What a user brings: functions from a file or a notebook, on the same footing as the package's."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -183,6 +184,28 @@ def test_typed_functions_are_told_apart(tmp_path):
     assert said[0] == said[2]
     assert said[0][0] != said[1][0]
     assert said[0][1] != said[1][1]
+
+
+class Scale:
+    by = 2.0
+
+    @functools.cached_property
+    def inverse(self):
+        return 1 / self.by
+
+
+SCALE, MODEL = Scale(), Model(depth=3)
+
+
+def test_what_an_object_remembers_of_itself_is_no_change_of_it():
+    @fadeout.activation
+    def remembering(z):
+        return jnp.tanh(SCALE.by * z / MODEL.width)
+
+    run = Run(Activation(remembering), model=MODEL)
+    before = identity(run)
+    assert SCALE.inverse == 0.5
+    assert identity(run) == before
 
 
 @pytest.mark.few("tanh")

@@ -336,10 +336,10 @@ normalization='none', affine=False)
         object.__setattr__(self, "keep", tuple(word for word in KEPT if word in self.keep))
 
     def having(self, **values: Any) -> Self:
-        """The run with other values, which are as they should be: nothing is checked again. Of the
-        runs of a sweep most differ in their seed alone."""
+        """The run with other sections or another seed, which are as they should be: nothing is
+        checked again. Of the runs of a sweep most differ in their seed alone."""
         found = object.__new__(type(self))
-        found.__dict__.update({name: getattr(self, name) for name in kinds(Run)} | values)
+        found.__dict__.update({name: getattr(self, name) for name in kinds(type(self))} | values)
         return found
 
     def erased(self) -> Self:
@@ -358,7 +358,7 @@ normalization='none', affine=False)
         >>> Run(Activation("leaky_relu", slope=0.1)).words()["slope"]
         ('activation', 'slope')
         """
-        return words_of(tuple(getattr(self, name).keys for name in sections_of(Run)))
+        return words_of(tuple(getattr(self, name).all_keys for name in sections_of(Run)))
 
     def labels(self) -> dict[str, Any]:
         """Every value by its label: `activation`, `depth`, `learning_rate`.

@@ -118,6 +118,11 @@ def source(function: Any) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def is_cache(value: Any, name: str) -> bool:
+    """Whether an attribute is only what follows from others, once it was asked for."""
+    return isinstance(getattr(type(value), name, None), functools.cached_property)
+
+
 class Walk:
     """What a value is made of, as text; what cannot be seen is told by its type alone.
 
@@ -173,7 +178,8 @@ class Walk:
         else:
             slots = [s for kind in type(value).__mro__ for s in getattr(kind, "__slots__", ())]
             held = {name: getattr(value, name, None) for name in slots if isinstance(name, str)}
-            self.value([type(value), held | getattr(value, "__dict__", {})])
+            held |= getattr(value, "__dict__", {})
+            self.value([type(value), {k: v for k, v in held.items() if not is_cache(value, k)}])
 
     def array(self, value: Any) -> None:
         array = value.__array__()

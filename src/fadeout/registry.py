@@ -180,7 +180,7 @@ def name_of(function: Callable, kind: str) -> str:
         ) from None
 
 
-HELD = frozenset(("name", "options", "as_dict", "canonical", "keys", "nothing", "traced"))
+RESERVED = frozenset(("name", "options", "all_keys", "as_dict", "as_text", "nothing", "traced"))
 """What the section of an entry has besides its parameters: none may be called so."""
 
 
@@ -245,7 +245,7 @@ class Entries(dict[str, Any]):
                 f"parameters after a *: not ({', '.join(p.name for p in taken)})"
             )
         for key in parameters(function):
-            if key in HELD or key in self.reserved:
+            if key in RESERVED or key in self.reserved:
                 raise FadeoutError(
                     f"{self.kind} {name}: {self.kind}.{key} is there already; give its parameter "
                     "another name"

@@ -76,11 +76,12 @@ class Section:
         return {name: plain(getattr(self, name)) for name in kinds(type(self))}
 
     @cached_property
-    def keys(self) -> tuple[str, ...]:
+    def all_keys(self) -> tuple[str, ...]:
+        """Its keys, those of its options too."""
         return tuple(self.as_dict())
 
     @cached_property
-    def canonical(self) -> str:
+    def as_text(self) -> str:
         """Its values as JSON with sorted keys.
 
         What is at its default is left out: a key that comes new leaves all others as they were. Who
@@ -234,7 +235,7 @@ def check_range(value, where, minimum=None, maximum=None, choices=None):
 
 def written(value: Any) -> str:
     """A section or a value as JSON; the runs of a sweep share nearly all sections."""
-    return value.canonical if isinstance(value, Section) else json.dumps(plain(value))
+    return value.as_text if isinstance(value, Section) else json.dumps(plain(value))
 
 
 def plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ import fadeout
 from conftest import COMPILED, small_runs
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
 from fadeout.registry import FadeoutError
-from fadeout.sweeps import store, training_queue
+from fadeout.sweeps import forecast, store, training_queue
 from fadeout.sweeps.grids import Chain, expand
 from fadeout.sweeps.survey import survey
 from fadeout.sweeps.sweep import sweep, train
@@ -194,6 +194,21 @@ def test_chunks_of_several_blocks_give_the_same_results_in_fewer_files(tmp_path,
     single, blocks = (fadeout.load(tmp_path / name) for name in ("single", "blocks"))
     assert single["seed"].equals(blocks["seed"])
     np.testing.assert_allclose(single["loss"], blocks["loss"], rtol=1e-5)
+
+
+def test_a_forecast_trains_long_enough_and_compiles_nothing_for_it(tmp_path, monkeypatch):
+    steps = []
+
+    def spied(batch, runs, *others):
+        steps.append(runs[0].training.steps)
+        return programs.train_batch(batch, runs, *others)
+
+    monkeypatch.setattr(forecast, "train_batch", spied)
+    run = Run(model=Model(1, 4), training=Training(300, 1), probes=())
+    for long_enough in (0, 1e9):
+        monkeypatch.setattr(forecast, "LONG_ENOUGH", long_enough)
+        assert forecast.forecast([run], tmp_path).train_seconds > 0
+    assert steps == [1, 1, 1, 1, 127], "as many records as there is room for"
 
 
 def test_a_grid_is_never_held_as_a_list():

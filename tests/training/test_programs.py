@@ -113,7 +113,7 @@ def compile_tiny(run=TINY):
 
 
 def compile_small():
-    """As `compile_tiny`, of a program that takes no time."""
+    """Likewise, of a program that takes no time: how many were found, and why others not."""
 
     def compile_now():
         return jax.jit(lambda x: x + 1).lower(jnp.zeros(3)).compile()

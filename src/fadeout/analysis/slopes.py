@@ -24,11 +24,13 @@ def slopes(values: xr.DataArray, lowest: int = 1) -> np.ndarray:
 
 
 def trend(profile: np.ndarray) -> np.ndarray:
-    """The slope of values over layers, [..., layer], by least squares; of infinite ones NaN.
+    """The slope of values over layers, [..., layer], by least squares; of infinite ones infinite
+    or NaN.
 
     >>> print(round(float(trend(np.array([3.0, 5.0, 7.0]))), 12))
     2.0
     """
     layers = np.arange(profile.shape[-1]) - (profile.shape[-1] - 1) / 2
-    with np.errstate(invalid="ignore"):
-        return profile @ layers / (layers @ layers)
+    with np.errstate(invalid="ignore"):  # of infinite ones
+        summed = profile @ layers
+    return summed / (layers @ layers)

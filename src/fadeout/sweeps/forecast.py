@@ -102,7 +102,9 @@ def calibrate(queue: Queue, piece: Piece) -> tuple[float, float]:
     compiled = perf_counter() - began
     timed(own, batch)
     seconds = timed(own, batch)
-    longer = brief(max(1, min(training.records - 1, math.ceil(LONG_ENOUGH / seconds))))
-    if longer[1].program == batch.program:
-        batch, seconds = longer[1], timed(*longer)
+    records = min(math.ceil(LONG_ENOUGH / seconds), training.records - 1, batch.program.records - 1)
+    if records > 1:
+        own, longer = brief(records)
+        if longer.program == batch.program:
+            batch, seconds = longer, timed(own, longer)
     return compiled, seconds / (piece.lanes * max(work(batch), 1))

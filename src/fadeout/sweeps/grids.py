@@ -113,15 +113,15 @@ def expand(base: Run, axes: Mapping[str, Any], zipped: Sequence[str] = ()) -> Se
             f"the axes make {total:,} runs, more than {LARGEST:,}: give fewer points"
         )
 
-    def held(paths, values) -> tuple:
-        """The values as a run holds them; refused, before any compute, where it cannot."""
+    def settled(paths, values) -> tuple:
+        """The values as a run has them; refused, before any compute, where it cannot."""
         run = replace(base, **changes(base, paths, values))
         return tuple(
             getattr(getattr(run, section) if section else run, key) for section, key in paths
         )
 
     steps = [
-        [held(group, values) for values in zip(*[along[path][1] for path in group], strict=True)]
+        [settled(group, values) for values in zip(*[along[path][1] for path in group], strict=True)]
         for group in groups
     ]
     return Grid(base, list(zip(groups, steps, strict=True)))

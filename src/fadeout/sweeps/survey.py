@@ -14,7 +14,7 @@ from fadeout.schema import defaults
 from fadeout.training.batches import Batch, batch_of_resolved
 from fadeout.training.resolve import resolve
 
-MOST_ALIKE = 4096
+MOST_ALIKE = 65536
 """So many runs are remembered, of which others may differ in their seed alone."""
 
 

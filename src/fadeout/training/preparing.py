@@ -86,5 +86,5 @@ def held_order(seeds: UInt32[ArrayLike, "run"], count: int) -> Int[Array, "{coun
 
 
 def key_below(seed: UInt32[Array, ""], number: int) -> Array:
-    """One of a run's keys, as `draw_keys` makes them, inside a program."""
+    """A run's key of this number, inside a program; `draw_keys` makes others on the host."""
     return jax.random.fold_in(jax.random.key(seed, impl=keys.GENERATOR), number)

@@ -349,7 +349,7 @@ normalization='none', affine=False)
         True
         """
         sections: dict[str, Any] = {name: erase(getattr(self, name)) for name in sections_of(Run)}
-        return dataclasses.replace(self, seed=0, **sections)
+        return self.having(seed=0, **sections)
 
     def words(self) -> dict[str, tuple[str, str]]:
         """The section and key that each label stands for: the one word that a plot would use. An

@@ -203,7 +203,7 @@ class Entries(dict[str, Any]):
         spare: int = 0,
     ):
         super().__init__()
-        self.kind, self.positional, self.reserved = kind, positional, reserved
+        self.kind, self.positional, self.reserved = kind, positional, RESERVED.union(reserved)
         self.check, self.spare = check, spare
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -245,7 +245,7 @@ class Entries(dict[str, Any]):
                 f"parameters after a *: not ({', '.join(p.name for p in taken)})"
             )
         for key in parameters(function):
-            if key in RESERVED or key in self.reserved:
+            if key in self.reserved:
                 raise FadeoutError(
                     f"{self.kind} {name}: {self.kind}.{key} is there already; give its parameter "
                     "another name"

@@ -235,7 +235,7 @@ def check_range(value, where, minimum=None, maximum=None, choices=None):
 
 def written(value: Any) -> str:
     """A section or a value as JSON; the runs of a sweep share nearly all sections."""
-    return value.as_text if isinstance(value, Section) else json.dumps(plain(value))
+    return value.as_text if isinstance(value, Section) else json.dumps(value)
 
 
 def plain(value: Any) -> Any:

@@ -87,8 +87,8 @@ def calibrate(queue: Queue, piece: Piece) -> tuple[float, float]:
     training, device = runs[0].training, queue.devices[0]
 
     def brief(records: int) -> tuple[list[Run], Batch]:
-        steps = records * training.record_every
-        own = [replace(run, training=replace(training, steps=steps)) for run in runs]
+        short = replace(training, steps=records * training.record_every)
+        own = [run.having(training=short) for run in runs]
         return own, batch_of(own[-1])
 
     def timed(own: list[Run], batch: Batch) -> float:

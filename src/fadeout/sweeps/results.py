@@ -17,6 +17,7 @@ from fadeout.networks.model import MLP
 from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import classes_of
 from fadeout.registry import FadeoutError, parameters
+from fadeout.schema import sections_of
 from fadeout.training.fit import Trace
 
 FAILED = "failed"
@@ -263,11 +264,13 @@ def axes_of(run: Run, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 def differing(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """The labels in which runs differ; all others are those of the first."""
-    found = {}
-    for name, (section, key) in runs[0].words().items():
-        sections = [getattr(run, section) for run in runs]
-        if any(own is not sections[0] for own in sections):
-            found[name] = [getattr(own, key) for own in sections]
+    sections = {name: [getattr(run, name) for run in runs] for name in sections_of(Run)}
+    several = {name for name, own in sections.items() if any(one is not own[0] for one in own)}
+    found = {
+        name: [getattr(own, key) for own in sections[section]]
+        for name, (section, key) in runs[0].words().items()
+        if section in several
+    }
     found["seed"] = [run.seed for run in runs]
     return {
         name: np.array(values)

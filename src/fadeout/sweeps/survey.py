@@ -2,9 +2,9 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,8 +14,14 @@ from fadeout.schema import defaults
 from fadeout.training.batches import Batch, batch_of_resolved
 from fadeout.training.resolve import resolve
 
-MOST_ALIKE = 65536
-"""So many runs are remembered, of which others may differ in their seed alone."""
+T = TypeVar("T")
+
+
+def whatever_the_seed(function: Callable[[Run], T]) -> Callable[[Run], T]:
+    """The function of runs with the seed 0, remembered: most runs of a sweep differ in their seed
+    alone."""
+    remembered = lru_cache(maxsize=65536)(function)
+    return lambda run: remembered(run.having(seed=0))
 
 
 class Survey(NamedTuple):
@@ -39,9 +45,9 @@ class Survey(NamedTuple):
 
     def take(self, places: np.ndarray) -> list[Run]:
         """The runs at these places, their defaults written out."""
-        resolved = lru_cache(maxsize=MOST_ALIKE)(resolve)
+        resolved = whatever_the_seed(resolve)
         runs = (self.runs[place] for place in places)
-        return [resolved(run.having(seed=0)).having(seed=run.seed) for run in runs]
+        return [resolved(run).having(seed=run.seed) for run in runs]
 
 
 def survey(runs: Sequence[Run]) -> Survey:
@@ -55,7 +61,7 @@ def survey(runs: Sequence[Run]) -> Survey:
     reasons: Counter[str] = Counter()
     models: Counter[Model] = Counter()
 
-    @lru_cache(maxsize=MOST_ALIKE)
+    @whatever_the_seed
     def look(run: Run) -> tuple[Run, int]:
         run = resolve(run)
         return run, batches.setdefault(batch_of_resolved(run), len(batches))
@@ -63,7 +69,7 @@ def survey(runs: Sequence[Run]) -> Survey:
     for run in runs:
         models[run.model] += 1
         try:
-            like, number = look(run.having(seed=0))
+            like, number = look(run)
             batch.append(number)
             identity.append(int(like.having(seed=run.seed).digest(), 16))
         except FadeoutError as error:

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import time
 from pathlib import Path
 
@@ -15,6 +16,22 @@ from fadeout.registry import FadeoutError
 DAY = 86_400.0
 MARK = re.compile(r"\.[0-9a-f]{8}\.(?P<machine>.+)\.(?P<process>\d+)\.(partial|writer)")
 """What `marked` gives."""
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file; a pipe or a device, which might never end, is not opened.
+
+    Raises:
+      OSError: it cannot be read, is no regular file, or is larger than so many bytes.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise OSError(0, f"it is {kind}")
+    if status.st_size > max_bytes:
+        raise OSError(0, f"it has {status.st_size:,} bytes, more than {max_bytes:,}")
+    with open(path, "rb") as file:
+        return file.read(max_bytes)
 
 
 def write_whole(path: Path, content: bytes) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import stat
 import subprocess
 import sys
 
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 
 from fadeout import theory
+from fadeout.cli.config import Config
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
-from fadeout.networks.activations import ACTIVATIONS, get_activation
+from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.initializers import INITIALIZERS
-from fadeout.networks.losses import get_loss
 from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import TASKS
@@ -65,7 +66,7 @@ def half(key, shape, dtype):
 
 
 def other_task(key, levels):
-    return np.zeros((3, 2)), np.ones(3)
+    return np.zeros((3, 2)), np.array([0, 1, 0])
 
 
 def sevenths(layer):
@@ -119,7 +120,7 @@ def compile_small():
         return jax.jit(lambda x: x + 1).lower(jnp.zeros(3)).compile()
 
     with tallied() as tally:
-        compiled.compiled(("x + 1",), (), False, jax.local_devices()[0], compile_now)
+        compiled.compiled(("x + 1",), False, jax.local_devices()[0], compile_now)
     return sum(tally.found), tally.refused
 
 
@@ -233,19 +234,50 @@ def test_what_decides_a_program_is_in_its_key(folder, monkeypatch):
     monkeypatch.setitem(ACTIVATIONS, "mine", double)
     found = len(list(folder.iterdir()))
     assert compile_tiny()[1] == 0
-    assert len(list(folder.iterdir())) == found, "a function from elsewhere is never kept"
+    assert len(list(folder.iterdir())) == found + 1, "a user's function is known by its digest"
+    monkeypatch.setitem(ACTIVATIONS, "mine", lambda z: 2 * z)
+    assert compile_tiny()[1] == 1, "which is of what it computes"
+    monkeypatch.setitem(ACTIVATIONS, "mine", lambda z: 3 * z)
+    assert compile_tiny()[1] == 0
 
 
-def test_functions_are_told_apart_or_not_kept():
-    known = [compiled.source_of(f) for f in (*INITIALIZERS.values(), *ACTIVATIONS.values())]
-    assert None not in known
-    assert len(set(known)) == len(known), "also those that one factory makes"
-    for odd in (get_activation("relu"), jax.tree_util.Partial(double), jnp.frompyfunc(max, 2, 1),
-                functools.partial(double), double):  # fmt: skip
-        assert compiled.source_of(odd) is None
-    probe, loss = PROBES["saturation"], get_loss("squared_error")
-    assert compiled.source_of(probe) != compiled.source_of(probe._replace(readout=True))
-    assert compiled.source_of(loss) != compiled.source_of(loss._replace(threshold=0.3))
+@pytest.mark.parametrize("harm", ["a pipe", "a link to another's", "open to all", "another user's"])
+def test_a_folder_that_others_may_have_written_into_is_refused(folder, harm, monkeypatch):
+    """A program is unpickled: whoever could have put it there could run anything."""
+    compile_small()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (path,) = folder.iterdir()
+    if harm == "a pipe":
+        path.unlink()
+        os.mkfifo(path)
+        assert compile_small()[0] == 0, "and it does not wait for a writer"
+        return
+    if harm == "a link to another's":
+        elsewhere = folder.rename(folder.with_name("elsewhere"))
+        folder.symlink_to(elsewhere)
+        words = "is a file, not a folder"
+    elif harm == "open to all":
+        folder.chmod(0o777)
+        words = "others may write into"
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        words = "belongs to another user"
+    with pytest.raises(FadeoutError, match=words):
+        keep_compiled(str(folder.parent))
+
+
+def test_programs_lie_in_the_users_own_cache_and_never_beside_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = compiled.PLACE["folder"]
+    try:
+        keep_compiled(compiled.AUTO)
+        place = compiled.PLACE["folder"]
+        compile_small()
+    finally:
+        compiled.PLACE["folder"] = before
+    assert place.is_relative_to(tmp_path / "cache" / "fadeout")
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (place, place.parent)} == {0o700}
+    assert Config().cache == compiled.AUTO
 
 
 def test_what_was_edited_after_it_was_imported_is_not_kept(folder, monkeypatch):

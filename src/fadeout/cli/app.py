@@ -179,13 +179,14 @@ def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planne
     from fadeout.sweeps.chunks import check_memory, cut
     from fadeout.sweeps.survey import survey
     from fadeout.sweeps.sweep import check
+    from fadeout.training.compiled import keep_compiled
 
     if not configs:
         raise FadeoutError("nothing to train: the sweep is empty")
     lookup(EXECUTORS, launch.executor, "hydra.launcher.executor")
     if not isinstance(launch.jobs, int) or launch.jobs < 1:
         raise FadeoutError(f"hydra.launcher.jobs must be at least 1, not {launch.jobs}")
-    check_cache(configs[0].cache)
+    keep_compiled(configs[0].cache)
     load(extensions_of(configs))
     folders: dict[Path, list[int]] = {}
     for number, config in enumerate(configs):
@@ -247,7 +248,6 @@ def train_all(
     from fadeout.analysis.advice import warning
     from fadeout.cli import console
     from fadeout.sweeps.forecast import forecast
-    from fadeout.training.compiled import keep_compiled
 
     console.hush()
     began = perf_counter()
@@ -262,7 +262,6 @@ def train_all(
                 console.foretell(forecast(sweep.looked, folder), folder)
             return losses.tolist()
         cache, scratch = configs[0].cache, Path(configs[0].outputs)
-        keep_compiled(cache)
         extensions = load(extensions_of(configs))  # by their full paths, for workers
         failed = False
         if drawn:
@@ -297,16 +296,6 @@ def import_pictures() -> None:
 
 def extensions_of(configs: Sequence[Config]) -> list[str]:
     return list(dict.fromkeys(name for config in configs for name in config.extensions))
-
-
-def check_cache(cache: str | None) -> None:
-    """Refuses a place for compiled programs that cannot be a folder.
-
-    Raises:
-      FadeoutError
-    """
-    if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
-        raise FadeoutError(f"cache={cache} is a file, not a folder; null keeps no programs")
 
 
 def train_folder(looked, folder, watch, launch: Launch, workers, cache, extensions):

@@ -157,8 +157,7 @@ def announce(arguments: Sequence[str], conf: Path) -> None:
 
 def following(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
     """The values of an option of Hydra's, given as the next word or after an equals sign."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    found = [word for flag, word in pairs if flag in flags]
+    found = [word for flag, word in itertools.pairwise(arguments) if flag in flags]
     return found + [a.partition("=")[2] for a in arguments if a.partition("=")[0] in flags]
 
 
@@ -415,9 +414,7 @@ class Base:
         self.config = config
         raw = OmegaConf.to_container(config, resolve=False)
         raw.pop("hydra")
-        known = {"name": r"\$\{now:[^{}]*\}", "cache": r"\$\{outputs\}"}  # the same for every job
-        for key, pattern in known.items():
-            raw[key] = re.sub(pattern, "", str(raw[key]))
+        raw["name"] = re.sub(r"\$\{now:[^{}]*\}", "", str(raw["name"]))  # the same for every job
         self.data = None if depends(raw) else plain(config)
 
     def with_values(self, settings: Sequence[Setting]) -> Config:

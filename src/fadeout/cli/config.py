@@ -26,7 +26,7 @@ class Config(Run):
 
     name: str = "unnamed"
     outputs: str = "outputs"
-    cache: str | None = None
+    cache: str | None = "auto"
     forecast: bool = False
     skip_impossible: bool = False
     axes: dict[str, Any] = field(default_factory=dict)

@@ -21,14 +21,14 @@ from fadeout.training.compiled import keep_compiled
 
 
 def train(
-    runs: Run | Sequence[Run], cache: str | None = "outputs/.compiled", quiet: bool = False
+    runs: Run | Sequence[Run], cache: str | None = "auto", quiet: bool = False
 ) -> xr.Dataset:
     """Trains runs in memory, without storing them; says how it goes.
 
     Args:
       runs: one, or any mixture.
-      cache: folder of compiled programs, which later processes and the command line share; None
-        keeps none.
+      cache: folder of compiled programs, which later processes and the command line share; `auto`
+        is the user's own cache folder, and None keeps none.
       quiet: says nothing.
 
     Returns:

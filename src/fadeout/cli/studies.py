@@ -54,7 +54,7 @@ def judge_claims(
     """
     chosen = {name: lookup(CLAIMS, name, "claim") for name in names or CLAIMS}
     console.hush()
-    keep_compiled(str(outputs / ".compiled"))
+    keep_compiled("auto")
     known: dict[str, xr.Dataset] = {}
     least: dict[str, int] = {}
     for claim in CLAIMS.values():

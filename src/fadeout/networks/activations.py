@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from fadeout.networks.jaxprs import digest, mixing_primitive, trace
 from fadeout.networks.stacks import Place
 from fadeout.registry import FadeoutError, lookup, named, table, tried
 from fadeout.registry import parameters as takes
@@ -23,12 +24,22 @@ Graded = Callable[[Array], tuple[Array, Array]]
 """What gives phi(z) and phi'(z)."""
 
 
-def elementwise(function: Callable) -> None:
-    """Refuses what is no activation: tried once, on a few small numbers.
+def value_and_vjp(function: Callable, z: Array) -> tuple[Array, Array]:
+    """phi(z) and phi'(z) as `jax.grad` sees it: the VJP with ones."""
+    value, pull = jax.vjp(function, z)
+    return value, pull(jnp.ones_like(value))[0]
+
+
+TRIED = (0.0, -0.0, 1.0, -1.0, 2.0, -2.0)
+"""Where a new activation and its slope must be finite."""
+
+
+def check_activation(function: Callable) -> None:
+    """Refuses what is no activation.
 
     Raises:
-      FadeoutError: JAX cannot trace or differentiate it, it has effects, it is not elementwise, or
-        it gives another shape or dtype.
+      FadeoutError: JAX cannot trace or differentiate it, it has effects, it gives another shape or
+        dtype, it is not elementwise, or its value or slope is not finite at one of `TRIED`.
     """
     what = f"activation {named(function)}"
     floats = {
@@ -36,33 +47,45 @@ def elementwise(function: Callable) -> None:
         for key, p in takes(function).items()
         if p.kind is float and p.default is not None
     }
-    z = jnp.linspace(-2, 2, 6, dtype=jnp.float32).reshape(2, 3)
+    z = jnp.array(TRIED, jnp.float32).reshape(2, 3)
 
     def both(z, floats):
-        return jax.jvp(partial(function, **floats), (z,), (jnp.ones_like(z),))
+        return value_and_vjp(partial(function, **floats), z)
 
     with tried(what):
-        traced = jax.make_jaxpr(both)(z, floats)
-        value = jnp.asarray(both(z, floats)[0])
-    if traced.effects:
-        effects = ", ".join(map(str, traced.effects))
+        plain = jax.make_jaxpr(partial(function, **floats))(z)
+        value = jnp.asarray(function(z, **floats))
+    if plain.effects:
+        effects = ", ".join(map(str, plain.effects))
         raise FadeoutError(f"{what} has effects ({effects}): leave them out")
     if value.shape != z.shape or value.dtype != z.dtype:
         raise FadeoutError(
             f"{what} must give the shape and dtype that it is given, {z.shape} {z.dtype}, not "
             f"{value.shape} {value.dtype}"
         )
-    if not jnp.all(jnp.isfinite(value)):
-        raise FadeoutError(f"{what} is not finite everywhere between -2 and 2")
+    with tried(what):
+        digest(both, z, floats, what=what)
+        value, slope = both(z, floats)
+    if mixing := mixing_primitive(trace(both, z, floats)):
+        raise FadeoutError(
+            f"{what} is not elementwise: {mixing} lets one value of z decide about others"
+        )
     with tried(what):
         alone = jax.vmap(lambda z: both(z, floats)[0])(z.reshape(-1, 1, 1)).reshape(z.shape)
-        spread = jax.jacfwd(lambda z: function(z, **floats).ravel())(z).reshape(z.size, z.size)
-    mixed = jnp.any((spread != 0) & ~jnp.eye(z.size, dtype=bool))
-    if mixed or not jnp.allclose(value, alone, 1e-5, 1e-6, equal_nan=True):
-        raise FadeoutError(f"{what} is not elementwise: a value of z decides about others")
+    if not jnp.allclose(value, alone, 1e-5, 1e-6, equal_nan=True):
+        raise FadeoutError(f"{what} is not elementwise: it depends on the shape of z")
+    for name, found in (("value", value), ("slope", slope)):
+        bad = jnp.flatnonzero(~jnp.isfinite(found))
+        if bad.size:
+            place, number = float(z.ravel()[bad[0]]), float(found.ravel()[bad[0]])
+            raise FadeoutError(
+                f"{what} is not finite everywhere between -2 and 2: its {name} at z = {place:g} is "
+                f"{number:g}, also for jax.grad. Guard what a branch does not use: "
+                "jnp.where(z >= 0, z, jnp.sqrt(jnp.where(z >= 0, 1, -z)))"
+            )
 
 
-ACTIVATIONS = table("activation", "z", reserved=("surrogate",), check=elementwise)
+ACTIVATIONS = table("activation", "z", reserved=("surrogate",), check=check_activation)
 
 
 def activation(function: Callable) -> Callable:
@@ -327,7 +350,7 @@ def value_and_slope(
         }
 
         def both(z):
-            value, slope = jax.jvp(partial(function, **own), (z,), (jnp.ones_like(z),))
+            value, slope = value_and_vjp(partial(function, **own), z)
             if stand_in is not None:
                 slope = differentiate(stand_in, z)
             return value, slope + 0 * z
@@ -344,7 +367,7 @@ def differentiate(activation: Activation, z: Float[Array, "*size"]) -> Float[Arr
     >>> print(differentiate(tanh, jnp.array([0.0])))
     [1.]
     """
-    return jax.jvp(activation, (z,), (jnp.ones_like(z),))[1]
+    return value_and_vjp(activation, z)[1]
 
 
 def steepest_slope(slope: Callable, dtype=jnp.float32) -> Float[Array, ""]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fadeout.networks.tables import arrays_in
+from fadeout.files import read_regular
+from fadeout.networks.tables import MAX_BYTES, arrays_in
 from fadeout.registry import FadeoutError
 
 
@@ -40,12 +41,12 @@ def read_weights(file: str) -> Weights:
         status = path.stat()
         return read_file(path.absolute(), status.st_mtime_ns, status.st_size)
     except OSError as error:
-        raise FadeoutError(f"init.npz={file} cannot be read: {error.strerror}") from error
+        raise FadeoutError(f"init.npz={file} cannot be read: {error.strerror or error}") from error
 
 
 @functools.lru_cache(maxsize=16)
 def read_file(path: Path, changed: int, size: int) -> Weights:
-    content = path.read_bytes()
+    content = read_regular(path, MAX_BYTES)
     arrays = arrays_in(path, content)
     count = sum(name.startswith("kernel_") for name in arrays)
     kernels = [f"kernel_{layer}" for layer in range(1, count + 1)]

@@ -1,16 +1,22 @@
-"""Examples from a file: CSV by column, or npz."""
+"""Examples from a file: CSV by column, or npz.
 
+What a table leaves open is answered with an error that names the column and the row, never guessed.
+"""
+
+import csv
 import functools
 import hashlib
 import io
-import warnings
+import math
+import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
+from fadeout.files import read_regular
 from fadeout.registry import FadeoutError, lookup
 
 
@@ -20,21 +26,65 @@ class Table(NamedTuple):
     Attributes:
       inputs: [example, feature], in float64.
       targets: [example].
-      classes: how many; 0 where the targets are any number.
+      classes: the number of classes; 0 where the targets are any number.
       digest: a hash of the file's content.
+      about: one line of what was read: features, classes with their counts, what was left out.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     classes: int
     digest: str
+    about: str
 
 
-MOST_CLASSES = 100
+class Labels(NamedTuple):
+    """The targets of a table or of arrays.
+
+    Attributes:
+      targets: [example]: a class number, or any number.
+      names: of the classes, in order; empty where the targets are any number.
+    """
+
+    targets: np.ndarray
+    names: tuple[str, ...]
+
+    def about(self) -> str:
+        """What is learned, in words: classes with their counts, or a range of numbers.
+
+        >>> Labels(np.array([0, 1, 1]), ("no", "yes")).about()
+        'classes no (1), yes (2)'
+        """
+        if not self.names:
+            low, high = self.targets.min(), self.targets.max()
+            return f"numbers from {low:.6g} to {high:.6g}"
+        counts = np.bincount(self.targets.astype(int), minlength=len(self.names))
+        shown = [f"{n} ({c})" for n, c in zip(self.names, counts, strict=True)]
+        more = f", ... {len(shown) - 10} more" if len(shown) > 10 else ""
+        return f"classes {', '.join(shown[:10])}{more}"
 
 
-def read_table(file: str, target: str, regression: bool, **_) -> Table:
-    """Examples of a CSV or npz file.
+MAX_CLASSES = 100
+MAX_BYTES = 2 * 2**30
+"""Files beyond this size are refused, also when they are unpacked."""
+
+MISSING = frozenset(("", "?", "-", "na", "n/a", "nan", "null", "none", "missing", "#n/a"))
+"""Entries that stand for a value that is not known, in lower case."""
+
+ROW_NAMES = frozenset(("", "index", "id", "row", "rows", "rownames", "no", "nr", "unnamed: 0"))
+"""Names of a column that counts the rows, in lower case."""
+
+
+def read_table(
+    file: str, target: str = "", regression: bool = False, drop: str = "", **_
+) -> Table:
+    """Reads the examples of a CSV or npz file.
+
+    Args:
+      file: its path.
+      target: the column to learn; the last, if none is named.
+      regression: whether whole numbers are numbers and not classes.
+      drop: columns that are left out, separated by commas.
 
     Raises:
       FadeoutError: there is no such file, or something in it is no number; the message names the
@@ -45,114 +95,348 @@ def read_table(file: str, target: str, regression: bool, **_) -> Table:
     path = Path(file).expanduser()
     try:
         status = path.stat()
-        return read_file(path.absolute(), status.st_mtime_ns, status.st_size, target, regression)
+        changed = status.st_mtime_ns, status.st_size, status.st_ino
+        return read_file(path.absolute(), changed, target, regression, drop)
     except OSError as error:
-        raise FadeoutError(f"task.file={file} cannot be read: {error.strerror}") from error
+        raise FadeoutError(
+            f"task.file={file} cannot be read: {error.strerror or error}"
+        ) from error
 
 
 @functools.lru_cache(maxsize=16)
-def read_file(path: Path, changed: int, size: int, target: str, regression: bool) -> Table:
-    content = path.read_bytes()
+def read_file(
+    path: Path, changed: tuple[int, ...], target: str, regression: bool, drop: str
+) -> Table:
+    content = read_regular(path, MAX_BYTES)
     digest = hashlib.sha256(content).hexdigest()[:16]
-    frame = frame_of(path, content)
-    name = target or str(frame.columns[-1])
-    if name not in frame:
-        lookup(dict.fromkeys(map(str, frame.columns)), name, f"column of {path.name}")
-    features = frame.drop(columns=name)
-    if not features.shape[1] or not len(frame):
-        raise FadeoutError(f"{path.name} needs a row, and a column of features besides {name}")
-    inputs = np.stack([numbers_of(features[c], path) for c in features], axis=1)
-    targets, classes = targets_of(frame[name], path, regression)
-    return Table(inputs, targets, classes, digest)
+    left_out: list[str] = []
+    if path.suffix == ".npz":
+        columns, labels = _examples_of_npz(path, content, regression)
+        name = "targets"
+    else:
+        columns = _columns_of_csv(path, content, left_out)
+        name = target or list(columns)[-1]
+        if name not in columns:
+            lookup(dict.fromkeys(columns), name, f"column of {path.name}")
+        for word in filter(None, (w.strip() for w in drop.split(","))):
+            if word == name:
+                raise FadeoutError(f"task.drop={word} is the column to learn")
+            lookup(dict.fromkeys(columns), word, f"column of {path.name}")
+            left_out.append(f"{word} (task.drop)")
+            del columns[word]
+        column = columns.pop(name)
+        _drop_row_numbers(columns, left_out)
+        if not columns or not len(column):
+            raise FadeoutError(f"{path.name} needs a row, and a column of features besides {name}")
+        labels = labels_of(column, f"{path.name}, column {name}", regression)
+    inputs = np.stack([_numbers(c, f"{path.name}, column {n}") for n, c in columns.items()], 1)
+    features = list(columns)
+    shown = ", ".join(features[:8]) + (f", ... {len(features) - 8} more" if features[8:] else "")
+    about = (
+        f"{path.name}: {len(inputs)} examples; {name}: {labels.about()}; "
+        f"{len(features)} feature{'s' * (len(features) > 1)}: {shown}"
+        + (f"; left out: {', '.join(left_out)}" if left_out else "")
+    )
+    return Table(inputs, labels.targets, len(labels.names), digest, about)
+
+
+# --- files
 
 
 def arrays_in(path: Path, content: bytes) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name.
 
     Raises:
-      FadeoutError: it is none; a single array, as of an npy file, is none either.
+      FadeoutError: it is none, or says to hold more than it does; a single array, as of an npy
+        file, is none either.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise FadeoutError(f"{path.name} unpacks to more than {MAX_BYTES >> 30} GiB")
+            for member in archive.infolist():
+                _check_header(archive, member)
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, OSError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise FadeoutError(f"{path.name} is no npz file of numbers: {error}") from error
+    except (ValueError, OSError, TypeError, AttributeError, EOFError, MemoryError, OverflowError,
+            zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # fmt: skip
+        if isinstance(error, FadeoutError):
+            raise
+        why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise FadeoutError(f"{path.name} is no npz file of numbers: {why}") from error
 
 
-def frame_of(path: Path, content: bytes) -> pd.DataFrame:
-    """A table with a name for every column."""
-    if path.suffix == ".npz":
-        arrays = arrays_in(path, content)
-        lacking = [name for name in ("inputs", "targets") if name not in arrays]
-        if lacking:
-            raise FadeoutError(
-                f"{path.name} must hold the arrays inputs [example, feature] and targets "
-                f"[example], not {', '.join(arrays) or 'nothing'}"
-            )
-        inputs, targets = arrays["inputs"], arrays["targets"]
-        if inputs.dtype.kind not in "biuf":
-            raise FadeoutError(f"{path.name}: inputs must be real numbers, not {inputs.dtype}")
-        if inputs.ndim != 2 or targets.shape != inputs.shape[:1]:
-            raise FadeoutError(
-                f"{path.name}: inputs must be [example, feature] and targets [example], not "
-                f"{inputs.shape} and {targets.shape}"
-            )
-        frame = pd.DataFrame(inputs).rename(columns=str)
-        return frame.assign(targets=targets)
+def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuses an array whose header promises more than the file holds."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else (
+            np.lib.format.read_array_header_2_0
+        )  # fmt: skip
+        shape, _, dtype = read(file)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f"{member.filename} is cut off: its header says {shape}")
+
+
+def _examples_of_npz(
+    path: Path, content: bytes, regression: bool
+) -> tuple[dict[str, np.ndarray], Labels]:
+    arrays = arrays_in(path, content)
+    if lacking := [name for name in ("inputs", "targets") if name not in arrays]:
+        raise FadeoutError(
+            f"{path.name} must hold the arrays inputs [example, feature] and targets [example], "
+            f"not {', '.join(arrays) or 'nothing'} (it lacks {' and '.join(lacking)})"
+        )
+    inputs, targets = check_shapes(arrays["inputs"], arrays["targets"], path.name)
+    labels = labels_of(targets, f"{path.name}, targets", regression)
+    return {str(i): column for i, column in enumerate(inputs.T)}, labels
+
+
+def check_shapes(
+    inputs: np.ndarray, targets: np.ndarray, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs [example, feature] and targets [example]; a column [example, 1] of targets is one.
+
+    Raises:
+      FadeoutError: they have other shapes, or the inputs are no real numbers.
+    """
+    inputs, targets = np.asarray(inputs), np.asarray(targets)
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    if inputs.dtype.kind not in "biuf":
+        raise FadeoutError(f"{where}: inputs must be real numbers, not {inputs.dtype}")
+    if inputs.ndim != 2 or targets.shape != inputs.shape[:1] or not inputs.size:
+        raise FadeoutError(
+            f"{where}: inputs must be [example, feature] and targets [example], not "
+            f"{inputs.shape} and {targets.shape}"
+        )
+    return inputs, targets
+
+
+def _columns_of_csv(path: Path, content: bytes, left_out: list[str]) -> dict[str, np.ndarray]:
+    """The columns of a table by name, as text.
+
+    Args:
+      left_out: filled with the columns that are none.
+    """
+    text = _decoded(content)
+    separator, text = _separator(text)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            frame = pd.read_csv(
-                io.BytesIO(content), skipinitialspace=True, index_col=False, dtype=str,
-                keep_default_na=False, encoding="utf-8-sig",
-            )  # fmt: skip
-    except (ValueError, Warning) as error:
-        raise FadeoutError(f"{path.name} is no CSV table: {str(error).splitlines()[0]}") from error
-    frame = frame.rename(columns=lambda name: str(name).strip())
-    for mark in ";\t":
-        if frame.shape[1] == 1 and mark in frame.columns[0]:
-            raise FadeoutError(f"{path.name} is separated by {mark!r}: write it with commas")
-    numeric = [name for name in frame.columns if pd.notna(pd.to_numeric(name, errors="coerce"))]
-    if numeric:
+        rows = _split(text, separator)
+    except csv.Error as error:
+        raise FadeoutError(f"{path.name} is no CSV table: {error}") from error
+    if not rows:
+        raise FadeoutError(f"{path.name} is no CSV table: it is empty")
+    header, rows = rows[0], rows[1:]
+    said = {",": "commas", "\t": "tabs", " ": "blanks"}.get(separator, repr(separator))
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise FadeoutError(
+                f"{path.name} is no CSV table: row {number} has {len(row)} values and the header "
+                f"{len(header)}; it was read as separated by {said}"
+            )
+    if not rows:
+        raise FadeoutError(f"{path.name} needs a row below its header {separator.join(header)}")
+    _check_header_names(path, header)
+    columns: dict[str, np.ndarray] = {}
+    for name, values in zip(header, np.array(rows, object).T, strict=True):
+        if not name:
+            if all(value == "" for value in values):
+                continue  # the empty columns that spreadsheets add
+            if not _counts_rows(values):
+                place = header.index(name) + 1
+                raise FadeoutError(f"{path.name}: column {place} has no name: give it one")
+        columns[name] = _with_points(values) if separator != "," else values
+    if "" in columns:
+        del columns[""]
+        left_out.append("a column without a name, which numbers the rows")
+    return columns
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:  # as older spreadsheets write
+        return content.decode("cp1252", "replace")
+
+
+def _separator(text: str) -> tuple[str, str]:
+    """The character between values, and the table without the line that names it.
+
+    It is that which cuts the header and the first rows into the most values, as many in each.
+    """
+    first, _, rest = text.partition("\n")
+    if match := re.fullmatch(r"\s*\"?sep=(.)\"?\s*", first, re.IGNORECASE):
+        return match[1], rest
+    best, most = ",", 1
+    head = "\n".join([line for line in text.splitlines() if line.strip()][:20])
+    for separator in ",;\t| ":
+        try:
+            counts = {len(row) for row in _split(head, separator)}
+        except csv.Error:
+            continue
+        if len(counts) == 1 and max(counts) > most:
+            best, most = separator, max(counts)
+    return best, text
+
+
+def _split(text: str, separator: str) -> list[list[str]]:
+    if separator == " ":
+        lines = (re.sub(r"[ \t]+", " ", line.strip()) for line in text.splitlines())
+        found = csv.reader(lines, delimiter=" ")
+    else:
+        found = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    rows = ([value.strip() for value in row] for row in found)
+    return [row for row in rows if any(row)]
+
+
+def _check_header_names(path: Path, header: list[str]) -> None:
+    named = [name for name in header if name]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise FadeoutError(f"{path.name} has two columns {twice}: rename one of them")
+    numeric = [name for name in named if _number(name) is not None]
+    counted = [str(n) for n in range(len(numeric))]
+    if numeric and not (numeric == counted and len(numeric) < len(named)):
         raise FadeoutError(
             f"{path.name} begins with numbers, as {numeric[0]}: its first row must name the columns"
         )
-    return frame.apply(lambda column: column.str.strip())
 
 
-def numbers_of(column: pd.Series, path: Path) -> np.ndarray:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(float)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        found = column.iloc[bad[0]]
-        said = "nothing" if pd.isna(found) or found == "" else repr(str(found))
-        raise FadeoutError(
-            f"{path.name}, column {column.name}, row {bad[0] + 1}: a finite number is needed, not "
-            f"{said}" + (f" ({bad.size} such rows)" if bad.size > 1 else "")
-        )
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if "_" not in text else None
+    except ValueError:
+        return None
+
+
+def _with_points(values: np.ndarray) -> np.ndarray:
+    """Numbers with a decimal comma, as German spreadsheets write them, with a point."""
+    number = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
+    if any("," in v for v in values) and all(not v or number.fullmatch(v) for v in values):
+        return np.array([v.replace(",", ".") for v in values], object)
     return values
 
 
-def targets_of(column: pd.Series, path: Path, regression: bool) -> tuple[np.ndarray, int]:
-    """A class number for each word or whole number, or the numbers as they are."""
-    if regression:
-        return numbers_of(column, path), 0
-    words = column.astype(str)
-    if (words == "").any() or column.isna().any():
-        row = int(np.flatnonzero((words == "") | column.isna())[0])
-        where = f"{path.name}, column {column.name}, row {row + 1}"
-        raise FadeoutError(f"{where}: the target is missing")
-    numbers = pd.to_numeric(words, errors="coerce")
-    if numbers.notna().all() and column.dtype.kind != "b":
-        if (numbers % 1 != 0).any():
-            return numbers_of(column, path), 0
-        words = numbers  # so that 10 stands after 9
-    classes, place = np.unique(words, return_inverse=True)
-    if classes.size < 2:
-        raise FadeoutError(f"{path.name}: all targets are of one class, {classes[0]}")
-    if classes.size > MOST_CLASSES:
+def _counts_rows(values: Sequence[str]) -> bool:
+    """Whether a column is 0, 1, 2, ... or 1, 2, 3, ..."""
+    start = values[0] if len(values) else ""
+    if start not in ("0", "1"):
+        return False
+    return list(values) == [str(int(start) + row) for row in range(len(values))]
+
+
+def _drop_row_numbers(columns: dict[str, np.ndarray], left_out: list[str]) -> None:
+    for name in [n for n in columns if n.lower() in ROW_NAMES]:
+        if _counts_rows(columns[name]):
+            del columns[name]
+            left_out.append(f"{name}, which numbers the rows")
+
+
+# --- values
+
+
+def _numbers(values: np.ndarray, where: str) -> np.ndarray:
+    """A column as float64."""
+    if values.dtype.kind != "O":
+        found = values.astype(float)
+    else:
+        found = np.array([math.nan if (n := _number(v)) is None else n for v in values])
+    bad = np.flatnonzero(~np.isfinite(found))
+    if bad.size:
+        said = "nothing" if values[bad[0]] == "" else repr(str(values[bad[0]]))
+        comma = ", with a decimal point" if "," in said else ""
         raise FadeoutError(
-            f"{path.name}, column {column.name} has {classes.size} different values, too many for "
-            "classes: task.regression=true takes them as numbers"
+            f"{where}, row {bad[0] + 1}: a finite number is needed{comma}, not {said}"
+            + (f" ({bad.size} such rows)" if bad.size > 1 else "")
         )
-    return place, classes.size
+    return found
+
+
+def labels_of(values: np.ndarray, where: str, regression: bool = False) -> Labels:
+    """The classes of some targets, or the targets as numbers.
+
+    Words and whole numbers are classes. Numbers of which one is not whole are numbers; of floats in
+    an array, whole numbers are classes only where they are 0, 1, ..., all of which occur, or -1 and
+    1.
+
+    Args:
+      values: [example], text of a table or an array of any kind.
+
+    Raises:
+      FadeoutError: an entry is missing, or is a word among numbers.
+
+    >>> labels_of(np.array([-1, 1, 1]), "here").targets.tolist()
+    [0, 1, 1]
+    """
+    if values.dtype.kind not in "biufOUS":
+        raise FadeoutError(f"{where} must be classes or real numbers, not {values.dtype}")
+    if values.dtype.kind == "f":
+        numbers = _numbers(values, where)
+        found = np.unique(numbers)
+        consecutive = np.array_equal(found, np.arange(found.size)) and found.size > 1
+        if regression or not (consecutive or found.tolist() == [-1, 1]):
+            return Labels(numbers, ())
+        return _classes(numbers, [f"{number:g}" for number in found], where)
+    if values.dtype.kind in "iu":
+        numbers = values.astype(float)
+        return Labels(numbers, ()) if regression else _classes(values, None, where)
+    if values.dtype.kind == "b":
+        return Labels(values.astype(float), ()) if regression else _classes(values, None, where)
+    return _labels_of_words(values, where, regression)
+
+
+def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels:
+    words = np.array([str(v).strip() for v in values], object)
+    numbers = [_number(word) for word in words]
+    known = np.array([n is not None and math.isfinite(n) for n in numbers])
+    if regression or 2 * known.sum() > words.size or _looks_numeric(words, known):
+        if not regression and not known.all() and any(w == "" for w in words):
+            row = words.tolist().index("") + 1
+            raise FadeoutError(f"{where}, row {row}: the target is missing")
+        found = _numbers(words, where)
+        if regression or (found % 1 != 0).any():
+            return Labels(found, ())
+        for number in np.unique(found):
+            if len(spelled := sorted(set(words[found == number]))) > 1 and any(
+                re.match(r"[+-]?0\d", word) for word in spelled
+            ):
+                raise FadeoutError(
+                    f"{where}: {' and '.join(spelled)} are one number and two words: write one way"
+                )
+        return _classes(found, [f"{number:g}" for number in np.unique(found)], where)
+    lower = [word.lower() for word in words]
+    if set(lower) <= {"true", "false"}:
+        words = np.array([word.capitalize() for word in lower], object)
+    named = {word for word in set(words) if word.lower() not in MISSING}
+    for row, word in enumerate(words, 1):
+        if word == "" or (len(named) > 1 and word not in named):
+            said = f": {word!r} stands for no class" if word else ""
+            raise FadeoutError(f"{where}, row {row}: the target is missing{said}")
+    folded: dict[str, str] = {}
+    for word in words:
+        other = folded.setdefault(word.casefold(), word)
+        if other != word:
+            raise FadeoutError(
+                f"{where}: {other} and {word} differ in their case alone: write them one way"
+            )
+    return _classes(words.astype(str), None, where)
+
+
+def _looks_numeric(words: np.ndarray, known: np.ndarray) -> bool:
+    """Whether most words are numbers, or would be with a decimal point or without thousands."""
+    comma = [bool(re.fullmatch(r"[+-]?\d{1,3}([,.]\d+)+", word)) for word in words]
+    return 2 * (known | np.array(comma)).sum() > words.size
+
+
+def _classes(values: np.ndarray, names: list[str] | None, where: str) -> Labels:
+    found, place = np.unique(values, return_inverse=True)
+    if found.size < 2:
+        raise FadeoutError(f"{where}: all targets are of one class, {(names or found)[0]}")
+    if found.size > MAX_CLASSES:
+        raise FadeoutError(
+            f"{where} has {found.size} different values, too many for classes: "
+            "task.regression=true takes them as numbers (of arrays, regression=True)"
+        )
+    return Labels(place.astype(float), tuple(names or map(str, found)))

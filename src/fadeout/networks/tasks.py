@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fadeout import config, registry
+from fadeout.networks.jaxprs import once
 from fadeout.networks.lanes import contract
-from fadeout.networks.tables import read_table
-from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, tried
+from fadeout.networks.tables import MAX_CLASSES, check_shapes, labels_of, read_table
+from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, shown, tried
 
 Count = Annotated[int, Between(1, 65536)]
 
@@ -31,8 +32,11 @@ class Examples(NamedTuple):
     held_inputs: Float[Array, "held feature *run"] | None = None
     held_targets: Float[Array, "held *run"] | None = None
 
-    def held(self, key, count: int) -> "Examples":
+    def held(self, key, count: int, standardize: bool = False) -> "Examples":
         """With so many of them held out, drawn by the key.
+
+        Args:
+          standardize: whether inputs are scaled to mean 0 and deviation 1 of those that remain.
 
         Raises:
           FadeoutError: none would be left.
@@ -43,8 +47,14 @@ class Examples(NamedTuple):
                 f"training.held_out={count} leaves none of the {total} examples to train on"
             )
         order = shuffle(key, total)
-        cut = [(a[order[count:]], a[order[:count]]) for a in self[:2]]
-        return Examples(cut[0][0], cut[1][0], cut[0][1], cut[1][1])
+        (inputs, held_inputs), (targets, held_targets) = (
+            (a[order[count:]], a[order[:count]]) for a in self[:2]
+        )
+        if standardize:
+            mean, deviation = jnp.mean(inputs, 0), jnp.std(inputs, 0)
+            scale = jnp.where(deviation > 0, deviation, 1)
+            inputs, held_inputs = (inputs - mean) / scale, (held_inputs - mean) / scale
+        return Examples(inputs, targets, held_inputs, held_targets)
 
 
 def shuffle(key, count: int) -> Int[Array, "{count}"]:
@@ -52,55 +62,86 @@ def shuffle(key, count: int) -> Int[Array, "{count}"]:
     return jax.random.permutation(key, count)
 
 
-def gives_examples(function: Callable) -> None:
-    """Refuses what is no task, and sees how many classes it has.
+def check_task(function: Callable) -> None:
+    """Refuses what is no task.
 
     Raises:
       FadeoutError: JAX cannot trace it, it does not give inputs [example, feature] and targets
-        [example], or some are not finite.
+        [example] of real numbers, some are not finite, or not of the declared classes.
     """
-    what = f"task {named(function)}"
-    with tried(what):
+    with tried(f"task {named(function)}"):
         key, levels = jax.random.key(0), INPUTS["binary"]
         jax.make_jaxpr(lambda key: call(function, key, levels, {}))(key)
-        inputs, targets = map(np.asarray, call(function, key, levels, {}))
-    if inputs.ndim != 2 or targets.shape != inputs.shape[:1] or not targets.size:
+    usual = {key: p.default for key, p in registry.parameters(function).items()}
+    given = {key: value for key, value in usual.items() if value is not None}
+    classes = count_classes(function, given)
+    check_targets(draw_targets(function, {}), classes, f"task {named(function)}")
+
+
+def draw_targets(function: Callable, options: dict[str, Any]) -> np.ndarray:
+    """The targets that a user's task gives for one key, [example].
+
+    Raises:
+      FadeoutError: they or the inputs are of a wrong shape or kind, or not finite.
+    """
+    what = f"task {named(function)}"
+    with tried(what), jax.ensure_compile_time_eval():
+        found = call(function, jax.random.key(0), INPUTS["binary"], options)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise FadeoutError(
+                f"{what} must give inputs [example, feature] and targets [example], not "
+                f"{shown(found)}"
+            )
+        inputs, targets = map(np.asarray, found)
+    if inputs.ndim != 2 or targets.shape != inputs.shape[:1] or not inputs.size:
         raise FadeoutError(
             f"{what} must give inputs [example, feature] and targets [example], not "
             f"{inputs.shape} and {targets.shape}"
         )
-    if not (np.isfinite(inputs).all() and np.isfinite(targets).all()):
-        raise FadeoutError(f"{what} gives examples that are not finite")
-    CLASSES.setdefault(function, functools.partial(count_classes, function))
+    for name, array in (("inputs", inputs), ("targets", targets)):
+        if array.dtype.kind not in "biuf":
+            raise FadeoutError(f"{what} must give {name} that are real numbers, not {array.dtype}")
+        if not np.isfinite(array).all():
+            raise FadeoutError(f"{what} gives {name} that are not finite")
+    return targets
 
 
-def count_classes(function: Callable, **options: Any) -> int:
-    """As its targets look that are drawn with these options."""
-    sizes = {key: value for key, value in options.items() if not isinstance(value, float)}
-    return drawn_classes(function, tuple(sorted(sizes.items())))
+def check_targets(targets: np.ndarray, classes: int, what: str) -> None:
+    """Refuses targets that are not of so many classes.
 
-
-@functools.lru_cache(maxsize=256)
-def drawn_classes(function: Callable, sizes: tuple[tuple[str, Any], ...]) -> int:
-    return classes_among(
-        np.asarray(call(function, jax.random.key(0), INPUTS["binary"], dict(sizes))[1])
-    )
+    Raises:
+      FadeoutError: one is not 0, 1, ..., classes - 1.
+    """
+    wrong = targets[(targets % 1 != 0) | (targets < 0) | (targets >= classes)]
+    if classes and wrong.size:
+        raise FadeoutError(
+            f"{what} gives the target {wrong.flat[0]:g}, but its classes are 0 to {classes - 1}: "
+            "give such targets, or say classes=0 for any number"
+        )
 
 
 def classes_among(targets: np.ndarray) -> int:
     """How many classes some targets are of: 0, 1, ... all of which occur; 0 where they are any
-    numbers."""
+    numbers.
+
+    >>> classes_among(np.array([0, 2, 1])), classes_among(np.array([0, 2]))
+    (3, 0)
+    """
     found = np.unique(targets)
     whole = np.array_equal(found, np.arange(found.size)) and found.size > 1
     return found.size if whole else 0
 
 
 CLASSES: dict[Callable, int | Callable[..., int]] = {}
-"""How many classes a task's targets are of; 0 where they are any number, and no example is
-classified right or wrong. Or what tells it, of the task's options."""
+"""The number of classes that a task was declared to have, or what tells it from the task's options;
+0 where targets are any number. A user's task that is not in here is looked at."""
+
+STANDARDIZED: dict[Callable, str] = {}
+"""Of a task whose inputs may be standardised, the option that says so. Mean and deviation are those
+of the examples that are trained on."""
 
 TASKS = registry.table(
-    "task", "key", "levels", reserved=("inputs", "targets"), check=gives_examples, spare=1
+    "task", "key", "levels", reserved=("inputs", "targets"), check=check_task, spare=1
 )
 
 
@@ -130,15 +171,63 @@ def task(function: Callable | None = None, *, classes: int | Callable[..., int] 
     """
     if function is None:
         return functools.partial(task, classes=classes)
+    check_classes(classes, f"task {named(function)}")
     if classes is not None or is_own(function):
         CLASSES[function] = 2 if classes is None else classes
     return TASKS.add(function)
 
 
+def check_classes(classes: Any, what: str) -> None:
+    """Refuses what is no number of classes.
+
+    Raises:
+      FadeoutError
+    """
+    if classes is None or callable(classes):
+        return
+    whole = isinstance(classes, int) and not isinstance(classes, bool)
+    if not whole or classes == 1 or not 0 <= classes <= MAX_CLASSES:
+        raise FadeoutError(
+            f"{what}: classes must be 2 to {MAX_CLASSES}, or 0 for targets that are any number, "
+            f"not {shown(classes)}"
+        )
+
+
 def classes_of(name: str, options: dict[str, Any]) -> int:
-    """How many classes the targets of a task are of; 0 where they are any number."""
-    found = CLASSES.get(TASKS[name], 2)
-    return found(**options) if callable(found) else found
+    """The number of classes of a task's targets; 0 where they are any number.
+
+    Raises:
+      FadeoutError: a user's task gives targets that are not of the classes that it declares.
+    """
+    function = get_task(name)
+    sizes = {key: value for key, value in options.items() if not isinstance(value, float)}
+
+    def compute() -> int:
+        classes = count_classes(function, options)
+        if not is_own(function) and function not in registry.CONTENTS:
+            check_targets(draw_targets(function, sizes), classes, f"task {name}")
+        return classes
+
+    return once(("classes", function, tuple(sorted(sizes.items()))), compute)
+
+
+def count_classes(function: Callable, options: dict[str, Any]) -> int:
+    """As declared, or as its targets look that are drawn with these sizes."""
+    found = CLASSES.get(function)
+    if callable(found):
+        with tried(f"task {named(function)}: its classes"):
+            found = found(**options)
+        check_classes(found, f"task {named(function)}")
+    if found is None:
+        sizes = {key: value for key, value in options.items() if not isinstance(value, float)}
+        found = classes_among(draw_targets(function, sizes))
+    return found
+
+
+def declared_classes(name: str) -> int | None:
+    """The number of classes that a task was declared to have; None where it is counted."""
+    found = CLASSES.get(TASKS[name])
+    return None if callable(found) else found
 
 
 def call(function: Callable, key, levels, options: dict[str, Any]) -> tuple:
@@ -258,31 +347,37 @@ def classes_of_table(**options) -> int:
 
 @task(classes=classes_of_table)
 def table(
-    key, *, file: str = "", target: str = "", standardize: bool = True, regression: bool = False
-):
+    key, *, file: str = "", target: str = "", standardize: bool = True, regression: bool = False,
+    drop: str = "",
+):  # fmt: skip
     """Examples of a CSV file by column, or of an npz file's `inputs` and `targets`; the target is
     the last column, or the one named. Words and whole numbers are classes."""
-    found = read_table(file, target, regression)
+    found = read_table(file, target, regression, drop)
     x = found.inputs
-    if standardize:
+    if standardize:  # again by what is trained on, where examples are held out
         deviation = x.std(axis=0)
         x = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     return x, found.targets
 
 
 registry.CONTENTS[table] = lambda **options: f"{options['file']} {read_table(**options).digest}"
+STANDARDIZED[table] = "standardize"
 
 
 ARRAYS = "a notebook's arrays"
 
 
-def arrays(inputs: Any, targets: Any, name: str | None = None) -> config.Task:
-    """A task of one's own arrays, for a notebook.
+def arrays(
+    inputs: Any, targets: Any, name: str | None = None, *, regression: bool = False
+) -> config.Task:
+    """Makes a task of one's own arrays, for a notebook.
 
     Args:
-      inputs: [example, feature].
-      targets: [example]: a class, 0, 1, ..., or any number.
+      inputs: [example, feature], real numbers.
+      targets: [example] or [example, 1]: words or whole numbers are classes, also -1 and 1; floats
+        that are not whole are numbers.
       name: of the task, in results; by default from a hash of the arrays, which are copied.
+      regression: whether whole numbers are numbers and not classes.
 
     Returns:
       What `Run(task=...)` takes.
@@ -290,13 +385,21 @@ def arrays(inputs: Any, targets: Any, name: str | None = None) -> config.Task:
     Raises:
       FadeoutError: other shapes, numbers that are not finite, or the name of another task.
 
-    >>> arrays(np.eye(2), [0, 1], name="two").name
+    >>> arrays(np.eye(2), ["no", "yes"], name="two").name
     'two'
     >>> del TASKS["two"]
     """
-    x, t = np.array(inputs, float), np.array(targets)
-    told = x.tobytes() + t.tobytes() + repr((x.shape, t.dtype)).encode()
+    with tried("arrays"):
+        x, t = np.asarray(inputs), np.asarray(targets)
+    x, t = check_shapes(x, t, "arrays")
+    x = np.array(x, float)
+    if not np.isfinite(x).all():
+        raise FadeoutError("arrays: inputs must be finite, and some are not finite")
+    labels = labels_of(t, "arrays, targets", regression)
+    told = x.tobytes() + labels.targets.tobytes() + repr((x.shape, labels.names)).encode()
     digest = hashlib.sha256(told).hexdigest()[:16]
+    if name is not None and not isinstance(name, str):
+        raise FadeoutError(f"arrays: name must be a word, not {shown(name)}")
     name = name or f"arrays_{digest[:6]}"
     if name in TASKS:
         known = TASKS[name]
@@ -305,12 +408,26 @@ def arrays(inputs: Any, targets: Any, name: str | None = None) -> config.Task:
         raise FadeoutError(f"there is already a task {name}, of other data: give another name")
 
     def given(key):
-        return x, t
+        return x, labels.targets
 
     given.__module__ = ARRAYS
-    TASKS.add(given, name=name)
+    CLASSES[given] = len(labels.names)
     registry.CONTENTS[given] = lambda **_: digest
+    ABOUT[given] = f"{name}: {len(x)} examples of {x.shape[1]} features; {labels.about()}"
+    TASKS.add(given, name=name)
     return config.Task(name)
+
+
+ABOUT: dict[Callable, str] = {}
+"""What a notebook's arrays are, in a line."""
+
+
+def about_task(section: config.Task) -> str:
+    """One line of what was read of a table or of arrays; empty for a task that is drawn."""
+    function = get_task(section.name)
+    if function is table:
+        return read_table(**dict(section.options)).about
+    return ABOUT.get(function, "")
 
 
 @task
@@ -338,6 +455,18 @@ def get_task(name: str) -> Callable:
       FadeoutError: unknown name.
     """
     return lookup(TASKS, name, "task")
+
+
+def example_shapes(section: config.Task, dtype: str) -> tuple[int, int]:
+    """How many examples a task gives, those that are held out among them, and how many features."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+
+    def make(key):
+        return make_examples(key, jnp.dtype(dtype), **section.as_dict())
+
+    with tried(f"task {section.name}"):
+        shape = jax.eval_shape(make, key).inputs.shape
+    return shape[0], shape[1]
 
 
 def make_examples(

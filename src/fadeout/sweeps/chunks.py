@@ -140,7 +140,7 @@ def check_memory(pieces: Sequence[Piece]) -> None:
 def describe(batches: Sequence[Batch]) -> str:
     """Batches that differ in depth alone, in a few words."""
     first, depths = batches[0], sorted(batch.depth for batch in batches)
-    activation, _ = first.program.activations[first.activation]
+    activation = first.program.activations[first.activation].name
     several = f"depths {depths[0]} to {depths[-1]}" if len(depths) > 1 else f"depth {depths[0]}"
     return f"{activation}, {words(first, several)}"
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fadeout.config import Model, Run
+from fadeout.networks.jaxprs import remembering
 from fadeout.registry import FadeoutError, refuse
 from fadeout.schema import defaults
 from fadeout.training.batches import Batch, batch_of_resolved
@@ -32,12 +33,14 @@ class Survey(NamedTuple):
       batches: all that occur.
       batch: the place in `batches` of each run's, [run].
       identity: of each run, as a 64-bit number, [run].
+      traced: what was traced of a user's functions, so that they are the same functions throughout.
     """
 
     runs: Sequence[Run]
     batches: list[Batch]
     batch: np.ndarray
     identity: np.ndarray
+    traced: dict
 
     def once(self) -> np.ndarray:
         """The places of the runs, each identity once, in order."""
@@ -47,7 +50,8 @@ class Survey(NamedTuple):
         """The runs at these places, their defaults written out."""
         resolved = whatever_the_seed(resolve)
         runs = (self.runs[place] for place in places)
-        return [resolved(run).having(seed=run.seed) for run in runs]
+        with remembering(self.traced):
+            return [resolved(run).having(seed=run.seed) for run in runs]
 
 
 def survey(runs: Sequence[Run]) -> Survey:
@@ -66,16 +70,18 @@ def survey(runs: Sequence[Run]) -> Survey:
         run = resolve(run)
         return run, batches.setdefault(batch_of_resolved(run), len(batches))
 
-    for run in runs:
-        models[run.model] += 1
-        try:
-            like, number = look(run)
-            batch.append(number)
-            identity.append(int(like.having(seed=run.seed).digest(), 16))
-        except FadeoutError as error:
-            reasons[str(error)] += 1
+    with remembering({}) as traced:
+        for run in runs:
+            models[run.model] += 1
+            try:
+                like, number = look(run)
+                batch.append(number)
+                identity.append(int(like.having(seed=run.seed).digest(), 16))
+            except FadeoutError as error:
+                reasons[str(error)] += 1
     refuse(reasons + idle_everywhere(models), "runs cannot be trained")
-    return Survey(runs, list(batches), np.array(batch, np.int32), np.array(identity, np.uint64))
+    found = np.array(batch, np.int32), np.array(identity, np.uint64)
+    return Survey(runs, list(batches), *found, traced)
 
 
 def idle_everywhere(models: Counter[Model]) -> Counter[str]:

@@ -6,7 +6,7 @@ of `fadeout.networks.activations` or a function of an array.
 """
 
 from fadeout.theory.finite_width import dead_probability, deep_linear, log_gradient_moments
-from fadeout.theory.gaussian import Moments, moments, saturated_share, value_and_slope
+from fadeout.theory.gaussian import Moments, frozen, moments, saturated_share, value_and_slope
 from fadeout.theory.mean_field import (
     CriticalPoint,
     DepthScales,
@@ -46,6 +46,7 @@ __all__ = [
     "depth_scales",
     "edge",
     "fixed_point",
+    "frozen",
     "gradient_profile",
     "log_gradient_moments",
     "moments",

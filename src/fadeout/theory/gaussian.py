@@ -4,6 +4,7 @@ An activation is a name of `fadeout.networks.activations` or a function of an ar
 automatic differentiation. All is computed in float64.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,12 +13,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
+from jaxtyping import Array
 from scipy.special import ndtr
 
-from fadeout.networks.activations import ACTIVATIONS, FLAT, SCANNED
-from fadeout.registry import lookup
+from fadeout import config
+from fadeout.networks.activations import ACTIVATIONS, FLAT, SCANNED, value_and_vjp
+from fadeout.networks.jaxprs import digest, trace
+from fadeout.registry import FadeoutError, is_own, lookup, named, shown, tried
+from fadeout.schema import complete
 
-Activation = str | Callable
+Activation = str | config.Activation | Callable
 
 KINKS = np.array([1.0, 3.0, 6.0])
 """Where, besides 0, the activations of the table have kinks."""
@@ -68,16 +74,64 @@ def normal_rule(variance: float) -> tuple[np.ndarray, np.ndarray]:
     return z, weight * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
+class Frozen:
+    """A user's function as the program that it is now, in float64. Results are kept by what it
+    computes, so that a constant which changes later is another function."""
+
+    def __init__(self, function: Callable):
+        with jax.enable_x64(True):
+            number = jax.ShapeDtypeStruct((), jnp.float64)
+            program = trace(function, number)
+            self.digest = digest(lambda z: value_and_vjp(function, z), number)
+        run = core.jaxpr_as_fun(program)
+        self.apply = jnp.vectorize(lambda z: run(z)[0])
+
+    def __call__(self, u: Array) -> Array:
+        return self.apply(u)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frozen) and self.digest == other.digest
+
+
+def frozen(function: Callable) -> Frozen:
+    """A user's function as it is now.
+
+    Raises:
+      FadeoutError: it is no function of a number that JAX can trace and differentiate.
+    """
+    what = f"activation {named(function)}"
+    with tried(what):
+        return Frozen(function)
+
+
 def function_of(activation: Activation) -> Callable:
-    """What a name stands for now: results are kept by the function, which no name can change."""
-    return (
-        lookup(ACTIVATIONS, activation, "activation") if isinstance(activation, str) else activation
-    )
+    """The function of a name, of an `Activation`, or of a user's own.
+
+    Raises:
+      FadeoutError: an unknown name, or what is no function.
+    """
+    if isinstance(activation, str):
+        return lookup(ACTIVATIONS, activation, "activation")
+    if isinstance(activation, config.Activation):
+        entry = lookup(ACTIVATIONS, activation.name, "activation")
+        section = complete(activation, entry, "activation")
+        activation = functools.partial(entry, **dict(section.options))
+    if isinstance(activation, Frozen):
+        return activation
+    if not callable(activation):
+        raise FadeoutError(
+            f"an activation is a name, an Activation or a function, not {shown(activation)}"
+        )
+    inner = getattr(activation, "func", activation)
+    return activation if is_own(inner) else frozen(activation)
 
 
 @lru_cache(maxsize=256)
 def compiled(function: Callable) -> Callable:
-    return jax.jit(lambda u: jax.jvp(function, (u,), (jnp.ones_like(u),)))
+    return jax.jit(lambda u: value_and_vjp(function, u))
 
 
 def value_and_slope(activation: Activation, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

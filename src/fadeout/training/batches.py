@@ -14,16 +14,12 @@ import jax
 import numpy as np
 
 from fadeout.config import MOST_DEPTH, MOST_STEPS, Activation, Init, Run, Task, Training
-from fadeout.extensions import source
-from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bound
-from fadeout.networks.initializers import FROM_DATA, INITIALIZERS
-from fadeout.networks.losses import get_loss
-from fadeout.networks.optimizers import OPTIMIZERS
-from fadeout.networks.probes import get_probe
-from fadeout.networks.tasks import TASKS
-from fadeout.registry import FadeoutError, function_in, is_own, parameters
-from fadeout.schema import static_options
-from fadeout.training.fit import Program
+from fadeout.networks.activations import ACTIVATIONS
+from fadeout.networks.initializers import FROM_DATA
+from fadeout.networks.jaxprs import remembering
+from fadeout.registry import FadeoutError, is_own, parameters
+from fadeout.training.digests import function_digest
+from fadeout.training.fit import Choice, Program
 from fadeout.training.preparing import draw_keys, prepare_lanes
 from fadeout.training.resolve import resolve
 
@@ -37,12 +33,11 @@ class Preparation(NamedTuple):
     """What decides the small program that draws examples and parameters; hashable.
 
     Attributes:
-      run: with all else erased.
-      functions: that it calls by name, so that another function of a name is another program.
+      run: with all else erased; its `sources` are of the task, the initialiser and, where that
+        looks at the examples, the activation.
     """
 
     run: Run
-    functions: tuple
 
 
 class Batch(NamedTuple):
@@ -70,28 +65,23 @@ class Batch(NamedTuple):
 
 
 class Steepness(NamedTuple):
-    """What decides the small program that finds the steepest slope of an activation; hashable.
+    """What decides the small program that finds the steepest slope of an activation; hashable."""
 
-    Attributes:
-      floats: the names of its traced parameters.
-      functions: that it calls by name, besides the function.
-    """
-
-    function: Callable
-    floats: tuple[str, ...]
+    activation: Choice
     surrogate: str
     dtype: str
-    functions: tuple
+
+    @property
+    def floats(self) -> tuple[str, ...]:
+        """The names of its traced parameters."""
+        known = parameters(self.activation.function).items()
+        return tuple(name for name, p in known if p.kind is float)
 
 
 def steepness_of(batch: Batch) -> Steepness:
-    program = batch.program
-    _, function = program.activations[batch.activation]
-    floats = tuple(name for name, p in parameters(function).items() if p.kind is float)
-    run = program.run
-    stand_in = SURROGATES[run.activation.surrogate]
-    functions = stand_in, *made_of((getattr(function, "func", function), stand_in))
-    return Steepness(function, floats, run.activation.surrogate, run.training.dtype, functions)
+    run = batch.program.run
+    chosen = batch.program.activations[batch.activation]
+    return Steepness(chosen, run.activation.surrogate, run.training.dtype)
 
 
 def batch_of(run: Run) -> Batch:
@@ -105,48 +95,34 @@ def batch_of(run: Run) -> Batch:
 
 def batch_of_resolved(run: Run) -> Batch:
     """`batch_of` a run whose defaults are written out."""
-    own = run.activation.name, static_options(run.activation)
-    return batch_of_erased(
-        run.erased(), choices(tuple(ACTIVATIONS.items()), *own), functions_of(run)
-    )
+    with remembering():
+        return batch_of_erased(run.erased().having(sources=run.sources), choices(run))
 
 
-@functools.lru_cache(maxsize=4096)
-def choices(
-    table: tuple[tuple[str, Callable], ...], name: str, static: tuple[tuple[str, object], ...]
-) -> tuple[tuple[str, Callable], ...]:
-    """All activations with the options that decide a program: a run's own, of others the usual."""
-
-    def usual(function: Callable) -> tuple[tuple[str, object], ...]:
-        known = parameters(function).items()
-        return tuple(sorted((key, p.default) for key, p in known if p.kind is not float))
-
-    return tuple((n, bound(f, static if n == name else usual(f))) for n, f in table)
-
-
-def functions_of(run: Run) -> tuple[tuple, tuple]:
-    """What a run's names stand for now: what its preparation calls, and what its program calls
-    besides the activations."""
-    activation = ACTIVATIONS[run.activation.name] if run.init.name in FROM_DATA else None
-    drawn_by = INITIALIZERS[run.init.name], TASKS[run.task.name], activation
-    prepares = (*drawn_by, *made_of(drawn_by))
-    trains: tuple = (
-        SURROGATES[run.activation.surrogate], OPTIMIZERS[run.optimizer.name],
-        get_loss(run.training.loss_function), *map(get_probe, run.probes),
-    )  # fmt: skip
-    return prepares, (*trains, *made_of((*trains, *ACTIVATIONS.values())))
+def choices(run: Run) -> tuple[Choice, ...]:
+    """All activations with the options that decide a program: a run's own, of others the usual. Of
+    a user's others those that cannot be traced now are left out."""
+    found = []
+    for name, function in ACTIVATIONS.items():
+        own = name == run.activation.name
+        options = dict(run.activation.options if own else usual(function))
+        static = tuple(sorted((k, v) for k, v in options.items() if not isinstance(v, float)))
+        digest = ""
+        if not is_own(function):
+            try:
+                digest = function_digest(run, "activation", name, options)
+            except FadeoutError:
+                if own:
+                    raise
+                continue
+        found.append(Choice(name, static, digest, function))
+    return tuple(found)
 
 
-@functools.lru_cache(maxsize=1024)
-def brought(functions: tuple) -> tuple[Callable, ...]:
-    """Those of some functions, probes and losses that are a user's own."""
-    found = (function_in(entry) for entry in functions if entry is not None)
-    return tuple(f for f in found if callable(f) and not is_own(f))
-
-
-def made_of(functions: tuple) -> tuple[str, ...]:
-    """What those of a user's own are made of now, which may change while they stay the same."""
-    return tuple(source(function) for function in brought(functions))
+def usual(function: Callable) -> tuple[tuple[str, object], ...]:
+    """The defaults of an entry, without those that are left open."""
+    known = parameters(function).items()
+    return tuple((key, p.default) for key, p in known if p.default is not None)
 
 
 EVERY = "every"
@@ -154,10 +130,7 @@ EVERY = "every"
 
 
 @functools.lru_cache(maxsize=65536)
-def batch_of_erased(
-    run: Run, activations: tuple[tuple[str, Callable], ...], functions: tuple[tuple, tuple]
-) -> Batch:
-    prepares, trains = functions
+def batch_of_erased(run: Run, activations: tuple[Choice, ...]) -> Batch:
     kept = run.training
     training = dataclasses.replace(Training(), dtype=kept.dtype, held_out=kept.held_out)
     seen = run.activation if run.init.name in FROM_DATA else Activation()
@@ -170,9 +143,9 @@ def batch_of_erased(
             run = dataclasses.replace(run, training=numbers)
     prepared = Run(
         seen, run.init, run.task, run.model, training=training,
-        sources=tuple(s for s in run.sources if s.startswith(("task ", "init "))),
     ).erased()  # fmt: skip
-    preparation = Preparation(prepared, prepares)
+    kinds = ("task ", "init ", "activation ") if seen is run.activation else ("task ", "init ")
+    preparation = Preparation(prepared.having(sources=sources_among(run, kinds)))
     count, features, outputs = sizes_of(preparation)
     size = run.training.batch_size
     if run.model.normalization == "batch" and 1 in (count, size, run.training.held_out):
@@ -184,9 +157,14 @@ def batch_of_erased(
         raise FadeoutError(
             f"training.batch_size={size} is more than the {count} examples there are"
         )
-    activation, names = run.activation, [name for name, _ in activations]
+    activation, names = run.activation, [choice.name for choice in activations]
     if cpu:
-        taken = {key for _, f in activations for key, p in parameters(f).items() if p.kind is float}
+        taken = {
+            key
+            for choice in activations
+            for key, p in parameters(choice.function).items()
+            if p.kind is float
+        }
         activation = Activation(EVERY, activation.surrogate, **dict.fromkeys(taken, 0.0))
     else:
         names = [activation.name]
@@ -197,16 +175,20 @@ def batch_of_erased(
             task=Task(targets=run.task.targets),
             activation=activation,
             keep=run.keep,
-            sources=(),
-        ).erased(),
+        )
+        .erased()
+        .having(sources=sources_among(run, ("optimizer ", "probe "))),
         examples=count,
         outputs=outputs,
         features=features,
-        activations=tuple(pair for pair in activations if pair[0] in names),
-        functions=trains,
+        activations=tuple(choice for choice in activations if choice.name in names),
     )
     place = names.index(run.activation.name)
     return Batch(program, preparation, place, kept, depth)
+
+
+def sources_among(run: Run, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(source for source in run.sources if source.startswith(kinds))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -3,17 +3,16 @@
 JAX's persistent cache spares XLA's work, but every process traces and lowers each program first,
 which takes about a third as long again. A key of our own needs no program: it
 is made of all that decides one. What is kept are executables; they fit one version of the libraries
-and one kind of processor, and a folder should be written by its owner alone.
+and one kind of processor.
 """
 
 import contextlib
 import functools
 import hashlib
-import inspect
 import os
 import pickle
 import platform
-import sys
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -23,13 +22,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import platformdirs
 from jax.experimental import serialize_executable
 
-from fadeout.extensions import source
-from fadeout.files import put, sweep_up
-from fadeout.registry import NAMES
+from fadeout.files import put, read_regular, sweep_up
+from fadeout.registry import FadeoutError
 
 PACKAGE = Path(__file__).parents[1]
+MAX_PROGRAM = 2**31
 MAGIC = b"fadeout program 1\n"
 
 
@@ -60,18 +60,68 @@ def tallied() -> Iterator[Tally]:
 
 PLACE: dict[str, Path | None] = {"folder": None}
 
+AUTO = "auto"
+"""The user's own cache folder, as the system has it."""
+
 
 def keep_compiled(folder: str | None) -> None:
     """Keeps compiled programs in a folder, from which later processes take them.
 
+    A program is machine code, and is unpickled: whoever may write into the folder may run anything
+    as its reader. It therefore lies in the user's own cache, never beside results that travel, and
+    a folder that others may write into is refused.
+
     Args:
-      folder: made when needed, and safe to delete; each version of jaxlib and kind of processor has
-        a folder of its own inside, because results folders are shared between machines. None keeps
-        nothing.
+      folder: `auto` is the user's cache folder; None keeps nothing. It is made when needed, for its
+        owner alone, and safe to delete; each version of jaxlib and kind of processor has a folder
+        of its own inside.
+
+    Raises:
+      FadeoutError: it is no folder, or others may write into it.
     """
-    place = PLACE["folder"] = None if folder is None else Path(folder).absolute() / machine()
-    if place is not None:
-        sweep_up(place)
+    if folder is None:
+        PLACE["folder"] = None
+        return
+    top = Path(platformdirs.user_cache_dir("fadeout")) / "programs" if folder == AUTO else Path(folder)
+    check_private(top)
+    place = PLACE["folder"] = top.absolute() / machine()
+    sweep_up(place)
+
+
+def check_private(folder: Path) -> None:
+    """Refuses a folder of programs into which others may write.
+
+    Raises:
+      FadeoutError
+    """
+    for place in (folder, folder / machine()):
+        try:
+            status = place.lstat() if place != folder else place.stat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise FadeoutError(f"cache={folder} cannot be read: {error.strerror}") from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise FadeoutError(f"cache={folder}: {place} is a file, not a folder; null keeps none")
+        if os.name != "posix":
+            continue
+        if status.st_uid != os.getuid():
+            raise FadeoutError(
+                f"cache={folder} belongs to another user, who could have put any program there: "
+                "give a folder of your own, or cache=null"
+            )
+        if status.st_mode & 0o022:
+            raise FadeoutError(
+                f"cache={folder}: others may write into {place}, and could put any program there: "
+                f"chmod go-w {place}, or cache=null"
+            )
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, for their owner alone."""
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 @functools.cache
@@ -114,7 +164,6 @@ def surroundings() -> str:
 
 def compiled(
     what: tuple,
-    functions: tuple,
     decomposes: bool,
     device: jax.Device,
     compile_now: Callable[[], Any],
@@ -124,21 +173,20 @@ def compiled(
     An entry that is cut off, foreign or stale is compiled again and replaced, never trusted.
 
     Args:
-      what: all that decides it, as text would: its repr is the key.
-      functions: those that it calls; one whose source cannot be known is never kept.
+      what: all that decides it, as text would: its repr is the key. A user's functions are in it by
+        their digests, the package's by their names and by its sources.
       decomposes: whether it calls LAPACK, which only lowering makes ready: without it, a program
         that was loaded would jump to nowhere.
       compile_now: gives the executable.
     """
     found, refused = tally.get(Tally([], []))
     folder = PLACE["folder"]
-    sources = None if folder is None else source_of(functions)
-    if folder is None or sources is None or source_digest() != SOURCES:
+    if folder is None or source_digest() != SOURCES:
         found.append(False)
         return compile_now()
     client = device.client.platform_version
     about = f"{device.platform} {device.device_kind} {device.id} {client}; {surroundings()}"
-    key = hashlib.sha256(f"{what!r}; {sources!r}; {about}".encode()).hexdigest()
+    key = hashlib.sha256(f"{what!r}; {about}".encode()).hexdigest()
     path = folder / f"{key[:32]}.program"
     if decomposes:
         prepare_lapack()
@@ -156,6 +204,7 @@ def compiled(
     if not lent.by_jax:
         # a full disk, or an executable that cannot be kept: later processes compile again
         with contextlib.suppress(Exception):
+            make_private(path.parent)
             put(path, content_of(program, key))
     return program
 
@@ -191,9 +240,9 @@ def read(path: Path, key: str, device: jax.Device) -> Any:
       FileNotFoundError: nothing there.
       ValueError: what is there is not it.
     """
-    content = path.read_bytes()
-    if hasattr(os, "getuid") and path.stat().st_uid not in (os.getuid(), 0):
+    if hasattr(os, "getuid") and path.lstat().st_uid != os.getuid():
         raise ValueError("it belongs to another user")
+    content = read_regular(path, MAX_PROGRAM)
     ends = len(MAGIC) + 64, len(MAGIC) + 128
     if content[: ends[0]] != MAGIC + key.encode():
         raise ValueError("it is of another program")
@@ -204,26 +253,3 @@ def read(path: Path, key: str, device: jax.Device) -> Any:
     return serialize_executable.deserialize_and_load(
         payload, in_tree, out_tree, execution_devices=[device]
     )
-
-
-def source_of(value: Any) -> str | None:
-    """A text that changes when functions do, in nested tuples with plain values; None where it
-    cannot be known, as of a function from elsewhere, which may call others that change."""
-    if isinstance(value, int | float | str | bool | None):
-        return repr(value)
-    if isinstance(value, tuple):
-        parts = [source_of(inner) for inner in value]
-        return None if None in parts else f"({', '.join(map(str, parts))})"
-    module, name = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", "")
-    if isinstance(value, functools.partial):
-        return source_of((value.func, tuple(sorted(value.keywords.items()))))
-    if module.split(".")[0] not in ("fadeout", "jax", "optax") or not name:
-        # those are known by their sources and versions, a user's by its own and its file's
-        return f"{name} {source(value)}" if value in NAMES else None
-    if getattr(sys.modules.get(module), name, None) is value:
-        return f"{module}.{name}"
-    # made by a factory: known by its place and by all that it holds
-    if not inspect.isfunction(value) or "<lambda>" in name:
-        return None
-    inside = source_of(tuple(cell.cell_contents for cell in value.__closure__ or ()))
-    return None if inside is None else f"{module}.{name} {inside}"

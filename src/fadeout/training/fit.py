@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from fadeout.config import Run
 from fadeout.networks import lanes
-from fadeout.networks.activations import Graded, graded_one_of
+from fadeout.networks.activations import Graded, bound, graded_one_of
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
@@ -33,6 +33,26 @@ from fadeout.training.updates import (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """An activation among those that a program holds.
+
+    Attributes:
+      static: its options that decide a program.
+      digest: of a user's function, what it computes: functions of one digest are one program.
+    """
+
+    name: str
+    static: tuple[tuple[str, Any], ...]
+    digest: str
+    function: Callable = dataclasses.field(compare=False, repr=False)
+
+    @property
+    def bound(self) -> Callable:
+        """The function with its static options."""
+        return bound(self.function, self.static)
+
+
 class Program(NamedTuple):
     """What decides a compiled program; hashable.
 
@@ -43,17 +63,14 @@ class Program(NamedTuple):
         room.
       examples, features: the shape of the task's inputs, without what is held out.
       outputs: of the readout.
-      activations: the functions, by name, among which a run's index chooses.
-      functions: all others that it calls by name, so that another function of a name is another
-        program.
+      activations: those among which a run's index chooses.
     """
 
     run: Run
     examples: int
     features: int
     outputs: int
-    activations: tuple[tuple[str, Callable], ...]
-    functions: tuple
+    activations: tuple[Choice, ...]
 
     @property
     def records(self) -> int:
@@ -207,7 +224,7 @@ class Fit:
 
     @functools.cached_property
     def activation(self) -> Graded:
-        functions = [function for _, function in self.program.activations]
+        functions = [choice.bound for choice in self.program.activations]
         surrogate = self.run.activation.surrogate
         return graded_one_of(functions, surrogate, self.values["index"], self.values["activation"])
 

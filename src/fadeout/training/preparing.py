@@ -14,7 +14,14 @@ from fadeout.networks.given import read_weights
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP
-from fadeout.networks.tasks import Examples, classes_of, get_task, make_examples, shuffle
+from fadeout.networks.tasks import (
+    STANDARDIZED,
+    Examples,
+    classes_of,
+    get_task,
+    make_examples,
+    shuffle,
+)
 
 EXAMPLES, NETWORK, HELD, SHUFFLED = range(4)
 """The number below a run's key of what is drawn."""
@@ -47,7 +54,12 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         **dict(run.task.options) | values["task"],
     )
     if run.training.held_out:
-        examples = examples.held(keys.drawing(drawn["held"], shuffle), run.training.held_out)
+        option = STANDARDIZED.get(get_task(run.task.name), "")
+        examples = examples.held(
+            keys.drawing(drawn["held"], shuffle),
+            run.training.held_out,
+            dict(run.task.options).get(option, False),
+        )
     model = MLP.create(
         drawn["layers"],
         examples.inputs.shape[1],

@@ -9,19 +9,14 @@ import numpy as np
 
 from fadeout import theory
 from fadeout.config import Activation, Init, Run
-from fadeout.extensions import source
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES
 from fadeout.networks.given import read_weights
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE, OWN_BIASES
-from fadeout.networks.optimizers import OPTIMIZERS  # noqa: F401 - fills its table
 from fadeout.networks.probes import PROBES, get_probe
 from fadeout.networks.tasks import classes_of
-from fadeout.registry import CONTENTS, TABLES, FadeoutError, function_in, is_own, lookup
-from fadeout.schema import Entry, complete, kinds, sections_of
-
-GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
-"""The sections that name an entry of a table."""
-
+from fadeout.registry import TABLES, FadeoutError, is_own, lookup
+from fadeout.schema import complete
+from fadeout.training.digests import GROUPS, sources_of
 
 @functools.lru_cache(maxsize=65536)
 def resolve_section(entry: Callable, group: str, section: Any) -> Any:
@@ -70,14 +65,16 @@ def resolve(run: Run) -> Run:
             raise FadeoutError(f"{weights.name} has {depth} hidden layers: set model.depth={depth}")
     if run.init.gain is None:
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
-        gain = gain_of(found["activation"], entry)
+        gain = gain_of(found["activation"], known_as(found["activation"], entry))
         found["init"] = dataclasses.replace(found["init"], gain=gain)
     if run.init.name == "critical" and "weight_variance" not in dict(run.init.options):
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
-        found["init"] = on_the_edge(found["init"], found["activation"], entry)
-    found["sources"] = sources_of(found)
+        found["init"] = on_the_edge(
+            found["init"], found["activation"], known_as(found["activation"], entry)
+        )
+    found["sources"] = sources_of(run.having(**found))
     if run.sources and run.sources != found["sources"]:
-        changed = {s.rsplit(" ", 1)[0] for s in {*run.sources} ^ {*found["sources"]}}
+        changed = {s.rpartition(" ")[0] for s in {*run.sources} ^ {*found["sources"]}}
         raise FadeoutError(
             f"{' and '.join(sorted(changed))} is not what it was when this run was made: make the "
             "run again"
@@ -143,25 +140,6 @@ def check_remedies(run: Run) -> None:
             )
 
 
-def sources_of(found: dict[str, Any]) -> tuple[str, ...]:
-    """Of each function of a user's own, its kind, its name and a hash of its source; of what reads
-    a file or arrays, a hash of these.
-
-    Args:
-      found: the resolved sections, and the probes.
-    """
-    chosen = [(group, found[group].name, dict(found[group].options)) for group in GROUPS]
-    chosen += [("probe", name, {}) for name in found["probes"]]
-    sources = []
-    for kind, name, options in chosen:
-        function = function_in(TABLES[kind][name])
-        if function in CONTENTS:
-            sources.append(f"{kind} {name} {CONTENTS[function](**options)}")
-        elif not is_own(function):
-            sources.append(f"{kind} {name} {source(function)}")
-    return tuple(sources)
-
-
 def identity(run: Run) -> str:
     """What a run's results are found by, whether its defaults are written out or not.
 
@@ -180,6 +158,12 @@ def identity(run: Run) -> str:
     return resolve(run).digest()
 
 
+def known_as(activation: Activation, entry: Callable) -> Callable:
+    """A function that theory may keep results of: a user's as the program that it is now."""
+    own = functools.partial(entry, **dict(activation.options))
+    return own if is_own(entry) else theory.frozen(own)
+
+
 @functools.lru_cache(maxsize=1024)
 def gain_of(activation: Activation, entry: Callable) -> float:
     """1 / sqrt(E phi(Z)^2), Z standard normal: with weights of variance 1 / fan_in, it keeps the
@@ -188,7 +172,7 @@ def gain_of(activation: Activation, entry: Callable) -> float:
     Raises:
       FadeoutError: there is none, as where phi is 0.
     """
-    square = theory.moments(functools.partial(entry, **dict(activation.options)), 1.0).square
+    square = theory.moments(entry, 1.0).square
     if not (np.isfinite(square) and square > 0):
         raise FadeoutError(
             f"init.gain=auto: E phi^2 of {activation.name} is {square:g}; give a gain"
@@ -206,14 +190,13 @@ def on_the_edge(init: Init, activation: Activation, entry: Callable) -> Init:
     Raises:
       FadeoutError: the activation has no edge of chaos at this bias variance.
     """
-    chosen = functools.partial(entry, **dict(activation.options))
-    points = theory.critical(chosen, init.bias_variance)
+    points = theory.critical(entry, init.bias_variance)
     if points:
         point = next((point for point in points if point.variance > 0), points[0])
         return dataclasses.replace(
             init, options=(("weight_variance", float(f"{point.weight_variance:.9g}")),)
         )
-    weight_variance, bias_variance = theory.edge(chosen)
+    weight_variance, bias_variance = theory.edge(entry)
     where = f"{activation.name} has no edge of chaos at init.bias_variance={init.bias_variance:g}"
     if not weight_variance.size:
         raise FadeoutError(f"{where}, nor at any other: use init=lsuv, which scales by the data")

@@ -1,0 +1,444 @@
+"""What a function computes, read from its traced program: a hash of it, and whether it works
+element by element.
+
+A traced program (a jaxpr) holds whatever a function reaches: constants, arrays, helpers, custom
+rules. How the function is written is not in it: names, comments and calls leave no mark.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from fadeout.registry import FadeoutError
+
+ELEMENTWISE = frozenset({
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
+    "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "copy_p",
+    "cos", "cosh", "digamma", "div", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp", "exp2",
+    "expm1", "floor", "ge", "gt", "igamma", "igammac", "integer_pow", "is_finite", "le", "le_to",
+    "lgamma", "log", "log1p", "logistic", "lt", "lt_to", "max", "min", "mul", "ne", "neg",
+    "nextafter", "not", "optimization_barrier", "or", "polygamma", "population_count", "pow",
+    "real", "reduce_precision", "regularized_incomplete_beta", "rem", "round", "rsqrt", "select_n",
+    "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sqrt",
+    "square", "stop_gradient", "sub", "tan", "tanh", "xor", "zeta",
+})  # fmt: skip
+"""Primitives whose output at a place depends on their inputs at that place alone."""
+
+REDUCTIONS = frozenset({
+    "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax",
+    "argmin",
+})  # fmt: skip
+
+INLINED = {
+    "jit": "jaxpr", "pjit": "jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr",
+    "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr",
+}  # fmt: skip
+"""Primitives that only call a program, and the parameter that holds it."""
+
+CALLBACKS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print"})
+
+IGNORED = frozenset({
+    "name", "inline", "keep_unused", "donated_invars", "ctx_mesh", "debug_info", "bwd",
+    "fwd_jaxpr_thunk", "jvp_jaxpr_fun", "jvp_jaxpr_thunk", "symbolic_zeros",
+})  # fmt: skip
+"""Parameters of equations that decide no value. Custom rules are seen where they are applied."""
+
+NUMBERS = itertools.count()
+
+
+def _fresh_axis() -> list[tuple[str, int]]:
+    """An axis that did not exist before. JAX traces a jitted helper once, and does not see that a
+    constant in it has changed; inside another axis it traces everything again."""
+    return [(f"traced_{next(NUMBERS)}", 1)]
+
+
+def trace(function: Callable, *avals: Any) -> core.ClosedJaxpr:
+    """The program that a function is now, for arguments of these shapes and dtypes."""
+    return jax.make_jaxpr(lambda *given: function(*given), axis_env=_fresh_axis())(*avals)
+
+
+def as_it_is_now(function: Callable, *avals: Any) -> Callable:
+    """A function of arguments of these shapes and dtypes by the program that it is now."""
+    program, result = jax.make_jaxpr(function, axis_env=_fresh_axis(), return_shape=True)(*avals)
+    run, tree = core.jaxpr_as_fun(program), jax.tree.structure(result)
+    return lambda *given: tree.unflatten(run(*jax.tree.leaves(given)))
+
+
+class Value(NamedTuple):
+    """Anything that an equation reads or makes.
+
+    Attributes:
+      name: a number; of a constant a hash of its bytes.
+      shape, dtype: of the array.
+    """
+
+    name: int | str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Equation(NamedTuple):
+    """One equation of a flat program, in which nothing is called."""
+
+    primitive: str
+    inputs: list[Value]
+    outputs: list[Value]
+    parameters: dict[str, Any]
+    effects: bool
+
+
+class Program(NamedTuple):
+    """A traced program without calls and without what nobody reads."""
+
+    inputs: list[Value]
+    equations: list[Equation]
+    outputs: list[Value]
+
+    def text(self) -> str:
+        """The program in canonical form: two programs of one text compute the same."""
+        number: dict[int, int] = {}
+
+        def word(value: Value) -> str:
+            name = value.name
+            if isinstance(name, int):
+                name = number.setdefault(name, len(number))
+            return f"{name}:{value.dtype}{list(value.shape)}"
+
+        lines = [" ".join(map(word, self.inputs))]
+        for e in self.equations:
+            given = " ".join(f"{k}={told(v)}" for k, v in sorted(e.parameters.items()))
+            read, made = " ".join(map(word, e.inputs)), " ".join(map(word, e.outputs))
+            lines.append(f"{made} = {e.primitive}[{given}] {read}")
+        return "\n".join([*lines, " ".join(map(word, self.outputs))])
+
+
+def flatten(closed: core.ClosedJaxpr) -> Program:
+    """A traced program with all calls written out, and without dead code."""
+    number = itertools.count()
+    inputs = [value_of(v, next(number)) for v in closed.jaxpr.invars]
+    equations, outputs = inline(closed, inputs, number)
+    needed, kept = {value.name for value in outputs}, []
+    for equation in reversed(equations):
+        if equation.effects or any(value.name in needed for value in equation.outputs):
+            kept.append(equation)
+            needed.update(value.name for value in equation.inputs)
+    return Program(inputs, kept[::-1], outputs)
+
+
+def inline(closed, inputs: list[Value], number) -> tuple[list[Equation], list[Value]]:
+    """The equations of a program and of all that it calls, and its outputs."""
+    known = dict(zip(closed.jaxpr.invars, inputs, strict=True))
+    known |= {
+        v: constant(c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True)
+    }  # fmt: skip
+
+    def read(v) -> Value:
+        return constant(v.val, v.aval) if isinstance(v, core.Literal) else known[v]
+
+    equations = []
+    for e in closed.jaxpr.eqns:
+        given = list(map(read, e.invars))
+        called = e.params.get(INLINED.get(e.primitive.name, ""))
+        if called is not None:
+            more, made = inline(as_closed(called), given, number)
+            equations += more
+        else:
+            made = [value_of(v, next(number)) for v in e.outvars]
+            parameters = {k: p for k, p in e.params.items() if k not in IGNORED}
+            equations.append(
+                Equation(e.primitive.name, given, made, parameters, bool(e.effects))
+            )  # fmt: skip
+        known |= dict(zip(e.outvars, made, strict=True))
+    return equations, list(map(read, closed.jaxpr.outvars))
+
+
+def as_closed(jaxpr) -> core.ClosedJaxpr:
+    return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
+
+
+def value_of(variable, name: int) -> Value:
+    return Value(name, getattr(variable.aval, "shape", ()), str(getattr(variable.aval, "dtype", "")))
+
+
+def constant(value: Any, aval: Any = None) -> Value:
+    """A constant by its bytes; a random key by its data."""
+    if jnp.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key):
+        kind, value = str(value.dtype), jax.random.key_data(value)
+    else:
+        kind = str(getattr(aval, "dtype", None) or getattr(value, "dtype", type(value).__name__))
+    array = np.asarray(value)
+    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return Value(digest, array.shape, kind)
+
+
+def told(parameter: Any) -> str:
+    """A parameter of an equation as text that is the same in every process."""
+    if isinstance(parameter, core.ClosedJaxpr | core.Jaxpr):
+        return "{" + flatten(as_closed(parameter)).text() + "}"
+    if isinstance(parameter, tuple | list):
+        return "(" + ", ".join(map(told, parameter)) + ")"
+    if isinstance(parameter, dict):
+        return told(sorted(parameter.items(), key=repr))
+    if hasattr(parameter, "__array__") and not isinstance(parameter, np.generic):
+        return str(constant(parameter))
+    if callable(parameter) and not isinstance(parameter, type):
+        return getattr(parameter, "__name__", type(parameter).__name__)
+    return re.sub(r" at 0x[0-9a-f]+", "", str(parameter))
+
+
+def digest(function: Callable, *avals: Any, what: str = "a function") -> str:
+    """Sixteen hexadecimal digits of what a function computes from arguments of these shapes.
+
+    They change with the program: its operations, and every constant and array in it. They do not
+    change with names, comments, helpers, or the process.
+
+    Args:
+      what: the function is called this in an error.
+
+    Raises:
+      FadeoutError: the function calls back into Python, or is another program each time that it is
+        traced.
+
+    >>> two = digest(lambda z: 2 * z, jax.ShapeDtypeStruct((3,), jnp.float32))
+    >>> two == digest(lambda x: x * 2, jax.ShapeDtypeStruct((3,), jnp.float32))
+    False
+    >>> two == digest(jax.jit(lambda x: 2 * x), jax.ShapeDtypeStruct((3,), jnp.float32))
+    True
+    """
+    first, second = (flatten(trace(function, *avals)) for _ in range(2))
+    for primitive in primitives(first):
+        if primitive in CALLBACKS:
+            raise FadeoutError(
+                f"{what} calls back into Python ({primitive}), so that nobody can tell what it "
+                "computes: write it with jax.numpy, and leave prints out"
+            )
+    texts = [
+        f"{jax.tree.structure(avals)}\n{program.text()}" for program in (first, second)
+    ]  # fmt: skip
+    if texts[0] != texts[1]:
+        raise FadeoutError(
+            f"{what}, traced twice, is two programs: it draws from NumPy or random, counts, or "
+            "reads the clock; draw from a JAX key instead"
+        )
+    return hashlib.sha256(texts[0].encode()).hexdigest()[:16]
+
+
+def primitives(program: Program) -> set[str]:
+    """The names of all primitives in a program, also in loops and branches."""
+    found = set()
+    for e in program.equations:
+        found.add(e.primitive)
+        for inner in inner_programs(e):
+            found |= primitives(inner)
+    return found
+
+
+def inner_programs(equation: Equation) -> list[Program]:
+    """The bodies and branches of a loop or a conditional."""
+    given = [
+        p
+        for parameter in equation.parameters.values()
+        for p in (parameter if isinstance(parameter, tuple | list) else [parameter])
+    ]
+    return [flatten(as_closed(p)) for p in given if isinstance(p, core.ClosedJaxpr | core.Jaxpr)]
+
+
+# --- what was traced is remembered for a while
+
+_remembered: ContextVar[dict | None] = ContextVar("remembered", default=None)
+
+
+@contextlib.contextmanager
+def remembering(known: dict | None = None) -> Iterator[dict]:
+    """Inside, `once` computes everything once: a survey of many runs traces each function once.
+    What a user changes between two surveys is seen.
+
+    Args:
+      known: what was remembered before; by default what the surrounding context remembers.
+    """
+    if known is None:
+        known = _remembered.get()
+    token = _remembered.set({} if known is None else known)
+    try:
+        yield _remembered.get()  # type: ignore[misc]
+    finally:
+        _remembered.reset(token)
+
+
+def once(key: tuple, compute: Callable[[], Any]) -> Any:
+    """What `compute` gives, computed once inside `remembering`; an error is remembered as well."""
+    known = _remembered.get()
+    if known is None:
+        return compute()
+    if key not in known:
+        try:
+            known[key] = compute(), None
+        except FadeoutError as error:
+            known[key] = None, error
+    found, error = known[key]
+    if error is not None:
+        raise error
+    return found
+
+
+# --- whether a program works element by element
+
+
+def mixing_primitive(closed: core.ClosedJaxpr, first: int = 1) -> str | None:
+    """The first primitive by which an element of the first arguments may decide about another.
+
+    Args:
+      closed: a traced function; its first arguments share one shape, as its outputs do.
+      first: how many of them.
+
+    Returns:
+      The primitive's name; None where the function works element by element.
+
+    >>> z = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    >>> mixing_primitive(trace(jnp.sort, z)), mixing_primitive(trace(jax.nn.gelu, z))
+    ('sort', None)
+    """
+    program = flatten(closed)
+    of_z = {v.name: tuple(range(len(v.shape))) for v in program.inputs[:first]}
+    mixing = follow(program, of_z)
+    whole = [tuple(range(len(v.shape))) for v in program.outputs]
+    if mixing is None and any(
+        of_z.get(v.name, axes) != axes for v, axes in zip(program.outputs, whole, strict=True)
+    ):
+        return "an output of other axes"
+    return mixing
+
+
+def follow(program: Program, of_z: dict[int | str, tuple[int, ...]]) -> str | None:
+    """Follows the axes of z through a program; gives the first primitive that mixes along them.
+
+    Args:
+      of_z: of each value that depends on z, which of its axes are those of z, in order. It is
+        filled in.
+    """
+    for e in program.equations:
+        moving = [of_z[v.name] for v in e.inputs if v.name in of_z]
+        if not moving:
+            continue
+        axes = axes_after(e, of_z)
+        if axes is None:
+            return e.primitive
+        of_z.update({v.name: own for v, own in zip(e.outputs, axes, strict=True) if own is not None})
+    return None
+
+
+Axes = tuple[int, ...] | None
+
+
+def axes_after(e: Equation, of_z: dict[int | str, tuple[int, ...]]) -> list[Axes] | None:
+    """Which axes of an equation's outputs are those of z; None where it may mix along them."""
+    given = [of_z.get(v.name) for v in e.inputs]
+    moving = {axes for axes in given if axes is not None}
+    (axes,) = moving if len(moving) == 1 else (None,)
+    if e.primitive in ("scan", "while", "cond"):
+        return axes_of_control(e, given)
+    if axes is None:
+        return None
+    if e.primitive in ELEMENTWISE:
+        return [axes] * len(e.outputs)
+    if e.primitive == "broadcast_in_dim":
+        along = e.parameters["broadcast_dimensions"]
+        return [tuple(int(along[a]) for a in axes)]
+    if e.primitive.startswith("cum") and e.parameters["axis"] not in axes:
+        return [axes]
+    if e.primitive == "stack":
+        return [tuple(a + (a >= e.parameters["axis"]) for a in axes)]
+    if e.primitive in REDUCTIONS and "axes" in e.parameters:
+        gone = e.parameters["axes"]
+        if set(gone) & set(axes):
+            return None
+        return [tuple(a - sum(g < a for g in gone) for a in axes)] * len(e.outputs)
+    if e.primitive in ("squeeze", "expand_dims"):
+        gone = e.parameters["dimensions"]
+        return [tuple(a - sum(g < a for g in gone) for a in axes)]
+    if e.primitive == "reshape":
+        return reshaped(e, axes)
+    if e.primitive == "concatenate" and e.parameters["dimension"] not in axes:
+        return [axes]
+    if e.primitive == "gather" and given[0] is None:  # from a table, at places that z decides
+        offsets = e.parameters["dimension_numbers"].offset_dims
+        batch = [a for a in range(len(e.outputs[0].shape)) if a not in offsets]
+        return [tuple(batch[a] for a in axes)]
+    return None
+
+
+def reshaped(e: Equation, axes: tuple[int, ...]) -> list[Axes] | None:
+    """A reshape that only adds or removes axes of one element."""
+    before, after = e.inputs[0].shape, e.outputs[0].shape
+    big = [a for a, size in enumerate(before) if size != 1]
+    still = [a for a, size in enumerate(after) if size != 1]
+    if [before[a] for a in big] != [after[a] for a in still] or not set(axes) <= set(big):
+        return None
+    return [tuple(still[big.index(a)] for a in axes)]
+
+
+def axes_of_control(e: Equation, given: list[Axes]) -> list[Axes] | None:
+    """Of a loop or a conditional, whose bodies are followed in turn."""
+    if e.primitive == "cond":
+        if given[0] is not None:
+            return None
+        found = [followed(as_closed(b), given[1:]) for b in e.parameters["branches"]]
+        return merged(found)
+    if e.primitive == "scan":
+        consts, carried = e.parameters["num_consts"], e.parameters["num_carry"]
+        own, state = given[:consts], given[consts : consts + carried]
+        body, rest = as_closed(e.parameters["jaxpr"]), given[consts + carried :]
+        if any(axes is not None and 0 in axes for axes in rest):  # a loop over elements of z
+            return None
+        rest = [axes and tuple(a - 1 for a in axes) for axes in rest]
+    else:
+        tested, consts = e.parameters["cond_nconsts"], e.parameters["body_nconsts"]
+        own, state = given[tested : tested + consts], given[tested + consts :]
+        body, carried, rest = as_closed(e.parameters["body_jaxpr"]), len(state), []
+        test = as_closed(e.parameters["cond_jaxpr"])
+    for _ in range(carried + 1):  # until what is carried stays as it is
+        found = followed(body, [*own, *state, *rest])
+        if found is None:
+            return None
+        after = merged([state, found[:carried]])
+        if after is None:
+            return None
+        if after == state:
+            break
+        state = after
+    if e.primitive == "while":
+        passed = followed(test, [*given[:tested], *state])
+        return state if passed == [None] else None
+    return [*state, *(axes and tuple(a + 1 for a in axes) for axes in found[carried:])]
+
+
+def followed(closed: core.ClosedJaxpr, given: list[Axes]) -> list[Axes] | None:
+    program = flatten(closed)
+    pairs = zip(program.inputs, given, strict=True)
+    of_z: dict[int | str, tuple[int, ...]] = {v.name: a for v, a in pairs if a is not None}
+    if follow(program, of_z) is not None:
+        return None
+    return [of_z.get(v.name) for v in program.outputs]
+
+
+def merged(sides: list[list[Axes] | None]) -> list[Axes] | None:
+    """What several programs say of the same outputs, if they agree."""
+    if any(side is None for side in sides):
+        return None
+    found: list[Axes] = []
+    for choices in zip(*sides, strict=True):  # type: ignore[arg-type]
+        known = {axes for axes in choices if axes is not None}
+        if len(known) > 1:
+            return None
+        found.append(next(iter(known), None))
+    return found

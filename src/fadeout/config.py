@@ -463,12 +463,13 @@ def elsewhere_named(word: str) -> list[str]:
 
 
 TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "error", "sweep",
-         "solved_step", "diverged_step", "diverged_layer", "reached_step", "validation_loss",
+         "solved_step", "diverged_step", "diverged_layer", "diverged_backward", "reached_step",
+         "validation_loss",
          "validation_accuracy", "last_kernel", "last_bias", "last_gain", "last_shift",
          "last_factor", "last_output", "last_target", "fan_in", "fan_out", "example",
          "output_unit")  # fmt: skip
 """What results have besides labels and probes."""
 
-NUMERICS = 11
+NUMERICS = 12
 """Raised whenever a change of the package changes the numbers of a run with the same config, or a
 default."""

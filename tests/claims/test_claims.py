@@ -292,6 +292,10 @@ def adam_ignores(true):
     return [made(axes, status=solves(lambda run: true or run["init"] == "critical"))]
 
 
+def rmsprop_size(true):
+    return [made({"eps_in_sqrt": [False, True]}, status=solves(lambda run: true))]
+
+
 WORLDS = {
     "residual-cures": remedy(residual=1.0),
     "layernorm-cures": remedy(normalization="layer"),
@@ -300,6 +304,7 @@ WORLDS = {
     "rezero": rezero,
     "clipping-cures": clipping,
     "adam-ignores": adam_ignores,
+    "rmsprop-size": rmsprop_size,
     "step-untrainable": step_untrainable,
     "sigmoid-saturation": sigmoid_saturation,
     "init-avoids-saturation": init_avoids_saturation,

@@ -1,6 +1,8 @@
 """Training against hand-written NumPy, plain optax and itself in another place of the batch."""
 
 import dataclasses
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ from fadeout.networks.activations import ACTIVATIONS, differentiate, get_activat
 from fadeout.networks.initializers import INITIALIZERS
 from fadeout.networks.keys import of_layers, seeded
 from fadeout.networks.model import MLP, Signals
-from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer
+from fadeout.networks.optimizers import OPTIMIZERS, SCHEDULES, get_optimizer
 from fadeout.networks.stacks import Count
 from fadeout.registry import FadeoutError
 from fadeout.training.batches import batch_of, prepare_values
@@ -581,3 +583,84 @@ def test_the_training_program_lowers_for_every_platform(platform):
         jax.jit(lambda *a: jax.tree.leaves(fit(program, *a))), platforms=[platform]
     )
     assert exported(*arguments).platforms == (platform,)
+
+
+def rmsprop_by_hand(g, state, rate, decay=0.9, eps=1e-8, inside=False):
+    v = decay * state + (1 - decay) * g**2
+    return rate * g / (np.sqrt(v + eps) if inside else np.sqrt(v) + eps), v
+
+
+def adagrad_by_hand(g, state, rate, eps=1e-10, inside=False):
+    s = state + g**2
+    return rate * g / (np.sqrt(s + eps) if inside else np.sqrt(s) + eps), s
+
+
+@pytest.mark.few("sigmoid")
+@pytest.mark.parametrize(
+    ("optimizer", "by_hand", "start"),
+    [
+        (Optimizer("rmsprop", 0.01), rmsprop_by_hand, 0.0),
+        (Optimizer("rmsprop", 0.01, eps_in_sqrt=True),
+         functools.partial(rmsprop_by_hand, inside=True), 0.0),
+        (Optimizer("adagrad", 0.1), adagrad_by_hand, 0.0),
+        (Optimizer("adagrad", 0.1, eps=1e-7, eps_in_sqrt=True, initial_accumulator=0.1),
+         functools.partial(adagrad_by_hand, eps=1e-7, inside=True), 0.1),
+    ],
+)  # fmt: skip
+def test_adaptive_steps_of_vanishing_gradients_by_hand(optimizer, by_hand, start):
+    """Sigmoid, 5 layers: gradients of 1e-6 and less, at which the place of eps decides."""
+    run = Run(Activation("sigmoid"), model=Model(5, 4), optimizer=optimizer, probes=(),
+              training=Training(3, 1, dtype="float64"), keep=("weights",))  # fmt: skip
+    (x, t), weights = network(run)
+    phi, slope = FUNCTIONS["sigmoid"]
+    states = [(start + 0 * w, start + 0 * b) for w, b in weights]
+    for _ in range(3):
+        _, _, kernels, biases, _, _ = backward(weights, x, t, phi, slope, "cross_entropy")
+        new = []
+        for n, ((w, b), dw, db) in enumerate(zip(weights, kernels, biases, strict=True)):
+            rate = optimizer.learning_rate
+            (step_w, sw), (step_b, sb) = (
+                by_hand(g, s, rate) for g, s in zip((dw, db), states[n], strict=True)
+            )
+            states[n] = sw, sb
+            new.append((w - step_w, b - step_b))
+        weights = new
+    trained = train(run).model
+    np.testing.assert_allclose(trained.first.kernel[..., 0], weights[0][0], rtol=1e-9)
+    np.testing.assert_allclose(trained.readout.kernel[..., 0], weights[-1][0], rtol=1e-9)
+
+
+def test_numbers_that_are_typed_are_those_numbers_in_float64():
+    run = Run(init=Init("constant", value=0.1), model=Model(1, 4), probes=(), keep=("weights",),
+              training=Training(0, 1, dtype="float64"))  # fmt: skip
+    assert np.asarray(train(run).model.first.kernel[...]).ravel()[0] == 0.1
+    with jax.enable_x64(True):
+        factor = SCHEDULES["warmup"](100, 7)
+        found = [float(factor(jnp.int32(step))) for step in range(101)]
+    rising = [step / 7 for step in range(7)]
+    falling = [(1 + math.cos(math.pi * (step - 7) / 93)) / 2 for step in range(7, 101)]
+    np.testing.assert_allclose(found, rising + falling, rtol=1e-15, atol=1e-16)
+
+
+@pytest.mark.few("identity", "tanh")
+def test_a_backward_pass_that_overflows_is_infinite_from_there_down():
+    """A tanh network whose delta grows beyond float32, its forward pass bounded."""
+    run = Run(Activation("tanh"), Init("normal", stddev=1.7), model=Model(80, 4),
+              probes=("delta_norm", "gradient_norm"), training=Training(1, 1))  # fmt: skip
+    runs = [dataclasses.replace(run, seed=seed) for seed in range(40)]
+    found = fadeout.train(runs, cache=None, quiet=True)
+    delta = found.delta_norm.values[:, 0, :81]
+    broken = np.isinf(delta).any(1)
+    assert 0 < broken.sum() < 40
+    assert np.isfinite(found.loss.values[:, 0]).all()
+    assert not np.isnan(delta).any()
+    for row in delta[broken]:
+        last = np.flatnonzero(np.isinf(row)).max()
+        assert np.isinf(row[: last + 1]).all()
+    at_once = broken & (found.diverged_step.values == 0)
+    assert (found.diverged_backward.values[at_once] == 1).all()
+    flat = Run(Activation("identity"), Init("normal", stddev=4.0), model=Model(100, 4),
+               probes=("delta_norm",), training=Training(1, 1))  # fmt: skip
+    forwards = fadeout.train(flat, cache=None, quiet=True)
+    assert forwards.diverged_backward.item() == 0
+    assert np.isnan(forwards.delta_norm.values[0, 0, :50]).all(), "after a forward overflow"

@@ -106,13 +106,20 @@ def about(name: str) -> dict[str, str]:
 
 
 def verdicts_of(found: xr.Dataset) -> np.ndarray:
-    """A word for each layer, the first that applies: *diverged*, a value is not finite;
-    *no_gradient*, delta is exactly 0; *dead*, all units are; *vanishing* and *exploding*, delta is
-    less than 1/100, or more than 100 times, that of the last layer; *saturated*, more than nine in
-    ten; else *healthy*."""
+    """One word for each layer, the first that applies.
+
+    *diverged*, a value is not finite; *no_gradient*, delta is exactly 0; *dead*, all units are;
+    *vanishing* and *exploding*, delta is less than 1/100, or more than 100 times, that of the last
+    hidden layer to which a gradient comes; *saturated*, more than nine units in ten; else
+    *healthy*. Hidden layers have an activation function; heads are not compared with them.
+    """
     delta = found["delta_norm"].values
+    passes = np.isfinite(delta) & (delta > 0)
+    hidden = np.flatnonzero(passes & np.isfinite(found["saturation"].values))
+    known = hidden if hidden.size else np.flatnonzero(passes)
+    last = known[-1] if known.size else len(delta) - 1
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = delta / delta[-1]
+        ratio = np.where(np.arange(len(delta)) <= last, delta / delta[last], np.nan)
     conditions = {
         "diverged": ~np.isfinite(delta),
         "no_gradient": delta == 0,

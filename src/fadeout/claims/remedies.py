@@ -103,5 +103,14 @@ def adam_ignores(results: xr.Dataset) -> list[Finding]:
     return findings
 
 
+def rmsprop_size(results: xr.Dataset) -> list[Finding]:
+    """Who solves the task whose gradient vanishes, by where eps stands."""
+    findings = []
+    for (inside,), runs in cases(results, "eps_in_sqrt"):
+        condition = "sqrt(v + eps)" if inside else "sqrt(v) + eps"
+        findings.append(Finding("share solved", condition, share(solved(runs))))
+    return findings
+
+
 def difference_of_means(a, b, axis):
     return np.nanmean(a, axis=axis) - np.nanmean(b, axis=axis)

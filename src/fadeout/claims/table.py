@@ -294,5 +294,14 @@ CLAIMS: dict[str, Claim] = {
         answer="holds only for 4 layers",
         cases=("4 layers",),
     ),
+    "rmsprop-size": Claim(
+        "RMSprop makes the size of the gradient irrelevant.",
+        "common practice; Tieleman & Hinton 2012",
+        remedies.rmsprop_size,
+        {"share solved": above(0.5)},
+        ("rmsprop_size",),
+        answer="holds only with eps outside the root",
+        cases=("sqrt(v) + eps",),
+    ),
 }
 """Every claim by its id: the note's sentences, the literature's, and what is said to help."""

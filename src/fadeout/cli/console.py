@@ -309,7 +309,11 @@ def outcome(run: xr.Dataset) -> str:
         return f"solved at step {int(run['solved_step'])}; final loss {loss:.3g}"
     if status == "diverged":
         where = int(run["diverged_layer"])
-        return f"diverged at step {int(run['diverged_step'])}, first in layer {where}"
+        way = "forwards, the preactivations" if run.get("diverged_backward", 0) == 0 else (
+            "backwards, the gradient"
+        )  # fmt: skip
+        step = int(run["diverged_step"])
+        return f"diverged at step {step}: {way} of layer {where} overflowed first"
     if status == "failed":
         return "failed: " + run["error"].item().strip().splitlines()[-1]
     if status == "trained":

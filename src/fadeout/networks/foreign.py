@@ -18,24 +18,14 @@ from flax import linen, nnx
 from jax.extend import core
 from jaxtyping import Array, Float
 
+from fadeout.networks.activations import value_and_vjp
+from fadeout.networks.jaxprs import ELEMENTWISE, INLINED
 from fadeout.networks.layers import Layer
 from fadeout.registry import FadeoutError
 
 NNX = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
 LINEN = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal)
 LAYERS = "Linear, LinearGeneral, Dense, DenseGeneral, Conv and ConvTranspose"
-
-ELEMENTWISE = frozenset({
-    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
-    "cbrt", "ceil", "clamp", "convert_element_type", "copy", "cos", "cosh", "custom_jvp_call",
-    "custom_vjp_call", "digamma", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1",
-    "floor", "ge", "gt", "integer_pow", "is_finite", "jit", "le", "lgamma", "log", "log1p",
-    "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pjit", "pow",
-    "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt",
-    "square", "stop_gradient", "sub", "tan", "tanh", "xor",
-})  # fmt: skip
-"""Primitives that give each element of its own place alone."""
-
 
 class Call(NamedTuple):
     """One call of one layer.
@@ -45,12 +35,14 @@ class Call(NamedTuple):
       kind: its class.
       parameters: the path of its parameters.
       inputs: how many axes of its kernel are of what it weighs; of a convolution all but the last.
+      kernel: the shape of the kernel that it used.
     """
 
     path: str
     kind: str
     parameters: tuple
     inputs: int
+    kernel: tuple[int, ...]
 
 
 class Seen(NamedTuple):
@@ -75,13 +67,20 @@ class Recorder:
         self.passed: list[tuple[Array, Array]] = []
 
     def note(
-        self, path: tuple, kind: str, inputs: int, x: Float[Array, "..."], z: Float[Array, "..."]
+        self,
+        path: tuple,
+        kind: str,
+        inputs: int,
+        kernel: tuple[int, ...],
+        x: Float[Array, "..."],
+        z: Float[Array, "..."],
     ):
         words = "/".join(map(str, path)) or kind
         before = sum(call.parameters == path for call in self.calls)
         if self.taps is not None:
             z = z + self.taps[len(self.calls)]
-        self.calls.append(Call(f"{words}#{before + 1}" if before else words, kind, path, inputs))
+        label = f"{words}#{before + 1}" if before else words
+        self.calls.append(Call(label, kind, path, inputs, tuple(kernel)))
         self.passed.append((x, z))
         return z
 
@@ -106,7 +105,8 @@ def nnx_calls(module: nnx.Module, recorder: Recorder) -> Iterator[None]:
                 return z
             several = isinstance(self, nnx.LinearGeneral) and isinstance(self.in_features, tuple)
             inputs = len(self.in_features) if several else 1  # type: ignore[arg-type]
-            return recorder.note(path, type(self).__name__, inputs, x, z)
+            kernel = self.kernel[...].shape
+            return recorder.note(path, type(self).__name__, inputs, kernel, x, z)
 
         return call
 
@@ -138,7 +138,8 @@ def linen_calls(recorder: Recorder) -> Iterator[None]:
             return z
         axis = getattr(layer, "axis", None)
         inputs = len(axis) if isinstance(axis, tuple) else 1
-        return recorder.note(layer.path, type(layer).__name__, inputs, arguments[0], z)
+        kernel = layer.get_variable("params", "kernel").shape
+        return recorder.note(layer.path, type(layer).__name__, inputs, kernel, arguments[0], z)
 
     with linen.intercept_methods(interceptor):
         yield
@@ -204,6 +205,25 @@ def look(
       FadeoutError: no module of Flax, no layer that is known, or a loss that is none.
     """
     network = network_of(module, variables, keywords)
+    with answered(f"the call of {type(module).__name__}"):
+        return look_at(network, inputs, targets, loss)
+
+
+@contextlib.contextmanager
+def answered(what: str) -> Iterator[None]:
+    """Answers whatever goes wrong in a user's module or loss in a line."""
+    try:
+        yield
+    except FadeoutError:
+        raise
+    except Exception as error:  # whatever a user's code may do
+        why = " ".join(str(error).split())[:200]
+        raise FadeoutError(f"{what} fails: {type(error).__name__}: {why}") from error
+
+
+def look_at(
+    network: Network, inputs: Any, targets: Any, loss: Callable
+) -> tuple[Float[Array, ""], list[Seen]]:
     found: list[Call] = []
 
     def run(parameters, inputs, targets, taps):
@@ -257,22 +277,23 @@ class Matrices(NamedTuple):
     gradients: Mapping[tuple, Array]
 
     def shape(self, call: Call) -> tuple[int, int]:
-        """Of the kernel."""
+        """Of the kernel.
+
+        Raises:
+          FadeoutError: the kernel that was called is a part of the parameter.
+        """
         shape = self.parameters[(*call.parameters, "kernel")].shape
+        if shape != call.kernel:
+            raise FadeoutError(
+                f"{call.path} holds several layers in one parameter {list(shape)}, as nnx.scan and "
+                "nnx.vmap make, and what each of them sees cannot be told apart: examine the "
+                "module without"
+            )
         cut = len(shape) - 1 if "Conv" in call.kind else call.inputs
         return math.prod(shape[:cut]), math.prod(shape[cut:])
 
     def rows(self, call: Call, z: Float[Array, "..."]) -> Float[Array, "example fan_out"]:
-        """Positions count as examples, and the features of heads as units.
-
-        Raises:
-          FadeoutError: the kernel is of several layers.
-        """
-        if z.size % self.shape(call)[1]:
-            raise FadeoutError(
-                f"{call.path} is of several layers in one, as nnx.scan and nnx.vmap make: examine "
-                "the module without"
-            )
+        """Positions count as examples, and the features of heads as units."""
         return z.reshape(-1, self.shape(call)[1])
 
     def layer(self, call: Call, x, delta, activation=None, slope=None, steepest=None) -> Layer:
@@ -308,7 +329,24 @@ def graded(program: Any, leaves: int, values: list, calls: int) -> list[tuple]:
     jaxpr = program.jaxpr
     moving, _ = follow(jaxpr, jaxpr.invars[leaves:])  # with the examples
     seen, made = jaxpr.outvars[1 : 1 + 2 * calls], set(jaxpr.outvars[1 + 2 * calls :])
-    return [grade(program, values, seen[2 * i + 1], moving, made) for i in range(calls)]
+    found = []
+    for z in seen[1 : 2 * calls : 2]:
+        starts = [z, *normalised(jaxpr, z, moving, made)]
+        tried = (grade(program, values, start, moving, made) for start in starts)
+        found.append(next(filter(None, tried), ()))
+    return found
+
+
+def normalised(jaxpr: Any, z: Any, moving: set, made: set) -> list:
+    """What is made of z alone and has its shape, as a batch normalisation between a layer and its
+    activation, in order."""
+    inside, found = {z}, []
+    for equation in jaxpr.eqns:
+        used = {v for v in equation.invars if isinstance(v, core.Var) and v in moving}
+        if used and used <= inside and not used & made:
+            inside |= set(equation.outvars)
+            found += [v for v in equation.outvars if v.aval.shape == z.aval.shape]
+    return found
 
 
 def grade(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
@@ -346,7 +384,7 @@ def grade(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
     phi = part([z, *constants], equations, [h])
 
     def both(z):
-        return jax.jvp(lambda z: phi(z, *fixed)[0], (z,), (jnp.ones_like(z),))
+        return value_and_vjp(lambda z: phi(z, *fixed)[0], z)
 
     def extremes(number, found):
         slope = both(jnp.full_like(at, number / 10 - 3))[1].astype(at.dtype)
@@ -362,11 +400,12 @@ def grade(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
 
 def plain(equation: Any) -> bool:
     """Whether an equation works element by element, and what it calls too."""
-    inner = [p for name, p in equation.params.items() if name in ("jaxpr", "call_jaxpr")]
-    jaxprs = [getattr(closed, "jaxpr", closed) for closed in inner]
-    return equation.primitive.name in ELEMENTWISE and all(
-        plain(e) for jaxpr in jaxprs for e in follow(jaxpr, jaxpr.invars)[1]
-    )
+    name = equation.primitive.name
+    if name in ELEMENTWISE:
+        return True
+    called = equation.params.get(INLINED.get(name, ""))
+    jaxpr = getattr(called, "jaxpr", called)
+    return jaxpr is not None and all(plain(e) for e in follow(jaxpr, jaxpr.invars)[1])
 
 
 def follow(jaxpr: Any, starts: list) -> tuple[set, list]:

@@ -84,7 +84,7 @@ def zeros(key, shape, dtype):
 @initializer
 def constant(key, shape, dtype, *, value: float = 0.1):
     """All `value`."""
-    return jnp.full(shape, value, dtype)
+    return jnp.full(shape, value)  # in the precision of training: nothing is drawn
 
 
 @initializer

@@ -118,15 +118,50 @@ def adamw(
 
 
 @optimizer
-def rmsprop(learning_rate, *, decay: Share = 0.9, eps: NotNegative = 1e-8):
-    """Steps scaled by the running size of the gradient (Tieleman & Hinton 2012)."""
-    return optax.rmsprop(learning_rate, decay, eps)
+def rmsprop(
+    learning_rate,
+    *,
+    decay: Share = 0.9,
+    eps: NotNegative = 1e-8,
+    eps_in_sqrt: bool = False,
+):
+    """Steps scaled by the running size of the gradient (Tieleman & Hinton 2012).
+
+    g / (sqrt(v) + eps), v = decay v + (1 - decay) g^2. With `eps_in_sqrt`, as optax has it by
+    default, g / sqrt(v + eps): gradients far below 1e-4 then make steps in proportion to
+    themselves.
+    """
+    return optax.rmsprop(learning_rate, decay, eps, eps_in_sqrt=eps_in_sqrt)
 
 
 @optimizer
-def adagrad(learning_rate, *, eps: NotNegative = 1e-7):
-    """Steps scaled by the size of all gradients so far (Duchi 2011)."""
-    return optax.adagrad(learning_rate, eps=eps)
+def adagrad(
+    learning_rate,
+    *,
+    eps: NotNegative = 1e-10,
+    eps_in_sqrt: bool = False,
+    initial_accumulator: NotNegative = 0.0,
+):
+    """Steps scaled by the size of all gradients so far (Duchi 2011).
+
+    g / (sqrt(s) + eps), s the sum of g^2 from `initial_accumulator` on; with `eps_in_sqrt`
+    g / sqrt(s + eps). Optax and Keras begin at 0.1, which gradients far below 0.3 never outgrow.
+    """
+    if eps_in_sqrt:
+        return optax.adagrad(learning_rate, initial_accumulator, eps)
+
+    def init(parameters):
+        return optax.ScaleByRssState(optax.tree.full_like(parameters, initial_accumulator))
+
+    def update(gradients, state, parameters=None):
+        total = jax.tree.map(lambda g, s: s + g**2, gradients, state.sum_of_squares)
+        steps = jax.tree.map(
+            lambda g, s: jnp.where(s > 0, g / (jnp.sqrt(s) + eps), 0), gradients, total
+        )
+        return steps, optax.ScaleByRssState(total)
+
+    scaled = optax.GradientTransformation(init, update)
+    return optax.chain(scaled, optax.scale_by_learning_rate(learning_rate))
 
 
 @optimizer
@@ -135,12 +170,23 @@ def lion(learning_rate, *, b1: Share = 0.9, b2: Share = 0.99, weight_decay: NotN
     return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay)
 
 
+def warmup(steps: int, warmup_steps: int) -> optax.Schedule:
+    """Linear from 0 over the steps of warmup, then cosine to 0 at the last: optax's, whose joined
+    schedules are of float32 whatever the precision."""
+    after = optax.cosine_decay_schedule(1.0, max(steps - warmup_steps, 1))
+
+    def schedule(count):
+        count = jnp.asarray(count, jnp.result_type(float))
+        rising = count / max(warmup_steps, 1)
+        return jnp.where(count < warmup_steps, rising, after(count - warmup_steps))
+
+    return schedule
+
+
 SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
     "constant": lambda steps, warmup_steps: optax.constant_schedule(1.0),
     "cosine": lambda steps, warmup_steps: optax.cosine_decay_schedule(1.0, max(steps, 1)),
-    "warmup": lambda steps, warmup_steps: optax.warmup_cosine_decay_schedule(
-        0.0, 1.0, warmup_steps, max(steps, warmup_steps + 1)
-    ),
+    "warmup": warmup,
 }
 """Factors of the learning rate, of the steps in all and the steps of linear warmup."""
 

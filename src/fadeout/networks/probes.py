@@ -45,6 +45,8 @@ class Probe(NamedTuple):
     whole: whether it is a function of all layers.
     path: whether it needs the kernels' `Path`, which then is kept at every step.
     lapack: whether it computes singular values or eigenvalues.
+    gradient: whether it is a size of gradients, which is infinite where the backward pass
+      overflows.
     """
 
     function: Callable[..., Array]
@@ -53,6 +55,7 @@ class Probe(NamedTuple):
     whole: bool = False
     path: bool = False
     lapack: bool = False
+    gradient: bool = False
 
 
 PROBES = table("probe", "layer", check=None)
@@ -65,6 +68,7 @@ def probe(
     whole: bool = False,
     path: bool = False,
     lapack: bool = False,
+    gradient: bool = False,
 ) -> Callable[[Callable], Callable]:
     """Takes in a quantity that is recorded in every layer, by the name of its function.
 
@@ -75,6 +79,8 @@ def probe(
         `Layer`, and gives a scalar.
       path: whether it needs the kernels' `Path`, which then is kept at every step.
       lapack: whether it computes singular values or eigenvalues; that is found out as well.
+      gradient: whether it is a size of gradients, which is infinite where the backward pass
+        overflows.
 
     Returns:
       A decorator, which gives the function back as it was.
@@ -94,7 +100,7 @@ def probe(
         name = named(function)
         if name in {*config.TAKEN, *config.Run().labels(), *kinds(config.Run)}:
             raise FadeoutError(f"results have a {name} already: give the probe another name")
-        entry = Probe(function, str(title), readout, whole, path, lapack)
+        entry = Probe(function, str(title), readout, whole, path, lapack, gradient)
         if not is_own(function):
             entry = looked_at(entry)
         return PROBES.add(function, entry)
@@ -132,19 +138,19 @@ def looked_at(entry: Probe) -> Probe:
     return entry
 
 
-@probe("norm of the weight gradient", readout=True)
+@probe("norm of the weight gradient", readout=True, gradient=True)
 def gradient_norm(layer: Layer) -> Float[Array, ""]:
     """||dL/dW||, the Frobenius norm of the weight gradient."""
     return norm(layer.kernel_gradient)
 
 
-@probe("norm of the bias gradient", readout=True)
+@probe("norm of the bias gradient", readout=True, gradient=True)
 def bias_gradient_norm(layer: Layer) -> Float[Array, ""]:
     """||dL/db||."""
     return norm(layer.bias_gradient)
 
 
-@probe("norm of the backpropagated signal delta = dL/dz", readout=True)
+@probe("norm of the backpropagated signal delta = dL/dz", readout=True, gradient=True)
 def delta_norm(layer: Layer) -> Float[Array, ""]:
     """||dL/dz||, the backpropagated signal, over all examples and units of the layer.
 
@@ -205,7 +211,7 @@ def gradient_mean(layer: Layer) -> Float[Array, ""]:
     return average(layer.kernel_gradient)
 
 
-@probe("standard deviation of the weight gradient", readout=True)
+@probe("standard deviation of the weight gradient", readout=True, gradient=True)
 def gradient_std(layer: Layer) -> Float[Array, ""]:
     """Standard deviation of dL/dW over all weights (Glorot & Bengio 2010, fig. 7)."""
     return root_mean_square(layer.kernel_gradient - average(layer.kernel_gradient))

@@ -131,11 +131,24 @@ def styled(
         formats.reset(tokens[1])
 
 
+class ShownFigure(Figure):
+    """A figure that any notebook shows, without `%matplotlib inline` and without a window."""
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", dpi=SHOWN_DOTS)
+        return drawn.getvalue()
+
+
+SHOWN_DOTS = 100
+"""Dots per inch of a figure in a notebook."""
+
+
 def sheet(width: float, height: float) -> Figure:
     """An empty figure, in inches of a screen; no window is ever opened."""
     style = current.get()
     across = style.inches * width if style.width is None else style.width
-    figure = Figure(figsize=(across, height * across / width))
+    figure = ShownFigure(figsize=(across, height * across / width))
     figure.set_layout_engine("constrained")
     return figure
 

@@ -36,6 +36,7 @@ VARIABLES = {
     "reached_step": {"long_name": "step since which the loss is below until_loss"},
     "diverged_step": {"long_name": "step of the first value that is not finite"},
     "diverged_layer": {"long_name": "weight layer of the first value that is not finite"},
+    "diverged_backward": {"long_name": "1: that value was a gradient, 0: a preactivation", **UNITS},
     "last_kernel": {"long_name": "kernel after the last step", **UNITS},
     "last_bias": {"long_name": "bias after the last step", **UNITS},
     "last_gain": {"long_name": "gain of the normalisation after the last step", **UNITS},
@@ -164,7 +165,7 @@ def of_trace(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[str, np.n
     Args:
       reached: whether to tell since when the loss is as low as was asked for.
     """
-    solved, diverged_step, diverged_layer, reached_step = (
+    solved, diverged_step, diverged_layer, reached_step, diverged_backward = (
         np.where(np.asarray(value) < 0, np.nan, value) for value in trace.outcome
     )
     diverged = ~np.isnan(diverged_step)
@@ -184,6 +185,7 @@ def of_trace(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[str, np.n
         "solved_step": solved,
         "diverged_step": diverged_step,
         "diverged_layer": diverged_layer,
+        "diverged_backward": diverged_backward,
     }
     layers = {name: np.moveaxis(values, -1, 0) for name, values in trace.layers.items()}
     return found | validation | last_networks(runs[0], trace) | layers
@@ -229,12 +231,16 @@ def failed(runs: Sequence[Run], error: str) -> Part:
     return part(runs, {"loss": losses} | words)
 
 
+DECIDED = ("solved_step", "diverged_step", "diverged_layer", "diverged_backward")
+"""What is decided of every run once."""
+
+
 def planned(runs: Sequence[Run]) -> Part:
     """What runs will record, before any is trained: every variable is 0, and takes no memory."""
     first = runs[0]
     training, count = first.training, len(runs)
     size = {"run": count, "step": training.records, "layer": first.model.depth + 1}
-    names = ("loss", "accuracy", "solved_step", "diverged_step", "diverged_layer", *first.probes)
+    names = ("loss", "accuracy", *DECIDED, *first.probes)
     values = {name: np.broadcast_to(np.float32(0), [size[d] for d in dims(name)]) for name in names}
     return part(runs, values | {"status": np.full(count, "unsolved")})
 

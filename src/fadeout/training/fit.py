@@ -22,7 +22,13 @@ from fadeout.networks.remedies import Remedy
 from fadeout.networks.stacks import Count, put
 from fadeout.networks.tasks import Examples
 from fadeout.training.measuring import Sight, measure
-from fadeout.training.outcomes import Outcome, all_finite, judge, locate
+from fadeout.training.outcomes import (
+    Outcome,
+    all_finite,
+    infinite_gradients,
+    judge,
+    locate,
+)
 from fadeout.training.preparing import SHUFFLED, held_order, key_below
 from fadeout.training.updates import (
     Trained,
@@ -374,7 +380,13 @@ class Fit:
         if of_all:
             alone = functools.partial(look, of_all, lambda probe: probe, self.change)
             found |= per_lane(alone)(shown)
-        return {name: found[name] for name in self.probes}
+        seen = state.seen
+        return {
+            name: infinite_gradients(found[name], seen.loss, seen.signals.slope)
+            if probe.gradient
+            else found[name]
+            for name, probe in self.probes.items()
+        }
 
     def validation(self, model: MLP) -> dict[str, Float[Array, "run"]]:
         """Of examples that are held out, if there are any."""
@@ -416,7 +428,7 @@ class Fit:
             self.model, per_lane(self.begin)(self.values["optimizer"], self.model), paths
         )
         never = jnp.full(targets.shape[-1], -1)
-        outcome = Outcome(never, never, never, never)
+        outcome = Outcome(*[never] * len(Outcome._fields))
         state = State(jnp.full((), -1), trained, nothing(targets.shape[0]), outcome)
         if size is None:
             return state

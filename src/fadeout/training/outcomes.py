@@ -23,12 +23,14 @@ class Outcome(NamedTuple):
       diverged_step: here the first value that is not finite stood.
       diverged_layer: in this weight layer, counted from 1; the readout is depth + 1.
       reached_step: since this step the loss is below what was asked for.
+      diverged_backward: 1 where that first value was a gradient, and 0 where it was a preactivation.
     """
 
     solved_step: Int[Array, "run"]
     diverged_step: Int[Array, "run"]
     diverged_layer: Int[Array, "run"]
     reached_step: Int[Array, "run"]
+    diverged_backward: Int[Array, "run"]
 
 
 def all_finite(loss: Float[Array, "run"], gradients: MLP) -> Bool[Array, "run"]:
@@ -63,17 +65,18 @@ def judge(
       below: per run, whether the loss is as low as asked for; None likewise.
       suspect: per run, whether something is not finite at this step; only then is it worth looking
         `where`, which would otherwise cost a tenth of the training.
-      where: gives the step and the layer of the first value that is not finite, per run.
+      where: gives the step and the layer of the first value that is not finite, and whether it was
+        a gradient, per run.
     """
     new = suspect & (before.diverged_step < 0)
-    at_step, at_layer = lax.cond(
-        jnp.any(new), where, lambda: (before.diverged_step, before.diverged_layer)
-    )
+    old = before.diverged_step, before.diverged_layer, before.diverged_backward
+    at_step, at_layer, backward = lax.cond(jnp.any(new), where, lambda: old)
     return Outcome(
         before.solved_step if right is None else since(before.solved_step, step, right),
         jnp.where(new, at_step, before.diverged_step),
         jnp.where(new, at_layer, before.diverged_layer),
         before.reached_step if below is None else since(before.reached_step, step, below),
+        jnp.where(new, backward, before.diverged_backward),
     )
 
 
@@ -85,8 +88,9 @@ def locate(
     gradients: MLP,
     count: Count,
     remedy: Remedy = PLAIN,
-) -> tuple[Int[Array, "run"], Int[Array, "run"]]:
-    """The step and the layer where the first value that is not finite stood, per run.
+) -> tuple[Int[Array, "run"], Int[Array, "run"], Int[Array, "run"]]:
+    """The step and the layer where the first value that is not finite stood, and whether that was
+    a gradient, per run.
 
     Parameters that are not finite were broken by the previous step's backward pass, which goes
     from the top down; otherwise the forward pass broke, in its lowest broken layer; otherwise
@@ -121,8 +125,30 @@ def locate(
         return jnp.where(place > count.each, count.each + 2, place + 1)
 
     earlier = jnp.any(bad_parameters, axis=0)
-    layer = jnp.where(jnp.any(bad_forward, axis=0), lowest(bad_forward), highest(bad_backward))
-    return step - (earlier & (step > 0)), jnp.where(earlier, highest(bad_parameters), layer)
+    forward = jnp.any(bad_forward, axis=0)
+    layer = jnp.where(forward, lowest(bad_forward), highest(bad_backward))
+    return (
+        step - (earlier & (step > 0)),
+        jnp.where(earlier, highest(bad_parameters), layer),
+        (earlier | ~forward).astype(step.dtype),
+    )
+
+
+def infinite_gradients(
+    rows: Float[Array, "place run"], loss: Float[Array, "run"], slope: Float[Array, "... run"]
+) -> Float[Array, "place run"]:
+    """Sizes of gradients, infinite where the backward pass overflowed: there inf - inf is NaN.
+
+    Args:
+      slope: phi'(z) of all layers; it is NaN where z is infinite, so that after a forward pass that
+        overflowed NaN stays.
+    """
+
+    def overflowed() -> Float[Array, "place run"]:
+        bounded = jnp.isfinite(loss) & finite(slope, 0)
+        return jnp.where(jnp.isnan(rows) & bounded, jnp.inf, rows)
+
+    return lax.cond(jnp.any(jnp.isnan(rows[0])), overflowed, lambda: rows)
 
 
 def by_layer(

@@ -117,20 +117,24 @@ def hues(results: xr.Dataset) -> list[str]:
 def labels(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Every run's value of an axis as text, and the texts in the order in which they are drawn.
 
-    Two values never share a text: numbers get as many digits as tell them apart.
+    Numbers get as many digits as tell them apart, twelve at most: what differs beyond them is a
+    rounding error, and one value.
 
     >>> labels(np.array([0.12341, 0.5, 0.12342]))[1]
     ['0.12341', '0.12342', '0.5']
     """
     distinct, place = np.unique(values, return_inverse=True)
     words = [text(value) for value in distinct]
-    for digits in range(5, 18):
+    for digits in range(5, MAX_DIGITS + 1):
         twice = {word for word, count in Counter(words).items() if count > 1}
         words = [
             text(value, digits) if word in twice else word
             for word, value in zip(words, distinct, strict=True)
         ]
-    return np.array(words)[place], ordered(words)
+    return np.array(words)[place], ordered(list(dict.fromkeys(words)))
+
+
+MAX_DIGITS = 12
 
 
 def cells(results: xr.Dataset) -> Iterator[Group]:

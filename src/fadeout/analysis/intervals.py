@@ -35,7 +35,7 @@ def share(flags: np.ndarray, draws: np.ndarray | None = None) -> Interval:
     """The share of true flags, with its Wilson interval; NaN of none.
 
     Args:
-      flags: [run].
+      flags: [run], true and false or 1 and 0; what is NaN is left out.
       draws: what each was drawn with, [run]. Flags of one draw may depend on one another: the
         interval is that of as many independent flags as have the same variance, and of no more
         than there are draws where all flags agree.
@@ -45,7 +45,11 @@ def share(flags: np.ndarray, draws: np.ndarray | None = None) -> Interval:
     >>> share(np.array([True, True, False, False])).value
     0.5
     """
-    flags = np.asarray(flags, bool)
+    flags = np.asarray(flags)
+    if flags.dtype.kind == "f":
+        known = ~np.isnan(flags)
+        flags, draws = flags[known], None if draws is None else np.asarray(draws)[known]
+    flags = flags.astype(bool)
     if not flags.size:
         return UNKNOWN
     value = float(flags.mean())
@@ -82,7 +86,11 @@ def wilson(value: float, count: float) -> Interval:
 def bootstrap(
     statistic: Callable, *samples: np.ndarray, paired: bool = False, draws: int = 2000
 ) -> Interval:
-    """A statistic of samples, with its percentile bootstrap interval; NaN of an empty one.
+    """A statistic of samples, with its percentile bootstrap interval.
+
+    Of n values a percentile interval is narrower than that of Student's t by about
+    sqrt((n - 1) / n) 1.96 / t: so much it is widened (Hesterberg 2015). One value has no interval,
+    and none has no value.
 
     Args:
       statistic: of the samples, each along its last axis, and an `axis`.
@@ -91,7 +99,9 @@ def bootstrap(
     """
     if not all(map(len, samples)):
         return UNKNOWN
-    value = float(statistic(*samples, axis=-1))
+    value, fewest = float(statistic(*samples, axis=-1)), min(map(len, samples))
+    if fewest == 1:
+        return Interval(math.nan, value, math.nan)
     if all(np.all(sample == sample[0]) for sample in samples):
         return exactly(value)
     from scipy.stats import bootstrap as resample  # the import takes as long as all of JAX's
@@ -100,9 +110,29 @@ def bootstrap(
         samples, statistic, n_resamples=draws, vectorized=True, method="percentile", paired=paired,
         rng=np.random.default_rng(0), batch=max(1, 10**7 // sum(map(len, samples))),
     ).confidence_interval  # fmt: skip
-    return Interval(float(low), value, float(high))
+    wider = float(stdtrit(fewest - 1, 0.975) / ndtri(0.975)) * math.sqrt(fewest / (fewest - 1))
+    return Interval(value - wider * (value - float(low)), value, value + wider * (float(high) - value))
 
 
 def mean(values: np.ndarray) -> Interval:
-    """The mean of a sample, with its bootstrap interval; what is not finite is left out."""
-    return bootstrap(np.mean, values[np.isfinite(values)])
+    """The mean of a sample, with Student's t interval; of zeros and ones, with Wilson's.
+
+    What is not finite is left out. One value has no interval. The interval covers 95 % of samples
+    from a normal distribution, of whatever size; of skewed ones (lognormal, deviation of the log 1)
+    it covers 83 % at 5 values, 84 % at 10, 87 % at 20 and 89 % at 40.
+
+    >>> [round(bound, 3) for bound in mean(np.array([1.0, 2.0, 3.0]))]
+    [-0.484, 2.0, 4.484]
+    """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return UNKNOWN
+    value = float(np.mean(values))
+    if values.size == 1:
+        return Interval(math.nan, value, math.nan)
+    if np.isin(values, (0.0, 1.0)).all():
+        return wilson(value, values.size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1)) / math.sqrt(values.size)
+    return Interval(value - reach, value, value + reach)

@@ -11,9 +11,10 @@ import decimal
 import functools
 import itertools
 import math
+import random
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ from fadeout.config import elsewhere_named
 from fadeout.extensions import load
 from fadeout.registry import LARGEST, TABLES, FadeoutError, lookup, parameters, refuse
 from fadeout.schema import Entry, kinds, sections_of
+from fadeout.sweeps.grids import decimal_range
 
 
 def read(config: DictConfig) -> Config:
@@ -280,7 +282,7 @@ def split(overrides: Sequence[Override]) -> list[list[str]]:
         if not override.is_sweep_override():
             values[key] = [f"{text}={override.get_value_element_as_str()}"]
         else:
-            words = override.sweep_string_iterator() if counts[key] else iter(())
+            words = swept_values(override) if counts[key] else ()
             values[key] = map(f"{text}={{}}".format, words)
     empty = [key for (key, _), number in counts.items() if not number]
     if empty:
@@ -291,6 +293,19 @@ def split(overrides: Sequence[Override]) -> list[list[str]]:
             f"the sweep makes {total:,} jobs, more than {LARGEST:,}: give fewer values"
         )
     return [list(job) for job in itertools.product(*values.values())]
+
+
+def swept_values(override: Override) -> Iterable[str]:
+    """The values of a sweep, as Hydra writes them; those of a range as a person would."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return override.sweep_string_iterator()
+    assert value.start is not None
+    assert value.stop is not None
+    numbers = decimal_range(value.start, value.stop, value.step)
+    if value.shuffle:
+        random.shuffle(numbers)
+    return map(str, numbers)
 
 
 def count(override: Override) -> int:
@@ -305,7 +320,7 @@ def count(override: Override) -> int:
         if not value.step:
             raise FadeoutError(f"{override.input_line}: a range needs a step that is not 0")
         start, stop, step = (decimal.Decimal(str(x)) for x in (value.start, value.stop, value.step))
-        return max(0, math.ceil((stop - start) / step))
+        return max(0, math.ceil((stop - start) / step))  # without making them
     if isinstance(value, Glob):
         return sum(1 for _ in override.sweep_iterator())
     return len(value.list) if isinstance(value, ChoiceSweep) else 1

@@ -1,6 +1,7 @@
 """Axes over values: one job that is a whole grid of runs."""
 
 import bisect
+import decimal
 import itertools
 import math
 import re
@@ -15,13 +16,29 @@ from fadeout.config import Run
 from fadeout.registry import LARGEST, TABLES, FadeoutError, lookup, parameters
 from fadeout.schema import Entry, Section, kinds, sections_of
 
+def decimal_range(start: float, stop: float, step: float = 1) -> list[float]:
+    """The numbers start, start + step, ... below stop (above it where the step is negative), as a
+    person would write them.
+
+    Computed with binary fractions, 0.1, 0.2, ... up to 0.4 would hold 0.30000000000000004, and 0.4
+    itself.
+
+    >>> decimal_range(0.1, 0.4, 0.1), decimal_range(3, 1, -1)
+    ([0.1, 0.2, 0.3], [3, 2])
+    """
+    first, end, by = (decimal.Decimal(str(number)) for number in (start, stop, step))
+    count = max(0, math.ceil((end - first) / by))
+    kind = int if all(isinstance(number, int) for number in (start, stop, step)) else float
+    return [kind(first + place * by) for place in range(count)]
+
+
 SPACES = {
     "linspace": (np.linspace, 3, 3),
     "logspace": (np.logspace, 3, 3),
     "geomspace": (np.geomspace, 3, 3),
-    "range": (np.arange, 2, 3),
+    "range": (decimal_range, 2, 3),
 }
-"""NumPy's, each with as many numbers as it takes: start, stop and count, of `range` the step."""
+"""Each with as many numbers as it takes: start, stop and count, of `range` the step."""
 
 
 class Grid(Sequence[Run]):
@@ -181,7 +198,7 @@ def points(name: str, text: Any) -> Sequence[float | str]:
                     raise ValueError
                 if numbers[1] - numbers[0] > LARGEST * abs([*numbers, 1.0][2]):
                     raise ValueError
-                values = function(*numbers).tolist()
+                values = function(*numbers)
             values = map(as_written, values)
         except ValueError:
             raise FadeoutError(unreadable(name, text)) from None

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import erf
+from scipy.stats import multivariate_normal
 
 import fadeout
 from fadeout import Activation, Init, Model, Run, Task, Training, theory
+from fadeout.registry import FadeoutError
 from fadeout.theory.finite_width import dead_probability, log_gradient_moments
 from fadeout.theory.gaussian import function_of, moments
 from fadeout.theory.mean_field import (
@@ -168,3 +170,68 @@ def test_the_edge_holds_the_critical_points():
     at = np.interp(0.05, bias_variance, weight_variance)
     assert theory.critical("tanh", 0.05)[0].weight_variance == pytest.approx(at, rel=1e-3)
     assert theory.edge("softplus")[0].size == 0
+
+
+def test_quadrature_follows_kinks_wherever_they_are():
+    """Clips at 1/2, kinks off 0 and fast oscillations: each has a closed form."""
+
+    def clip(z):
+        return jnp.clip(z, -0.5, 0.5)
+
+    for q in VARIANCES:
+        exact = erf(0.5 / math.sqrt(2 * q))
+        assert moments(clip, q).slope_square == pytest.approx(exact, rel=1e-9)
+    assert moments("sin", 1e4).square == pytest.approx(0.5, rel=1e-9)
+    shifted = moments(lambda z: jnp.maximum(z - 0.3, 0), 1.0)
+    assert shifted.slope_square == pytest.approx((1 - erf(0.3 / math.sqrt(2))) / 2, rel=1e-9)
+    with pytest.raises(FadeoutError, match="two rules of quadrature still differ"):
+        moments("sin", 1e9)
+    assert fixed_point("softplus", 2.0) == math.inf, "and not where rounding turns its map"
+
+
+def test_the_chaotic_phase_of_a_function_with_kinks():
+    """hard_tanh at (2, 0.3), by Price's theorem with closed forms for E phi' phi'."""
+    c = theory.correlation_fixed_point("hard_tanh", 2.0, 0.3)
+    q = theory.fixed_point("hard_tanh", 2.0, 0.3)
+    assert c == pytest.approx(0.82873, abs=1e-5)
+    assert theory.correlation_map("hard_tanh", c, q, 2.0, 0.3) == pytest.approx(c, abs=1e-9)
+    bounds = np.array([-1, 1]) / math.sqrt(q)
+    both = multivariate_normal([0, 0], [[1, c], [c, 1]])
+    corners = [both.cdf([a, b]) for a in bounds for b in bounds]
+    inside = corners[3] - corners[1] - corners[2] + corners[0]
+    scales = theory.depth_scales("hard_tanh", 2.0, 0.3)
+    assert scales.correlation == pytest.approx(-1 / math.log(2.0 * inside), rel=1e-4)
+    assert scales.correlation == pytest.approx(10.765, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: theory.chi("relu", -1.0, 2.0), lambda: theory.chi("relu", 1j, 2.0),
+        lambda: theory.chi("rleu", 1.0, 2.0), lambda: theory.chi(3, 1.0, 2.0),
+        lambda: theory.chi("relu", "a", 2.0), lambda: theory.chi("relu", [1.0], 2.0),
+        lambda: theory.chi("relu", math.nan, 2.0), lambda: theory.moments("relu", None),
+        lambda: theory.variances("relu", 0, 2.0), lambda: theory.variances("relu", 2.5, 2.0),
+        lambda: theory.correlation_map("tanh", 1.5, 1.0, 1.0), lambda: theory.critical("tanh", -1),
+        lambda: theory.dead_probability(0), lambda: theory.fixed_point(lambda z: "a", 1.0),
+        lambda: theory.branch_factor(1.0, "half", 3), lambda: theory.profile("relu", 10**8, 1.0),
+        lambda: theory.log_gradient_moments(2.5, 1.0), lambda: theory.deep_linear(3, 1.0, [0]),
+    ],
+)  # fmt: skip
+def test_what_theory_cannot_be_asked_is_answered_in_a_line(call):
+    with pytest.raises(FadeoutError) as refused:
+        call()
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_theory_takes_an_activation_with_its_parameters_and_knows_what_it_is_now():
+    leaky = theory.chi(Activation("leaky_relu", slope=0.5), 1.0, 2.0)
+    assert leaky == pytest.approx(1.25)
+    by = {"by": 2.0}
+
+    def scaled(z):
+        return by["by"] * z
+
+    assert theory.chi(scaled, 1.0, 1.0) == pytest.approx(4.0)
+    by["by"] = 3.0
+    assert theory.chi(scaled, 1.0, 1.0) == pytest.approx(9.0)

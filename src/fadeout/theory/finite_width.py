@@ -6,7 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import digamma, polygamma
 
+from fadeout.registry import FadeoutError
+from fadeout.theory.gaussian import CHECKED, checked
 
+
+@checked
 def log_gradient_moments(width: int, weight_variance: float) -> tuple[float, float]:
     """Mean and variance of log R, R the factor of a squared norm in one layer of a relu network.
 
@@ -32,9 +36,12 @@ def dead_probability(*widths: int) -> float:
     >>> dead_probability(1, 1)
     0.75
     """
+    for width in widths:
+        CHECKED["width"]("width", width)
     return -math.expm1(sum(math.log1p(-(2.0**-n)) for n in widths))
 
 
+@checked
 def deep_linear(start: Sequence[float], strength: float, times: np.ndarray) -> np.ndarray:
     """The product of a deep linear network's aligned singular values under gradient flow, [time].
 
@@ -51,7 +58,10 @@ def deep_linear(start: Sequence[float], strength: float, times: np.ndarray) -> n
 
     from scipy.integrate import solve_ivp  # a slow import, where it is needed
 
-    if times[-1] == 0:
+    start, times = (np.asarray(given, float) for given in (start, times))
+    if start.ndim != 1 or times.ndim != 1 or not times.size or (np.diff(times) < 0).any():
+        raise FadeoutError("start must be a number for each layer, and times must increase from 0")
+    if times[-1][-1] == 0:
         return np.full(len(times), np.prod(start))
 
     def flow(_, values):

@@ -5,10 +5,11 @@ automatic differentiation. All is computed in float64.
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +19,18 @@ from jaxtyping import Array
 from scipy.special import ndtr
 
 from fadeout import config
-from fadeout.networks.activations import ACTIVATIONS, FLAT, SCANNED, value_and_vjp
+from fadeout.networks.activations import ACTIVATIONS, FLAT, SCANNED, bound, value_and_vjp
 from fadeout.networks.jaxprs import digest, trace
 from fadeout.registry import FadeoutError, is_own, lookup, named, shown, tried
 from fadeout.schema import complete
 
 Activation = str | config.Activation | Callable
 
-KINKS = np.array([1.0, 3.0, 6.0])
-"""Where, besides 0, the activations of the table have kinks."""
-
 REACH = 14.0
 """Standard deviations to which expectations are taken; e^(-98) lies beyond."""
+
+TOLERANCE = 1e-8
+"""Two rules of quadrature must agree to this, relative to the sizes that they add up."""
 
 
 class Moments(NamedTuple):
@@ -48,30 +49,133 @@ class Moments(NamedTuple):
     stretch: float
 
 
-@lru_cache(maxsize=1)
-def unit_rule() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(24)
+@lru_cache(maxsize=4)
+def unit_rule(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(count)
 
 
-def panel_rule(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of composite Gauss-Legendre quadrature on the panels between edges."""
-    x, w = unit_rule()
-    middle, reach = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-    return (middle[:, None] + reach[:, None] * x).ravel(), (reach[:, None] * w).ravel()
+def panel_rule(edges: np.ndarray, count: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss-Legendre quadrature on panels, [..., panel, node].
 
-
-def normal_rule(variance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes z and weights of expectations over a standard normal.
-
-    Panels shrink towards 0, where tanh of a wide u turns within
-    1/sqrt(q), and end at the kinks.
+    Args:
+      edges: of the panels, [..., panel + 1].
+      count: nodes of a panel.
     """
-    graded = REACH * 2.0 ** -np.arange(0, 44 * 0.5, 0.5)
-    kinks = KINKS / math.sqrt(variance) if variance > 0 else KINKS[:0]
-    half = np.unique(np.concatenate([[0.0], graded, kinks[kinks < REACH]]))
-    edges = np.concatenate([-half[:0:-1], half])
-    z, weight = panel_rule(edges)
-    return z, weight * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    x, w = unit_rule(count)
+    middle, reach = (edges[..., 1:] + edges[..., :-1]) / 2, (edges[..., 1:] - edges[..., :-1]) / 2
+    return middle[..., None] + reach[..., None] * x, reach[..., None] * w
+
+
+def normal_density(z: np.ndarray) -> np.ndarray:
+    return np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+
+
+def graded_edges(variance: float, kinks: np.ndarray, reach: float = REACH) -> np.ndarray:
+    """Edges of panels over a standard normal Z that follow an activation at u = sqrt(variance) Z.
+
+    Panels shrink towards 0, where tanh of a wide u turns within 1/sqrt(variance), and end at the
+    kinks.
+    """
+    half = reach * 2.0 ** -np.arange(0, 44 * 0.5, 0.5)
+    bends = kinks / math.sqrt(variance) if variance > 0 else kinks[:0]
+    inside = bends[np.abs(bends) < reach]
+    return np.unique(np.concatenate([-half, [0.0], half, inside]))
+
+
+@lru_cache(maxsize=256)
+def kinks_of(function: Callable) -> np.ndarray:
+    """Where an activation or its slope jumps: quadrature takes these places for edges.
+
+    Between the points of a grid the jump is followed by bisection into the half that holds the
+    larger part of it; what has not shrunk when nothing is left to halve is a jump.
+
+    >>> kinks_of(ACTIVATIONS["hard_tanh"]).tolist()
+    [-1.0, 1.0]
+    """
+    outer = np.geomspace(3, 1e8, 4000)
+    points = np.concatenate([-outer[::-1], np.linspace(-3, 3, 24_001)[1:-1] + 1e-7, outer])
+    low, high = points[:-1], points[1:]
+    seen = [np.stack(value_and_slope(function, side)) for side in (low, high)]
+    for _ in range(60):
+        middle = (low + high) / 2
+        at = np.stack(value_and_slope(function, middle))
+        with np.errstate(invalid="ignore"):
+            first = np.abs(at - seen[0]).sum(0) >= np.abs(seen[1] - at).sum(0)
+        low, high = np.where(first, low, middle), np.where(first, middle, high)
+        seen = [np.where(first, seen[0], at), np.where(first, at, seen[1])]
+    with np.errstate(invalid="ignore"):
+        jump = np.abs(seen[1] - seen[0])
+        size = np.maximum(np.abs(seen[0]), np.abs(seen[1]))
+        found = (jump > 1e-6 * (1e-3 + size)).any(0) & (high - low <= 1e-9 * (1 + np.abs(low)))
+    places = np.array([round(place, 12) + 0.0 for place in (low[found] + high[found]) / 2])
+    return np.unique(places)
+
+
+MAX_PANELS = 4096
+
+
+def expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray:
+    """E f(Z) of several functions f of a standard normal, by panels that are halved until two
+    rules agree.
+
+    Args:
+      function: of nodes z [node], gives [which, node].
+      edges: of the first panels.
+      what: is integrated, for an error.
+
+    Raises:
+      FadeoutError: no number of panels that can be had makes two rules agree.
+    """
+    total = absolute = 0.0
+    low, high = edges[:-1], edges[1:]
+    worst = math.nan
+    for _ in range(60):
+        middle = (low + high) / 2
+        coarse = by_panel(function, low, high)
+        halves = [by_panel(function, *ends) for ends in ((low, middle), (middle, high))]
+        fine = halves[0][0] + halves[1][0]
+        sizes = halves[0][1] + halves[1][1]
+        scale = absolute + sizes.sum(-1)
+        with np.errstate(invalid="ignore"):
+            off = np.abs(fine - coarse[0]) > 1e-2 * TOLERANCE * np.maximum(scale, 1e-300)[:, None]
+        open_ = off.any(0) & np.isfinite(fine).all(0) & (high - low > 1e-13)
+        total = total + fine[:, ~open_].sum(-1)
+        absolute = absolute + sizes[:, ~open_].sum(-1)
+        if not open_.any():
+            return total
+        if 2 * open_.sum() > MAX_PANELS:
+            break
+        worst = float(np.abs(fine - coarse[0])[:, open_].max())
+        low, high = (
+            np.concatenate(pair)[np.concatenate([open_, open_])]
+            for pair in ((low, middle), (middle, high))
+        )
+    raise FadeoutError(
+        f"{what} cannot be computed to {TOLERANCE:g}: two rules of quadrature still differ by "
+        f"{worst:.1g} with {MAX_PANELS} panels; it oscillates too fast at this variance"
+    )
+
+
+def by_panel(
+    function: Callable, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The integrals over panels, [which, panel], and those of the absolute values.
+
+    Panels are taken in blocks of one size, so that JAX compiles one program.
+    """
+    ends = np.stack([low, high], -1)
+    padded = np.concatenate([ends, np.zeros((-len(ends) % BLOCK, 2))])
+    integrals, sizes = [], []
+    for rows in padded.reshape(-1, BLOCK, 2):
+        z, weight = (part[:, 0] for part in panel_rule(rows))
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = function(z.ravel()).reshape(-1, *z.shape) * (weight * normal_density(z))
+        integrals.append(values.sum(-1))
+        sizes.append(np.abs(values).sum(-1))
+    return tuple(np.concatenate(part, -1)[:, : len(ends)] for part in (integrals, sizes))  # type: ignore[return-value]
+
+
+BLOCK = 64
 
 
 class Frozen:
@@ -118,7 +222,7 @@ def function_of(activation: Activation) -> Callable:
     if isinstance(activation, config.Activation):
         entry = lookup(ACTIVATIONS, activation.name, "activation")
         section = complete(activation, entry, "activation")
-        activation = functools.partial(entry, **dict(section.options))
+        activation = bound(entry, section.options)
     if isinstance(activation, Frozen):
         return activation
     if not callable(activation):
@@ -129,11 +233,54 @@ def function_of(activation: Activation) -> Callable:
     return activation if is_own(inner) else frozen(activation)
 
 
+def _number(name: str, value: Any, low: float, high: float, whole: bool = False) -> Any:
+    what = "a whole number" if whole else "a number"
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value % 1):
+        raise FadeoutError(f"{name} must be {what}, not {shown(value)}")
+    if not low <= value <= high:
+        bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
+        raise FadeoutError(f"{name} must be {bounds}, not {value:g}")
+    return int(value) if whole else float(value)
+
+
+VARIANCE = 0.0, 1e300
+CHECKED: dict[str, Callable[[str, Any], Any]] = {
+    "activation": lambda name, value: function_of(value),
+    "variance": lambda name, value: _number(name, value, *VARIANCE),
+    "weight_variance": lambda name, value: _number(name, value, *VARIANCE),
+    "bias_variance": lambda name, value: _number(name, value, *VARIANCE),
+    "bias_over_weight": lambda name, value: _number(name, value, *VARIANCE),
+    "residual": lambda name, value: _number(name, value, -1e300, 1e300),
+    "correlation": lambda name, value: _number(name, value, -1, 1),
+    "depth": lambda name, value: _number(name, value, 1, config.MOST_DEPTH, whole=True),
+    "width": lambda name, value: _number(name, value, 1, math.inf, whole=True),
+    "strength": lambda name, value: _number(name, value, -1e300, 1e300),
+    "branch": lambda name, value: value and _number(name, value, -1e300, 1e300),
+}
+"""What the arguments of theory may be, by their names."""
+
+
+def checked(function: Callable) -> Callable:
+    """Refuses arguments of theory that make no sense, and looks up the activation once."""
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def call(*values: Any, **given: Any) -> Any:
+        own = [CHECKED[n](n, v) if n in CHECKED else v for n, v in zip(names, values, strict=False)]
+        named_ = {n: CHECKED[n](n, v) if n in CHECKED else v for n, v in given.items()}
+        return function(*own, *values[len(own) :], **named_)
+
+    return call
+
+
 @lru_cache(maxsize=256)
 def compiled(function: Callable) -> Callable:
     return jax.jit(lambda u: value_and_vjp(function, u))
 
 
+@checked
 def value_and_slope(activation: Activation, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """phi(u) and phi'(u) in float64."""
     with jax.enable_x64(True):
@@ -141,28 +288,83 @@ def value_and_slope(activation: Activation, u: np.ndarray) -> tuple[np.ndarray, 
         return np.asarray(value), np.asarray(slope)
 
 
+@checked
 def moments(activation: Activation, variance: float) -> Moments:
     """Gaussian expectations of an activation.
 
     >>> round(moments("relu", 2.0).square, 12)
     1.0
     """
-    return moments_of(function_of(activation), variance)
+    return moments_of(function_of(activation), float(variance))
 
 
 @lru_cache(maxsize=65536)
 def moments_of(function: Callable, variance: float) -> Moments:
-    z, weight = normal_rule(variance)
-    phi, slope = value_and_slope(function, math.sqrt(variance) * z)
+    deviation = math.sqrt(variance)
+
+    def integrands(z: np.ndarray) -> np.ndarray:
+        phi, slope = value_and_slope(function, deviation * z)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.stack([phi, phi**2, slope**2, slope**4, phi * slope * z])
+
+    what = f"E phi^2 of {named(getattr(function, 'func', function))} at variance {variance:g}"
+    found = expectation(integrands, graded_edges(variance, kinks_of(function)), what)
+    value, square, slope_square, slope_fourth, mixed = map(float, found)
     return Moments(
-        value=float(weight @ phi),
-        square=float(weight @ phi**2),
-        slope_square=float(weight @ slope**2),
-        slope_fourth=float(weight @ slope**4),
-        stretch=float(weight @ (phi * slope * z)) / math.sqrt(variance) if variance else math.nan,
+        value, square, slope_square, slope_fourth, mixed / deviation if variance else math.nan
     )
 
 
+def pair_moments(
+    function: Callable, correlation: float, variance: float
+) -> tuple[float, float, float]:
+    """E phi(u1) phi(u2), E phi'(u1) phi'(u2) and E (phi(u1) - phi(u2))^2, for u1 and u2 normal of
+    one variance and a correlation.
+
+    u2 = c u1 + sqrt(1 - c^2) v: within each u1, the panels of v end where u2 meets a kink.
+
+    Raises:
+      FadeoutError: the same nodes do not give E phi(u2)^2 as `moments` has it.
+    """
+    kinks, deviation = kinks_of(function), math.sqrt(variance)
+    reach, rest = 9.0, math.sqrt(max(0.0, 1 - correlation**2))
+    z, weight = (part.ravel() for part in panel_rule(graded_edges(variance, kinks, reach), 16))
+    weight = weight * normal_density(z)
+    bends = kinks / deviation
+    places = np.concatenate([[0.0], bends[np.abs(bends) < 2 * reach]])
+    steps = reach * 2.0 ** -np.arange(0, 16)
+    offsets = np.concatenate([-steps, [0.0], steps])
+    centres = (places - correlation * z[:, None]) / max(rest, 1e-300)  # v where u2 is at a kink
+    nearest = np.take_along_axis(centres, np.abs(centres).argmin(1)[:, None], 1)
+    edges = np.concatenate([np.clip(nearest + offsets, -reach, reach),
+                            np.clip(centres, -reach, reach),
+                            np.broadcast_to(np.arange(-reach, reach + 1, 3), (len(z), 7))], 1)  # fmt: skip
+    sums = np.zeros(4)
+    phi, slope = value_and_slope(function, deviation * z)
+    for start in range(0, len(z), 256):
+        rows = slice(start, start + 256)
+        own = np.sort(edges[rows], axis=1)
+        v, inner = panel_rule(own, 16)
+        inner = inner * normal_density(v)
+        u = deviation * (correlation * z[rows, None, None] + rest * v)
+        other, steep = value_and_slope(function, u)
+        each = phi[rows, None, None]
+        joint = weight[rows, None, None] * inner
+        sums += [
+            float((joint * part).sum())
+            for part in (each * other, slope[rows, None, None] * steep, (each - other) ** 2, other**2)
+        ]
+    known = moments_of(function, variance).square
+    if not abs(sums[3] - known) <= TOLERANCE * max(known, 1e-300):
+        raise FadeoutError(
+            f"the correlation map of {named(getattr(function, 'func', function))} at variance "
+            f"{variance:g} and correlation {correlation:g} cannot be computed to {TOLERANCE:g}: "
+            f"two rules of quadrature differ by {abs(sums[3] - known) / max(known, 1e-300):.1g}"
+        )
+    return sums[0], sums[1], sums[2]
+
+
+@checked
 def steepest_slope(activation: Activation) -> float:
     """The largest |phi'(z)| over what is `SCANNED`.
 
@@ -172,6 +374,7 @@ def steepest_slope(activation: Activation) -> float:
     return float(np.abs(value_and_slope(activation, SCANNED)[1]).max())
 
 
+@checked
 def saturated_share(activation: Activation, variance: float = 1.0) -> float:
     """The share of units that are saturated (`FLAT`) where preactivations are normal.
 

@@ -6,7 +6,6 @@ of `fadeout.activations` or a function of an array; slopes come by automatic dif
 computed in float64.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,11 +16,10 @@ import numpy as np
 from fadeout.theory.gaussian import (
     Activation,
     Moments,
+    checked,
     function_of,
     moments,
-    normal_rule,
-    panel_rule,
-    value_and_slope,
+    pair_moments,
 )
 from fadeout.theory.remedies import profile
 
@@ -29,6 +27,7 @@ LARGEST, SMALLEST = 1e12, 1e-14
 """Variances beyond these count as infinite, or as 0."""
 
 
+@checked
 def variance_map(
     activation: Activation, variance: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
@@ -42,6 +41,7 @@ def variance_map(
     return weight_variance * moments(activation, variance).square + bias_variance
 
 
+@checked
 def chi(activation: Activation, variance: float, weight_variance: float) -> float:
     """The mean squared gain of the gradient per layer: chi_1 = sw2 E phi'(sqrt(q) Z)^2.
 
@@ -53,6 +53,7 @@ def chi(activation: Activation, variance: float, weight_variance: float) -> floa
     return weight_variance * moments(activation, variance).slope_square
 
 
+@checked
 def fixed_point(
     activation: Activation, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
@@ -72,16 +73,20 @@ def fixed_point(
     if abs(start) < 1e-14:
         return 1.0
     if start > 0:
-        while growth(high) > 0:
+        while growth(high) > -ROUNDING * high:
             low, high = high, 2 * high
             if high > LARGEST:
                 return math.inf
     else:
-        while growth(low) < 0:
+        while growth(low) < ROUNDING * low:
             low, high = low / 2, low
             if low < SMALLEST:
                 return 0.0
     return root(growth, low, high, xtol=1e-300, rtol=1e-14)
+
+
+ROUNDING = 1e-10
+"""What a variance map says of a variance is known to this share of it."""
 
 
 def root(function: Callable[[float], float], low: float, high: float, **tolerances) -> float:
@@ -91,6 +96,7 @@ def root(function: Callable[[float], float], low: float, high: float, **toleranc
     return float(brentq(function, low, high, **tolerances))
 
 
+@checked
 def correlation_map(
     activation: Activation,
     correlation: float,
@@ -106,54 +112,51 @@ def correlation_map(
     >>> round(correlation_map("relu", 0.0, 1.0, 2.0), 9) == round(1 / math.pi, 9)
     True
     """
-    mixed = product_moment(function_of(activation), correlation, variance)
-    grown = variance_map(activation, variance, weight_variance, bias_variance)
+    function = function_of(activation)
+    mixed = product_moment(function, correlation, variance)
+    grown = variance_map(function, variance, weight_variance, bias_variance)
     return (weight_variance * mixed + bias_variance) / grown
 
 
-@lru_cache(maxsize=4096)
-def product_moment(activation: Callable, correlation: float, variance: float) -> float:
-    """E phi(u1) phi(u2) for u of a variance and a correlation.
-
-    In polar coordinates of (Z1, Z2) the kinks at 0 are two straight rays, at which the angles
-    are cut; the radius goes through the rule of one dimension.
-    """
+def product_moment(activation: Activation, correlation: float, variance: float) -> float:
+    """E phi(u1) phi(u2) for u of a variance and a correlation."""
     if correlation >= 1:
         return moments(activation, variance).square
-    turn = math.asin(min(1.0, max(-1.0, correlation)))
-    cuts = np.array([-1.0, 1.0, 3.0]) * math.pi / 2  # where cos = 0
-    other = np.array([-turn, math.pi - turn, 2 * math.pi - turn])  # where sin(angle + turn) = 0
-    edges = np.unique(np.concatenate([cuts, other[(other > cuts[0]) & (other < cuts[-1])]]))
-    finer = [np.linspace(a, b, 8, endpoint=False) for a, b in itertools.pairwise(edges)]
-    angle, angle_weight = panel_rule(np.concatenate([*finer, edges[-1:]]))
-    z, z_weight = normal_rule(variance)
-    r, r_weight = z[z > 0], (z * z_weight)[z > 0] / math.sqrt(2 * math.pi)
-    deviation = math.sqrt(variance)
-    first, _ = value_and_slope(activation, deviation * r * np.cos(angle)[:, None])
-    second, _ = value_and_slope(activation, deviation * r * np.sin(angle + turn)[:, None])
-    return float(angle_weight @ ((first * second) @ r_weight))
+    return pairs(function_of(activation), float(correlation), float(variance))[0]
 
 
+pairs = lru_cache(maxsize=4096)(pair_moments)
+
+
+@checked
 def correlation_fixed_point(
     activation: Activation, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
     """The correlation c* that any two inputs approach with depth: 1 in the ordered phase.
 
+    In the chaotic phase (chi_1 > 1) c* is where two signals that part are brought together as fast:
+    sw2 E (phi(u1) - phi(u2))^2 / 2 = q (1 - c).
+
     >>> correlation_fixed_point("tanh", 0.9)
     1.0
+    >>> round(correlation_fixed_point("hard_tanh", 2.0, 0.3), 5)
+    0.82873
     """
-    q = fixed_point(activation, weight_variance, bias_variance)
-    if not 0 < q < math.inf or chi(activation, q, weight_variance) <= 1 + 1e-9:
+    function = function_of(activation)
+    q = fixed_point(function, weight_variance, bias_variance)
+    if not 0 < q < math.inf or chi(function, q, weight_variance) <= 1 + 1e-9:
         return 1.0
 
-    def growth(c: float) -> float:
-        return correlation_map(activation, c, q, weight_variance, bias_variance) - c
+    def parts_faster(c: float) -> float:
+        """By how much signals part faster than they are apart; chi_1 - 1 at c = 1."""
+        return weight_variance * pairs(function, c, q)[2] / (2 * q * (1 - c)) - 1
 
-    if growth(0.0) <= 1e-12:
+    if parts_faster(0.0) >= -1e-12:
         return 0.0
-    if growth(1 - 1e-9) >= 0:  # on the edge, as near as can be computed
+    nearest = 1 - 1e-12
+    if parts_faster(nearest) <= 0:
         return 1.0
-    return root(growth, 0.0, 1 - 1e-9, xtol=1e-12)
+    return root(parts_faster, 0.0, nearest, xtol=1e-13)
 
 
 class DepthScales(NamedTuple):
@@ -172,6 +175,7 @@ class DepthScales(NamedTuple):
     correlation: float
 
 
+@checked
 def depth_scales(
     activation: Activation, weight_variance: float, bias_variance: float = 0.0
 ) -> DepthScales:
@@ -180,21 +184,17 @@ def depth_scales(
 
     Reference: Schoenholz 2017, eqs. 7 and 9. Networks train up to about six xi_c.
     """
-    q = fixed_point(activation, weight_variance, bias_variance)
+    function = function_of(activation)
+    q = fixed_point(function, weight_variance, bias_variance)
     if math.isinf(q):
         return DepthScales(math.nan, math.nan, math.nan)
     small = max(q, SMALLEST)  # at 0 itself a kink has a slope of its own
-    slope = moments(activation, q).stretch if q else moments(activation, small).slope_square
-    gain = chi(activation, small, weight_variance)
-    c = correlation_fixed_point(activation, weight_variance, bias_variance)
+    slope = moments(function, q).stretch if q else moments(function, small).slope_square
+    gain = chi(function, small, weight_variance)
+    c = correlation_fixed_point(function, weight_variance, bias_variance)
     forgets = gain
-    if c < 1:  # the map's slope, by a difference: kinks have no second derivative at c = 1 only
-        h = min(1e-4, (1 - c) / 2)
-        ends = [
-            correlation_map(activation, c + side * h, q, weight_variance, bias_variance)
-            for side in (1, -1)
-        ]
-        forgets = (ends[0] - ends[1]) / (2 * h)
+    if c < 1:  # the map's slope, by Price's theorem
+        forgets = weight_variance * pairs(function, c, q)[1]
     return DepthScales(*(scale_of(rate) for rate in (weight_variance * slope, gain, forgets)))
 
 
@@ -211,6 +211,7 @@ class CriticalPoint(NamedTuple):
     variance: float
 
 
+@checked
 def critical(activation: Activation, bias_variance: float = 0.0) -> list[CriticalPoint]:
     """The points of the edge of chaos at a bias variance; none where there is no edge.
 
@@ -259,6 +260,7 @@ def edge_curve(activation: Activation) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return grid, 1 / slopes, grid - np.array([m.square for m in known]) / slopes
 
 
+@checked
 def edge(activation: Activation) -> tuple[np.ndarray, np.ndarray]:
     """Weight and bias variances on the edge of chaos, for drawing it; empty where there is none.
 
@@ -275,6 +277,7 @@ def edge(activation: Activation) -> tuple[np.ndarray, np.ndarray]:
     return weight_variance[feasible], bias_variance[feasible]
 
 
+@checked
 def variances(
     activation: Activation,
     depth: int,
@@ -301,6 +304,7 @@ def spread_added(known: Moments, orthogonal: bool) -> float:
     return known.slope_fourth / known.slope_square**2 - (1 if orthogonal else 0)
 
 
+@checked
 def gradient_profile(
     activation: Activation,
     depth: int,

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fadeout.networks.remedies import EPSILON
-from fadeout.theory.gaussian import Activation, moments
+from fadeout.registry import lookup
+from fadeout.theory.gaussian import Activation, checked, moments
 
 BATCH_NORM_RELU = math.pi / (math.pi - 1)
 """The mean squared gain of delta per layer of relu with batch normalisation of a large batch: the
@@ -44,6 +45,7 @@ class Profile(NamedTuple):
         return np.append(np.cumsum(logs[::-1])[::-1], 0.0)
 
 
+@checked
 def profile(
     activation: Activation,
     depth: int,
@@ -93,6 +95,7 @@ def profile(
     return Profile(np.array(found), np.array(seen), np.array(gains))
 
 
+@checked
 def normalised_chi(activation: Activation, bias_over_weight: float = 0.0) -> float:
     """The mean squared gain of delta per layer with rms or layer normalisation, deep in a plain
     network: E phi'(Z)^2 / (E phi(Z)^2 + sb2 / sw2). Without biases no weight variance counts.
@@ -107,8 +110,10 @@ def normalised_chi(activation: Activation, bias_over_weight: float = 0.0) -> flo
     return known.slope_square / (known.square + bias_over_weight)
 
 
+@checked
 def branch_factor(residual: float, scale: str, depth: int) -> float | None:
     """The factor of residual branches at initialisation; None where there are none."""
     if not residual:
         return None
+    lookup(dict.fromkeys(("constant", "sqrt_depth", "zero")), scale, "residual_scale")
     return {"constant": residual, "sqrt_depth": residual / math.sqrt(depth), "zero": 0.0}[scale]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fadeout import theory
 from fadeout.config import Activation, Init, Run
-from fadeout.networks.activations import ACTIVATIONS, SURROGATES
+from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bound
 from fadeout.networks.given import read_weights
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE, OWN_BIASES
 from fadeout.networks.probes import PROBES, get_probe
@@ -160,7 +160,7 @@ def identity(run: Run) -> str:
 
 def known_as(activation: Activation, entry: Callable) -> Callable:
     """A function that theory may keep results of: a user's as the program that it is now."""
-    own = functools.partial(entry, **dict(activation.options))
+    own = bound(entry, activation.options)
     return own if is_own(entry) else theory.frozen(own)
 
 

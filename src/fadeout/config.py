@@ -59,7 +59,7 @@ class Init(Entry):
     bias_variance: float = bounded(0.0, minimum=0)
 
     def __post_init__(self):
-        if self.gain == "auto":
+        if isinstance(self.gain, str) and self.gain == "auto":
             object.__setattr__(self, "gain", None)
         super().__post_init__()
 
@@ -84,6 +84,7 @@ class Task(Entry):
 
 
 MOST_DEPTH = 10_000
+MOST_WIDTH = 16_384
 MOST_STEPS = 100_000_000
 
 
@@ -115,7 +116,7 @@ class Model(Section):
     """
 
     depth: int = bounded(2, minimum=1, maximum=MOST_DEPTH)
-    width: int = bounded(8, minimum=1, maximum=16_384)
+    width: int = bounded(8, minimum=1, maximum=MOST_WIDTH)
     bias: bool = True
     output: str = bounded("linear", choices=("linear", "sigmoid", "tanh"))
     residual: float = 0.0

@@ -37,11 +37,12 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     ...
     fadeout.registry.FadeoutError: unknown name 'rleu' (did you mean relu?); choose from: relu, tanh
     """
-    if name in table:
+    try:
         return table[name]
-    raise FadeoutError(
-        f"unknown {kind} {name!r}{meant(name, table)}; choose from: {', '.join(table)}"
-    )
+    except (KeyError, TypeError):  # a list, say, is no key of a table
+        raise FadeoutError(
+            f"unknown {kind} {shown(name)}{meant(name, table)}; choose from: {', '.join(table)}"
+        ) from None
 
 
 def meant(name: str, names) -> str:
@@ -180,8 +181,10 @@ def name_of(function: Callable, kind: str) -> str:
         ) from None
 
 
-RESERVED = frozenset(("name", "options", "all_keys", "as_dict", "as_text", "nothing", "traced"))
-"""What the section of an entry has besides its parameters: none may be called so."""
+RESERVED = frozenset((
+    "name", "options", "all_keys", "as_dict", "as_text", "nothing", "traced", "self", "defaults",
+))  # fmt: skip
+"""What the section of an entry has besides its parameters, or a config: none may be called so."""
 
 
 class Entries(dict[str, Any]):
@@ -218,6 +221,8 @@ class Entries(dict[str, Any]):
         Raises:
           FadeoutError: its name is taken, its signature says not what it takes, or `check` refuses.
         """
+        if not callable(function):
+            raise FadeoutError(f"{self.kind} must be a function, not {shown(function)}")
         name = name or named(function).rstrip("_")
         if not name.isidentifier():
             raise FadeoutError(f"{self.kind} {name} needs a name: define it with def")

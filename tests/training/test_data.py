@@ -1,5 +1,9 @@
 """Data of one's own, classes, minibatches and what is held out: against NumPy and plain optax."""
 
+import io
+import os
+import zipfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +11,13 @@ import optax
 import pytest
 
 import fadeout
+from fadeout import extensions
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
-from fadeout.networks.tasks import TASKS, arrays, make_examples
+from fadeout.networks.tables import read_table
+from fadeout.networks.tasks import TASKS, arrays, classes_of, make_examples
 from fadeout.registry import NAMES, FadeoutError
 from fadeout.sweeps.sweep import sweep
+from fadeout.training.preparing import held_order
 from fadeout.training.programs import train
 from fadeout.training.resolve import identity, resolve
 from helpers import network
@@ -302,16 +309,26 @@ TABLES = {
     "a,b,y\n1,,0\n2,3,1\n": "data.csv, column b, row 1: a finite number is needed, not nothing",
     "a,b,y\n1,x,0\n2,y,1\n": r"column b, row 1: a finite number is needed, not 'x' \(2 such rows\)",
     "a,y\n1,0\n2,\n": "column y, row 2: the target is missing",
-    "a,y\n1,1\n2,1\n": "all targets are of one class, 1",
+    "a,y\n1,1\n2,1\n": "all targets are of one class, 1$",
     "a,y\n"
     + "".join(f"1,w{i}\n" for i in range(101)): "101 different values, too many for classes",
     "y\n1\n2\n": "needs a row, and a column of features",
     "a,y\n": "needs a row",
     "": "is no CSV table",
     "a,y\n1,inf\n2,0.5\n": "finite",
+    "a,y\n1,0.5\n2,1.25\n3,NA\n4,0.75\n": "column y, row 3: a finite number is needed, not 'NA'",
+    "a,y\n1,0.5\n2,1.25\n3,?\n4,0.75\n": "column y, row 3: a finite number is needed, not '.'",
+    'a,y\n1,"0,5"\n2,1.25\n3,0.75\n': "row 1: a finite number is needed, with a decimal point, not '0,5'",
+    'a,y\n1,"1,200"\n2,"1,300"\n3,"2,100"\n': "row 1: a finite number is needed, with a decimal",
+    "a,y\n1,cat\n2,dog\n3,NA\n": "row 3: the target is missing: 'NA' stands for no class",
+    "a,y\n1,Yes\n2,yes\n3,no\n": "Yes and yes differ in their case alone",
+    "a,y\n1,007\n2,7\n3,8\n": "007 and 7 are one number and two words",
+    "x,x ,y\n1,2,0\n3,4,1\n": "has two columns x: rename one",
+    "y,x,y \n1,2,0\n3,4,1\n": "has two columns y: rename one",
+    ",x,y\n5.5,2,0\n3.1,4,1\n": "column 1 has no name",
+    "0,1,2,3\n1,2,3,4\n": "begins with numbers, as 0",
     "5.1,3.5,no\n4.9,3.0,yes\n": "begins with numbers, as 5.1: its first row must name",
-    "a,b,y\n1,2,3,0\n4,5,6,1\n": "is no CSV table",
-    "a;y\n1;0\n2;1\n": "is separated by ';'",
+    "a,b,y\n1,2,3,0\n4,5,6,1\n": "row 1 has 4 values and the header 3; it was read as separated by",
 }
 
 
@@ -321,6 +338,140 @@ def test_what_is_no_table_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(FadeoutError, match=TABLES[text]):
         resolve(Run(task=Task("table", file=str(path))))
+
+
+SAME_TABLE = {
+    "semicolons and decimal commas": "a;b;y\n0,5;1;no\n1,5;2;yes\n2,5;3;no\n",
+    "a named separator": "sep=;\na;b;y\n0,5;1;no\n1,5;2;yes\n2,5;3;no\n",
+    "tabs": "a\tb\ty\n0.5\t1\tno\n1.5\t2\tyes\n2.5\t3\tno\n",
+    "bars": "a|b|y\n0.5|1|no\n1.5|2|yes\n2.5|3|no\n",
+    "blanks": "a   b  y\n0.5 1 no\n1.5 2   yes\n2.5 3 no\n",
+    "an index of pandas": ",a,b,y\n0,0.5,1,no\n1,1.5,2,yes\n2,2.5,3,no\n",
+    "an index of R": '"","a","b","y"\n"1",0.5,1,"no"\n"2",1.5,2,"yes"\n"3",2.5,3,"no"\n',
+    "a named index": "id,a,b,y\n1,0.5,1,no\n2,1.5,2,yes\n3,2.5,3,no\n",
+    "pandas without names": "0,1,y\n0.5,1,no\n1.5,2,yes\n2.5,3,no\n",
+    "empty columns of a spreadsheet": "a,b,y,,\n0.5,1,no,,\n1.5,2,yes,,\n2.5,3,no,,\n,,,,\n",
+}
+
+
+@pytest.mark.parametrize("way", SAME_TABLE)
+def test_a_table_is_read_as_people_have_it(tmp_path, way):
+    path = tmp_path / "data.csv"
+    path.write_text(SAME_TABLE[way])
+    found = read_table(str(path))
+    assert found.inputs.tolist() == [[0.5, 1], [1.5, 2], [2.5, 3]]
+    assert (found.targets.tolist(), found.classes) == ([0, 1, 0], 2)
+    assert found.about.startswith("data.csv: 3 examples; y: classes no (2), yes (1); 2 features: ")
+    assert ("left out" in found.about) == ("index" in way)
+
+
+def test_true_and_TRUE_are_one_class_and_columns_can_be_dropped(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("leak,a,y\n1,5,True\n0,6,FALSE\n1,7,TRUE\n")
+    found = read_table(str(path), drop="leak")
+    assert found.targets.tolist() == [1, 0, 1]
+    assert found.inputs.tolist() == [[5], [6], [7]]
+    assert "left out: leak (task.drop)" in found.about
+    with pytest.raises(FadeoutError, match=r"task.drop=y is the column to learn"):
+        read_table(str(path), drop="y")
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz", "arrays"])
+@pytest.mark.parametrize(
+    ("targets", "classes"),
+    [(np.array([-1, 1, -1]), 2), (np.array(["no", "yes", "no"]), 2), (np.array([[0], [1], [0]]), 2),
+     (np.array([3, 5, 9]), 3), (np.array([0.5, 1.0, 2.0]), 0), (np.array([True, False, True]), 2)],
+)  # fmt: skip
+def test_targets_mean_the_same_from_wherever_they_come(tmp_path, kind, targets, classes):
+    x = np.array([[0.5, 1], [1.5, 2], [2.5, 3]])
+    if kind == "arrays":
+        made = arrays(x, targets, "same_targets")
+        assert classes_of(made.name, {}) == classes
+        return
+    path = tmp_path / f"data.{kind}"
+    if kind == "npz":
+        np.savez(path, inputs=x, targets=targets)
+    else:
+        rows = [f"{a},{b},{t}" for (a, b), t in zip(x, targets.ravel(), strict=True)]
+        path.write_text("\n".join(["a,b,y", *rows]))
+    assert read_table(str(path)).classes == classes
+
+
+def test_files_that_are_none_or_promise_too_much_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in (str(tmp_path / "pipe.csv"), "/dev/zero", str(tmp_path)):
+        with pytest.raises(FadeoutError, match=r"cannot be read: it is (no regular file|a folder)"):
+            read_table(name)
+    path = tmp_path / "large.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"shape": (10**12, 4), "fortran_order": False, "descr": "<f8"}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("inputs.npy", header.getvalue())
+        archive.writestr("targets.npy", header.getvalue())
+    with pytest.raises(FadeoutError, match="is no npz file of numbers: .* its header says"):
+        read_table(str(path))
+    with pytest.raises(FadeoutError, match="cannot be read: it is no regular file"):
+        extensions.load([make_pipe(tmp_path)])
+
+
+def make_pipe(folder):
+    os.mkfifo(folder / "lab.py")
+    return str(folder / "lab.py")
+
+
+def test_the_scale_of_inputs_is_that_of_what_is_trained_on(tmp_path):
+    """Held-out rows far away: the training loss must not know of them."""
+    rng = np.random.default_rng(0)
+    x, far = rng.normal(5, 3, (20, 2)), rng.normal(900, 50, (20, 2))
+    path = tmp_path / "data.csv"
+
+    def write(values):
+        rows = [f"{a},{b},{i % 2}" for i, (a, b) in enumerate(values)]
+        path.write_text("\n".join(["a,b,y", *rows]))
+
+    run = Run(task=Task("table", file=str(path)), model=Model(1, 4), probes=(), seed=3,
+              training=Training(4, 2, held_out=6, dtype="float64"))  # fmt: skip
+    write(x)
+    (inputs, _), _ = network(run)
+    np.testing.assert_allclose(inputs.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(inputs.std(0), 1, rtol=1e-12)
+    loss = fadeout.train(run, quiet=True).loss.values
+    order = np.asarray(held_order(np.array([3], np.uint32), 20))[:6, 0]
+    changed = x.copy()
+    changed[order] = far[order]
+    write(changed)
+    np.testing.assert_allclose(fadeout.train(run, quiet=True).loss.values, loss, rtol=1e-9)
+    write(np.where(np.isin(np.arange(20), order)[:, None], x, far))
+    assert not np.allclose(fadeout.train(run, quiet=True).loss.values, loss)
+
+
+USERS_TASKS = {
+    "targets of more classes": ("jnp.arange(4)", 2, "gives the target 2, but its classes are 0 to 1"),
+    "one class": ("jnp.arange(4) % 2", 1, "classes must be 2 to 100, or 0"),
+    "a negative number": ("jnp.arange(4) % 2", -3, "classes must be 2 to 100, or 0"),
+    "a huge number": ("jnp.arange(4) % 2", 10**9, "classes must be 2 to 100, or 0"),
+    "complex targets": ("1j * jnp.arange(4)", 0, "targets that are real numbers, not complex"),
+    "negative targets": ("jnp.arange(4) - 1", 4, "gives the target -1"),
+    "halves": ("jnp.arange(4) / 2", 2, "gives the target 0.5"),
+}
+
+
+@pytest.mark.parametrize("way", USERS_TASKS)
+def test_a_task_of_ones_own_has_the_classes_that_it_says(way):
+    targets, classes, words = USERS_TASKS[way]
+    with pytest.raises(FadeoutError, match=words):
+
+        @fadeout.task(classes=classes)
+        def own(key):
+            return jnp.ones((4, 2)), eval(targets)
+
+    with pytest.raises(FadeoutError, match="inputs that are real numbers, not complex"):
+
+        @fadeout.task
+        def imaginary(key):
+            return 1j * jnp.ones((4, 2)), jnp.arange(4) % 2
 
 
 @pytest.mark.parametrize(
@@ -389,7 +540,10 @@ def test_the_last_network_and_its_answers_are_kept(table):
     result = kept(run)
     weights = fadeout.weights(result)
     x, targets = make_examples(None, jnp.float32, name="table", **dict(table.options))[:2]
-    np.testing.assert_allclose(result.last_output, forward(np.asarray(x), weights), rtol=1e-5)
+    held = np.asarray(held_order(np.array([3], np.uint32), len(x)))[:7, 0]
+    trained = np.delete(np.asarray(x), held, axis=0)
+    scaled = (np.asarray(x) - trained.mean(0)) / trained.std(0)
+    np.testing.assert_allclose(result.last_output, forward(scaled, weights), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(result.last_target, targets)
     norms = [np.linalg.norm(weights[f"kernel_{layer}"]) for layer in range(1, 5)]
     np.testing.assert_allclose(result.weight_norm.sel(step=20), norms, rtol=1e-12)

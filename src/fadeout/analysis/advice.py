@@ -11,10 +11,20 @@ import pandas as pd
 from fadeout import theory
 from fadeout.analysis.predictions import BOOLEAN
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
-from fadeout.config import Activation, Init, Model, Run, Task, Training
-from fadeout.networks.activations import ACTIVATIONS, get_activation
+from fadeout.config import (
+    MOST_DEPTH,
+    MOST_WIDTH,
+    Activation,
+    Init,
+    Model,
+    Run,
+    Task,
+    Training,
+)
+from fadeout.networks.activations import ACTIVATIONS, bound
 from fadeout.networks.initializers import OWN_BIASES, scaling
 from fadeout.registry import FadeoutError, lookup, named, parameters, shown
+from fadeout.schema import convert
 from fadeout.sweeps.sweep import train
 from fadeout.training.resolve import resolve
 
@@ -100,21 +110,29 @@ def advise(
     ('healthy', 'init=he_normal')
     """
     check_size(depth, width)
+    if not isinstance(measure, bool):
+        raise FadeoutError(f"measure must be true or false, not {shown(measure)}")
+    if isinstance(bias_variance, bool):
+        raise FadeoutError(f"a variance is a number of 0 or more, not {bias_variance}")
     number = isinstance(bias_variance, int | float) and math.isfinite(bias_variance)
     if not (number and bias_variance >= 0):
         raise FadeoutError(f"a variance is a number of 0 or more, not {shown(bias_variance)}")
     function: Any = activation
-    if isinstance(activation, str):
-        function = lookup(ACTIVATIONS, activation, "activation")
+    if isinstance(activation, Activation):
+        function, options = activation.name, dict(activation.options) | options
+    if isinstance(function, str):
+        function = lookup(ACTIVATIONS, function, "activation")
     if not callable(function):
         raise FadeoutError(f"an activation is a name or a function, not {shown(activation)}")
-    unknown = options.keys() - parameters(function).keys()
+    known_options = parameters(function)
+    unknown = options.keys() - known_options.keys()
     if unknown:
         raise FadeoutError(f"{named(function)} has no {' and no '.join(sorted(unknown))}")
-    for key, value in options.items():
-        if not isinstance(value, int | float):
-            raise FadeoutError(f"{named(function)}.{key} must be a number, not {shown(value)}")
-    phi = get_activation(function, **options)
+    options = {
+        key: convert(value, known_options[key].kind, f"{named(function)}.{key}")
+        for key, value in options.items()
+    }
+    phi = theory.function_of(bound(function, tuple(sorted(options.items()))))
     known = theory.moments(phi, 1.0)
     if not (np.isfinite([known.square, known.slope_square]).all() and known.slope_square > 0):
         raise FadeoutError(
@@ -145,7 +163,7 @@ def expected(phi: Any, choice: Choice, depth: int, width: int, bias_variance: fl
         "variance": found.variances[-1],
         "chi": found.gains[-1],
         "decades": found.gradient[0],
-        "reach": abs(reach),
+        "reach": reach,
         "born_dead": born_dead(phi, depth, width) if plain and not bias_variance else math.nan,
     }
 
@@ -269,7 +287,7 @@ def has_steep_origin(run: Run) -> bool:
     )
     if not shown:
         return False
-    phi = get_activation(run.activation.name, **dict(run.activation.options))
+    phi = theory.function_of(run.activation)
     value, slope = theory.value_and_slope(phi, np.zeros(1))
     return not value[0] and bool(slope[0])
 
@@ -280,7 +298,7 @@ def decades_of(run: Run) -> float | None:
     known = scaling(run.init.name, **dict(run.init.options))
     if known is None or model.normalization == "batch" or run.activation.surrogate != "none":
         return None
-    phi = get_activation(run.activation.name, **dict(run.activation.options))
+    phi = theory.function_of(run.activation)
     if not theory.moments(phi, 1.0).slope_square:
         return None  # step: its readout may learn all the same
     scale, fan = known
@@ -295,12 +313,11 @@ def decades_of(run: Run) -> float | None:
 
 def check_size(depth: int, width: int) -> None:
     """Raises:
-    FadeoutError: a depth or a width below 2.
+    FadeoutError: a depth or a width below 2, or larger than a network may have.
     """
-    if not (isinstance(depth, int) and depth >= 2 and isinstance(width, int) and width >= 2):
-        raise FadeoutError(
-            f"advice needs a depth and a width of 2 or more, not {depth} and {width}"
-        )
+    for name, size, most in (("depth", depth, MOST_DEPTH), ("width", width, MOST_WIDTH)):
+        if not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= most:
+            raise FadeoutError(f"advice needs a {name} from 2 to {most:,}, not {shown(size)}")
 
 
 def advise_all(depth: int = 50, width: int = 64) -> pd.DataFrame:

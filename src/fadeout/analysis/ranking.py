@@ -9,8 +9,8 @@ import xarray as xr
 from fadeout.analysis.comparison import flags, is_share
 from fadeout.analysis.groups import varies
 from fadeout.analysis.intervals import mean, share
-from fadeout.registry import FadeoutError, lookup
-from fadeout.sweeps.results import OVER_STEPS, final, settings
+from fadeout.registry import FadeoutError, lookup, shown
+from fadeout.sweeps.results import OVER_STEPS, as_runs, final, settings
 
 HIGHER_IS_BETTER = ("solved", "healthy", "accuracy", "validation_accuracy")
 LOWER_IS_BETTER = ("loss", "validation_loss", "solved_step", "reached_step")
@@ -25,8 +25,9 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
       most: how many rows.
 
     Returns:
-      The config values that vary, how many `runs` each row has, and the mean (or the share) of the
-      quantity with its 95 % interval, `low` and `high`; the best first.
+      The `rank`, which equally good configs share; the config values that vary; how many `runs`
+      each row has; the mean (or the share) of the quantity with its 95 % interval, `low` and
+      `high`; and the mean `final_loss`, by which equally good ones are ordered. The best first.
 
     Raises:
       FadeoutError: a quantity that the results lack, or that has no better and worse.
@@ -38,10 +39,11 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
     >>> found.learning_rate.tolist(), found.solved.tolist()
     ([0.05, 1e-06], [1.0, 0.0])
     """
+    results = as_runs(results, "best")
     known = [n for n in (*HIGHER_IS_BETTER, *LOWER_IS_BETTER) if is_share(n) or n in results]
     lookup(dict.fromkeys(known), by, "quantity")
-    if not isinstance(most, int) or most < 1:
-        raise FadeoutError(f"at least one row is shown, not {most}")
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise FadeoutError(f"at least one row is shown, not {shown(most)}")
     if is_share(by):
         values = flags(results, by).astype(float)
     else:
@@ -50,7 +52,7 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
     columns = [results[name].astype(str).values for name in names]
     keys = np.array(["\x1f".join(row) for row in zip(*columns, strict=True)] if names else
                     [""] * results.sizes["run"])  # fmt: skip
-    seeds, rows = results["seed"].values, []
+    seeds, losses, rows = results["seed"].values, final(results["loss"]).values.astype(float), []
     for key in dict.fromkeys(keys.tolist()):
         own = np.flatnonzero((keys == key) & np.isfinite(values))
         if not own.size:
@@ -58,7 +60,15 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
         first: dict[str, Any] = {name: results[name].values[own[0]] for name in names}
         interval = share(values[own] == 1, seeds[own]) if is_share(by) else mean(values[own])
         middle = float(values[own].mean())
-        rows.append(first | {"runs": own.size, by: middle, "low": interval[0], "high": interval[2]})
-    frame = pd.DataFrame(rows, columns=[*names, "runs", by, "low", "high"])
-    ordered = frame.sort_values(by, ascending=by in LOWER_IS_BETTER, kind="stable")
+        ends = {by: middle, "low": interval[0], "high": interval[2]}
+        if by != "loss":  # by which those that are equally good are ordered
+            ends["final_loss"] = np.nanmean(losses[own]) if np.isfinite(losses[own]).any() else np.nan
+        rows.append(first | {"runs": own.size} | ends)
+    then = [] if by == "loss" else ["final_loss"]
+    frame = pd.DataFrame(rows, columns=[*names, "runs", by, "low", "high", *then])
+    ordered = frame.sort_values(
+        [by, *then], ascending=[by in LOWER_IS_BETTER, True][: 1 + len(then)], kind="stable"
+    )
+    ranks = ordered[by].rank(method="min", ascending=by in LOWER_IS_BETTER).astype(int)
+    ordered.insert(0, "rank", ranks)
     return ordered.head(most).reset_index(drop=True)

@@ -7,7 +7,7 @@ from fadeout import theory
 from fadeout.analysis.intervals import Interval, share
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES, get_activation
 from fadeout.registry import FadeoutError, parameters
-from fadeout.sweeps.results import final, options_of
+from fadeout.sweeps.results import as_runs, final, is_examined, options_of
 
 # --- one word for every run
 
@@ -55,10 +55,11 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     >>> verdicts(fadeout.train(runs, cache=None, quiet=True)).tolist()
     ['healthy', 'dead']
     """
-    if "run" not in results.dims:
+    if is_examined(results):
         raise FadeoutError(
             "verdicts are of runs; of one network, examine has put them in: .verdict"
         )
+    results = as_runs(results, "verdicts")
     lacking = sorted(NEEDED - set(results))
     if lacking:
         raise FadeoutError(f"verdicts need the probes {', '.join(lacking)}: record them as well")

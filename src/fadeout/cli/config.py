@@ -51,7 +51,7 @@ class Config(Run):
                 f"name must be a folder below outputs, of printable characters and not hidden, not "
                 f"{self.name!r}"
             )
-        if self.formats or self.figure:
+        if self.formats:
             check_formats(self.formats)
         for key in ("outputs", "cache"):
             if str(getattr(self, key)).startswith("~"):

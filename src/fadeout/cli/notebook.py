@@ -1,8 +1,10 @@
 """What a notebook has of the command line: its grammar, its progress and its compiled programs."""
 
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import xarray as xr
 from hydra import initialize_config_dir
@@ -15,8 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from fadeout.cli.compose import checked, compose_jobs, expand_sweep, first_lines
 from fadeout.cli.places import CONF
 from fadeout.config import Run
-from fadeout.registry import FadeoutError
+from fadeout.registry import FadeoutError, shown
 from fadeout.sweeps import sweep
+from fadeout.sweeps.grids import Chain, Grid
 from fadeout.training.compiled import keep_compiled
 
 
@@ -43,11 +46,35 @@ def train(
     """
     from fadeout.cli import console
 
-    keep_compiled(cache)
+    if cache is not None and not isinstance(cache, str | os.PathLike):
+        raise FadeoutError(f"cache must be a folder, 'auto' or None, not {shown(cache)}")
+    runs = checked_runs(runs)
+    keep_compiled(None if cache is None else str(cache))
     if quiet:
         return sweep.train(runs)
     with console.progress(sys.stderr) as watch:  # a script's output is its own
         return sweep.train(runs, watch)
+
+
+def checked_runs(runs: Any) -> Run | Sequence[Run]:
+    """One run or several, of any iterable.
+
+    Raises:
+      FadeoutError: what is no run.
+    """
+    if isinstance(runs, Run):
+        return runs
+    if isinstance(runs, str):
+        raise FadeoutError(f"train takes runs, not words: fadeout.expand({runs!r}) makes them")
+    if not isinstance(runs, Iterable):
+        raise FadeoutError(f"train takes a Run, or several, not {shown(runs)}")
+    if isinstance(runs, Grid | Chain):
+        return runs
+    several = list(runs)
+    for run in several:
+        if not isinstance(run, Run):
+            raise FadeoutError(f"train takes a Run, or several; among them is {shown(run)}")
+    return several
 
 
 def expand(line: str = "") -> list[Run]:
@@ -67,7 +94,13 @@ def expand(line: str = "") -> list[Run]:
     >>> len(runs), runs[-1].activation.name, runs[-1].model.depth, runs[-1].seed
     (40, 'relu', 4, 9)
     """
-    arguments = [word for word in shlex.split(line) if word not in ("-m", "--multirun")]
+    if not isinstance(line, str):
+        raise FadeoutError(f"expand takes the words of a command line, not {shown(line)}")
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise FadeoutError(f"expand({line!r}): {str(error).lower()}") from error
+    arguments = [word for word in words if word not in ("-m", "--multirun")]
     hydra_config, before = HydraConfig.instance(), HydraConfig.instance().cfg
     try:
         arguments = [word for word in checked(["-m", *arguments], CONF) if word != "-m"]

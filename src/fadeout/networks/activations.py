@@ -286,7 +286,8 @@ def get_activation(name: str | Callable, surrogate: str = "none", **parameters: 
     function = name if callable(name) else lookup(ACTIVATIONS, name, "activation")
     static = [key for key, p in takes(function).items() if p.kind is not float]
     chosen = tuple(sorted((key, parameters[key]) for key in static if key in parameters))
-    return one_of((bound(function, chosen),), surrogate, 0, parameters)
+    floats = {key: value for key, value in parameters.items() if key not in static}
+    return one_of((bound(function, chosen),), surrogate, 0, floats)
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,6 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -319,7 +318,7 @@ def _with_points(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _counts_rows(values: Sequence[str]) -> bool:
+def _counts_rows(values: np.ndarray) -> bool:
     """Whether a column is 0, 1, 2, ... or 1, 2, 3, ..."""
     start = values[0] if len(values) else ""
     if start not in ("0", "1"):
@@ -390,7 +389,7 @@ def labels_of(values: np.ndarray, where: str, regression: bool = False) -> Label
 def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels:
     words = np.array([str(v).strip() for v in values], object)
     numbers = [_number(word) for word in words]
-    known = np.array([n is not None and math.isfinite(n) for n in numbers])
+    known = np.array([n is not None for n in numbers])
     if regression or 2 * known.sum() > words.size or _looks_numeric(words, known):
         if not regression and not known.all() and any(w == "" for w in words):
             row = words.tolist().index("") + 1
@@ -427,7 +426,7 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels
 def _looks_numeric(words: np.ndarray, known: np.ndarray) -> bool:
     """Whether most words are numbers, or would be with a decimal point or without thousands."""
     comma = [bool(re.fullmatch(r"[+-]?\d{1,3}([,.]\d+)+", word)) for word in words]
-    return 2 * (known | np.array(comma)).sum() > words.size
+    return bool(2 * (known | np.array(comma)).sum() > words.size)
 
 
 def _classes(values: np.ndarray, names: list[str] | None, where: str) -> Labels:

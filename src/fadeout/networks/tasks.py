@@ -171,6 +171,8 @@ def task(function: Callable | None = None, *, classes: int | Callable[..., int] 
     """
     if function is None:
         return functools.partial(task, classes=classes)
+    if not callable(function):
+        raise FadeoutError(f"task must be a function, not {shown(function)}")
     check_classes(classes, f"task {named(function)}")
     if classes is not None or is_own(function):
         CLASSES[function] = 2 if classes is None else classes

@@ -24,6 +24,7 @@ from fadeout.plots.forest import forest
 from fadeout.plots.network import network
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.provenance import version
+from fadeout.sweeps.results import as_runs, is_examined
 from fadeout.training.films import respond
 
 __all__ = [
@@ -144,10 +145,11 @@ def compare(
     2
     """
     with style.styled(look, width=width):
-        if "run" not in results.dims:
+        if is_examined(results):
             if asked:
                 raise FadeoutError(f"of one network all is drawn: leave {', '.join(asked)} out")
             return network(results)
+        results = as_runs(results, "compare")
         figure = comparison.compare(results, Comparison.from_dict(asked))
         style.fit_words(figure)
         return figure

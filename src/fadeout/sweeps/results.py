@@ -16,7 +16,7 @@ from fadeout.config import Run
 from fadeout.networks.model import MLP
 from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import classes_of
-from fadeout.registry import FadeoutError, parameters
+from fadeout.registry import FadeoutError, parameters, shown
 from fadeout.schema import sections_of
 from fadeout.training.fit import Trace
 
@@ -455,6 +455,51 @@ def final(values: xr.DataArray) -> xr.DataArray:
     return values.sel(step=shared[0] if shared.size == 1 else last)  # run by run it takes longer
 
 
+def is_examined(results: Any) -> bool:
+    """Whether this is what `fadeout.examine` gives, a row for each layer of one network."""
+    return isinstance(results, xr.Dataset) and "module" in results.attrs
+
+
+def as_runs(results: Any, what: str) -> xr.Dataset:
+    """Results with the dimension `run`, also of one run that was cut out of them.
+
+    Args:
+      what: asks, for an error.
+
+    Raises:
+      FadeoutError: they are no results of runs.
+    """
+    needs = f"{what} takes results, as fadeout.load and fadeout.train give them"
+    if not isinstance(results, xr.Dataset):
+        raise FadeoutError(f"{needs}, not {shown_kind(results)}")
+    lacking = [name for name in ("id", "status", "loss", "depth") if name not in results]
+    if lacking:
+        raise FadeoutError(f"{needs}: these lack {', '.join(lacking)}")
+    if "run" in results.dims:
+        if not results.sizes["run"]:
+            raise FadeoutError(f"{needs}: these have no run")
+        return results
+    labels = {
+        name: ("run", values.values.reshape(1))
+        for name, values in results.coords.items()
+        if not values.ndim and name not in (*AXES, "run")
+    }
+    axes = {name: results[name] for name in results.dims if name in results.coords}
+    variables = {
+        name: (("run", *values.dims), values.values[None], values.attrs)
+        for name, values in results.data_vars.items()
+    }
+    return xr.Dataset(variables, labels | axes, results.attrs)
+
+
+def shown_kind(value: Any) -> str:
+    """What something is that is no results, in a few words."""
+    kind = type(value).__name__
+    if isinstance(value, xr.DataArray):
+        return f"the variable {value.name} alone (a DataArray)"
+    return f"a {kind}" if isinstance(value, list | dict | tuple) else shown(value)
+
+
 def to_frame(results: xr.Dataset) -> Any:
     """A row for every run: its config values, how it ended, and the final loss and accuracy.
 
@@ -467,17 +512,16 @@ def to_frame(results: xr.Dataset) -> Any:
       none has; its `to_csv` writes it.
 
     Raises:
-      FadeoutError: one run alone, without its dimension: `results.isel(run=[0])` keeps it.
+      FadeoutError: they are no results.
 
     >>> import fadeout
     >>> runs = [Run("tanh", seed=seed) for seed in (0, 1)]
     >>> to_frame(fadeout.train(runs, cache=None, quiet=True)).columns.tolist()
     ['seed', 'status', 'solved_step', 'loss', 'accuracy']
     """
-    if "run" not in results.dims:  # of one network, by layer
-        if "module" not in results.attrs:
-            raise FadeoutError("a run alone has no rows: results.isel(run=[0]) keeps its dimension")
+    if is_examined(results):
         return results.to_dataframe()
+    results = as_runs(results, "to_frame")
     ends = {name: final(results[name]) for name in ("loss", "accuracy") if name in results}
     told = {
         name: results[name]
@@ -515,8 +559,12 @@ def weights(result: xr.Dataset) -> dict[str, np.ndarray]:
     >>> weights(trained.isel(run=0))["kernel_1"].shape  # doctest: +SKIP
     (2, 8)
     """
-    if "run" in result.dims:
+    if is_examined(result):
+        raise FadeoutError("weights are of a run; examine leaves a module's own where they are")
+    runs = as_runs(result, "weights")
+    if runs.sizes["run"] > 1:
         raise FadeoutError("weights are of one run: results.isel(run=0)")
+    result = runs.isel(run=0)
     if "last_kernel" not in result:
         raise FadeoutError("this run did not keep its weights: train it with keep=[weights]")
     found = {}

@@ -30,7 +30,7 @@ import xarray as xr
 
 from fadeout.config import NUMERICS, Run
 from fadeout.files import left_over, marked, put, sweep_up
-from fadeout.registry import FadeoutError
+from fadeout.registry import FadeoutError, shown
 from fadeout.sweeps.provenance import provenance
 from fadeout.sweeps.results import (
     AXES,
@@ -468,6 +468,8 @@ def load(folder: str | Path) -> xr.Dataset:
     >>> results = load("outputs/demo")  # doctest: +SKIP
     >>> results["delta_norm"].sel(step=0).mean("run")  # doctest: +SKIP
     """
+    if not isinstance(folder, str | os.PathLike) or "\0" in str(folder):
+        raise FadeoutError(f"load takes a folder, outputs/<name>, not {shown(folder)}")
     folder = Path(folder)
     paths = files(folder)
     if not paths:

@@ -6,7 +6,14 @@ of `fadeout.networks.activations` or a function of an array.
 """
 
 from fadeout.theory.finite_width import dead_probability, deep_linear, log_gradient_moments
-from fadeout.theory.gaussian import Moments, frozen, moments, saturated_share, value_and_slope
+from fadeout.theory.gaussian import (
+    Moments,
+    frozen,
+    function_of,
+    moments,
+    saturated_share,
+    value_and_slope,
+)
 from fadeout.theory.mean_field import (
     CriticalPoint,
     DepthScales,
@@ -47,6 +54,7 @@ __all__ = [
     "edge",
     "fixed_point",
     "frozen",
+    "function_of",
     "gradient_profile",
     "log_gradient_moments",
     "moments",

@@ -1,7 +1,6 @@
 """What is exact without a limit of width: relu networks, and deep linear ones."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import digamma, polygamma
@@ -42,7 +41,7 @@ def dead_probability(*widths: int) -> float:
 
 
 @checked
-def deep_linear(start: Sequence[float], strength: float, times: np.ndarray) -> np.ndarray:
+def deep_linear(start: np.ndarray, strength: float, times: np.ndarray) -> np.ndarray:
     """The product of a deep linear network's aligned singular values under gradient flow, [time].
 
     da_l/dt = (strength - prod a) prod_{k != l} a_k, for whitened inputs; two layers that start
@@ -58,10 +57,9 @@ def deep_linear(start: Sequence[float], strength: float, times: np.ndarray) -> n
 
     from scipy.integrate import solve_ivp  # a slow import, where it is needed
 
-    start, times = (np.asarray(given, float) for given in (start, times))
     if start.ndim != 1 or times.ndim != 1 or not times.size or (np.diff(times) < 0).any():
         raise FadeoutError("start must be a number for each layer, and times must increase from 0")
-    if times[-1][-1] == 0:
+    if times[-1] == 0:
         return np.full(len(times), np.prod(start))
 
     def flow(_, values):

@@ -245,6 +245,22 @@ def _number(name: str, value: Any, low: float, high: float, whole: bool = False)
     return int(value) if whole else float(value)
 
 
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        found = np.asarray(value)
+        if found.dtype.kind not in "biuf":
+            raise TypeError
+        return found.astype(float)
+    except (TypeError, ValueError):
+        raise FadeoutError(f"{name} must be numbers, not {shown(value)}") from None
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise FadeoutError(f"{name} must be true or false, not {shown(value)}")
+    return value
+
+
 VARIANCE = 0.0, 1e300
 CHECKED: dict[str, Callable[[str, Any], Any]] = {
     "activation": lambda name, value: function_of(value),
@@ -255,9 +271,14 @@ CHECKED: dict[str, Callable[[str, Any], Any]] = {
     "residual": lambda name, value: _number(name, value, -1e300, 1e300),
     "correlation": lambda name, value: _number(name, value, -1, 1),
     "depth": lambda name, value: _number(name, value, 1, config.MOST_DEPTH, whole=True),
-    "width": lambda name, value: _number(name, value, 1, math.inf, whole=True),
+    "width": lambda name, value: _number(name, value, 1, 10**7, whole=True),
     "strength": lambda name, value: _number(name, value, -1e300, 1e300),
-    "branch": lambda name, value: value and _number(name, value, -1e300, 1e300),
+    "start": _numbers,
+    "times": _numbers,
+    "u": _numbers,
+    "orthogonal": _flag,
+    "normalised": _flag,
+    "branch": lambda name, value: None if value is None else _number(name, value, -1e300, 1e300),
 }
 """What the arguments of theory may be, by their names."""
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fadeout.registry import FadeoutError, shown
 from fadeout.theory.gaussian import (
     Activation,
     Moments,
@@ -293,12 +294,15 @@ def variances(
     return profile(activation, depth, weight_variance, bias_variance, variance).variances.tolist()
 
 
+@checked
 def spread_added(known: Moments, orthogonal: bool) -> float:
     """What a layer adds to Var(s^2) / (E s^2)^2 of the Jacobian: mu_2 / mu_1^2 - 1 - s_1, where s_1
     is 0 for orthogonal kernels and -1 for Gaussian ones; NaN where nothing passes.
 
     Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22.
     """
+    if not isinstance(known, Moments):
+        raise FadeoutError(f"spread_added takes theory.moments(...), not {shown(known)}")
     if not known.slope_square:
         return math.nan
     return known.slope_fourth / known.slope_square**2 - (1 if orthogonal else 0)

@@ -14,7 +14,7 @@ from fadeout.networks.given import read_weights
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE, OWN_BIASES
 from fadeout.networks.probes import PROBES, get_probe
 from fadeout.networks.tasks import classes_of
-from fadeout.registry import TABLES, FadeoutError, is_own, lookup
+from fadeout.registry import TABLES, FadeoutError, is_own, lookup, shown
 from fadeout.schema import complete
 from fadeout.training.digests import GROUPS, sources_of
 
@@ -155,6 +155,8 @@ def identity(run: Run) -> str:
     >>> identity(Run()) == identity(resolve(Run()))
     True
     """
+    if not isinstance(run, Run):
+        raise FadeoutError(f"identity takes a Run, not {shown(run)}")
     return resolve(run).digest()
 
 

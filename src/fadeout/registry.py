@@ -22,8 +22,20 @@ LARGEST = 10_000_000
 """Runs of one sweep: a value too many is answered, not allocated."""
 
 
+def printable(text: str) -> str:
+    """A text without what would steer a terminal, as an escape in somebody's docstring.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 class FadeoutError(ValueError):
     """What was asked cannot be done; the message says what was expected and what to do."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(printable(str(message)))
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:

@@ -108,7 +108,6 @@ REFUSED = {
     "figure={map:[depth,width]}": "map takes two swept numbers",
     "-m model.depth=1,2 figure={map:[depth,depth]}": "map takes two swept numbers, not depth twice",
     "formats=[gif]": "unknown format 'gif'",
-    "formats=[] figure={x:step}": "formats must be some of png, svg, pdf",
     "figure={x:[a]}": "figure.x must be a word",
     "figure={x:seeed}": "unknown axis 'seeed'",
 }  # fmt: skip
@@ -138,6 +137,7 @@ UNDERSTOOD = {
     "+axes.learning_rate=[0.1,0.1] +axes.gain=[1,2] zipped=[learning_rate,gain]": 2,
     "axes.gain=[1,2] axes.seed=[1,2]": 4,
     "axes={gain:[1,2]}": 2,
+    "formats=[] figure={x:step}": 1,
     "figure={quantity:loss} -m model.depth=1,2": 2,
     "-m seed=1,2 hydra.launcher.job_dirs=true hydra.sweep.dir=logs": 2,
     "-m model.depth=1,2 model.width=2,4 figure={quantity:solved,map:[depth,width]}": 4,

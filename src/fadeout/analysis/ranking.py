@@ -52,7 +52,8 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
     columns = [results[name].astype(str).values for name in names]
     keys = np.array(["\x1f".join(row) for row in zip(*columns, strict=True)] if names else
                     [""] * results.sizes["run"])  # fmt: skip
-    seeds, losses, rows = results["seed"].values, final(results["loss"]).values.astype(float), []
+    seeds, rows = results["seed"].values, []
+    losses = final(results["loss"]).values.astype(float) if "loss" in results else values * np.nan
     for key in dict.fromkeys(keys.tolist()):
         own = np.flatnonzero((keys == key) & np.isfinite(values))
         if not own.size:

@@ -14,7 +14,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,14 @@ from omegaconf.errors import OmegaConfBaseException
 from fadeout.cli.config import Config
 from fadeout.config import elsewhere_named
 from fadeout.extensions import load
-from fadeout.registry import LARGEST, TABLES, FadeoutError, lookup, parameters, refuse
+from fadeout.registry import (
+    LARGEST,
+    TABLES,
+    FadeoutError,
+    lookup,
+    parameters,
+    refuse,
+)
 from fadeout.schema import Entry, kinds, sections_of
 from fadeout.sweeps.grids import decimal_range
 
@@ -68,7 +75,7 @@ def complete(data: dict[str, Any]) -> dict[str, Any]:
 
 def first_lines(error: Exception) -> str:
     """What an error of Hydra or OmegaConf says, without its list of search paths."""
-    words = [str(error), str(error.__cause__ or "")]
+    words = [str(error), str(error.__cause__ or "").removeprefix("None")]
     return "; ".join(text.strip().splitlines()[0] for text in words if text.strip())
 
 
@@ -116,8 +123,15 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     for text in arguments:
         override = None
         if "=" in text and not text.startswith("-"):
-            with contextlib.suppress(HydraException):  # Hydra says what is wrong with it
+            text = quoted(text, parser, swept)
+            try:
                 override = parser.parse_override(text)
+            except HydraException as error:
+                raise FadeoutError(
+                    f"{text} cannot be read ({first_lines(error)}): close its brackets, and put "
+                    "a value with other characters in quotes for Hydra inside quotes for the "
+                    "shell, \"key='value'\""
+                ) from error
         if override is not None:
             check_override(override, swept, of_hydra)
             if not elsewhere:
@@ -125,6 +139,28 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
             text = opened(override, text)
         done.append(text)
     return done
+
+
+def quoted(text: str, parser: OverridesParser, swept: bool) -> str:
+    """An override whose value is a name or a path that Hydra's grammar cannot read, as
+    `task.file=data(1).csv`, in quotes; anything else as it is."""
+    key, _, value = text.partition("=")
+    if not takes_text(key.lstrip("+")):
+        return text
+    try:
+        parser.parse_override(text)
+        return text
+    except HydraException:
+        pass
+    parts = value.split(",") if swept else [value]
+    words = ",".join("'" + part.replace("\\", "\\\\").replace("'", "\\'") + "'" for part in parts)
+    return f"{key}={words}"
+
+
+def takes_text(key: str) -> bool:
+    """Whether a key of the config may be a text, as a name or a path."""
+    section, _, rest = key.partition(".")
+    return is_open(section) if rest else section in ("name", "outputs", "cache")
 
 
 def announce(arguments: Sequence[str], conf: Path) -> None:
@@ -282,7 +318,7 @@ def split(overrides: Sequence[Override]) -> list[list[str]]:
         if not override.is_sweep_override():
             values[key] = [f"{text}={override.get_value_element_as_str()}"]
         else:
-            words = swept_values(override) if counts[key] else ()
+            words = swept_values(override) if counts[key] else iter(())
             values[key] = map(f"{text}={{}}".format, words)
     empty = [key for (key, _), number in counts.items() if not number]
     if empty:
@@ -295,17 +331,18 @@ def split(overrides: Sequence[Override]) -> list[list[str]]:
     return [list(job) for job in itertools.product(*values.values())]
 
 
-def swept_values(override: Override) -> Iterable[str]:
+def swept_values(override: Override) -> Iterator[str]:
     """The values of a sweep, as Hydra writes them; those of a range as a person would."""
     value = override.value()
     if not isinstance(value, RangeSweep):
-        return override.sweep_string_iterator()
+        yield from override.sweep_string_iterator()
+        return
     assert value.start is not None
     assert value.stop is not None
     numbers = decimal_range(value.start, value.stop, value.step)
     if value.shuffle:
         random.shuffle(numbers)
-    return map(str, numbers)
+    yield from map(str, numbers)
 
 
 def count(override: Override) -> int:

@@ -26,6 +26,7 @@ from fadeout.analysis.verdicts import NEEDED, verdict_shares, verdicts
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.cli.config import Config
 from fadeout.networks.activations import ordered
+from fadeout.registry import printable
 from fadeout.sweeps.forecast import Forecast
 from fadeout.sweeps.results import STATUSES
 from fadeout.sweeps.sweep import Summary, Watch
@@ -175,13 +176,13 @@ def show_places(folder: Path, pictures: Sequence[Path], failures: Mapping[str, s
         also = f" (also {', '.join(suffixes[1:])})" if suffixes[1:] else ""
         console.print(f"pictures: {', '.join(names)}{also}, in {folder}")
     for name, error in failures.items():
-        console.print(f"{name} could not be drawn: {error}")
+        console.print(f"{name} could not be drawn: {printable(error)}")
 
 
 def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
     """What a sweep did and cost, and what went wrong."""
     for error in summary.errors:
-        console.print(f"failed: {error.splitlines()[0]}")
+        console.print(f"failed: {printable(error.splitlines()[0])}")
     if summary.repeated:
         console.print(f"{plural(summary.repeated, 'run')} asked for more than once, trained once")
     if summary.stored:
@@ -315,7 +316,7 @@ def outcome(run: xr.Dataset) -> str:
         step = int(run["diverged_step"])
         return f"diverged at step {step}: {way} of layer {where} overflowed first"
     if status == "failed":
-        return "failed: " + run["error"].item().strip().splitlines()[-1]
+        return "failed: " + printable(run["error"].item().strip().splitlines()[-1])
     if status == "trained":
         return f"trained: final loss {loss:.3g}"
     accuracy = float(run["accuracy"].sel(step=int(run["steps"])))

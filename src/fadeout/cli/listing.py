@@ -14,12 +14,12 @@ from pathlib import Path
 from fadeout.cli.app import command
 from fadeout.cli.places import CONF
 from fadeout.extensions import load
-from fadeout.registry import TABLES, function_in, lookup, parameters
+from fadeout.registry import TABLES, function_in, lookup, parameters, printable
 
 
 def first_line(text: str | None) -> str:
     lines = (text or "").strip().splitlines()
-    return lines[0] if lines else ""
+    return printable(lines[0]) if lines else ""
 
 
 def signature(name: str, function: Callable) -> str:

@@ -1,8 +1,11 @@
 """Trains one run, or a multirun: fadeout train --help."""
 
+import os
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from fadeout.cli.compose import checked
 from fadeout.cli.places import CONF
@@ -11,9 +14,15 @@ from fadeout.registry import FadeoutError
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(config):
-    from fadeout.cli.app import run_job
+    from fadeout.cli.app import Refused, run_job
 
-    return run_job(config)
+    try:
+        return run_job(config)
+    except Refused as error:
+        if HydraConfig.get().mode is not RunMode.RUN or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(error, file=sys.stderr)  # of one run Hydra would tell overrides that nobody typed
+        sys.exit(1)
 
 
 def main() -> int:

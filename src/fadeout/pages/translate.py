@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from fadeout.networks.settings import standard
 from fadeout.registry import FadeoutError
 
 OPERATIONS = {
@@ -72,7 +73,7 @@ def javascript(both: Callable) -> str:
       }
     }
     """
-    with jax.enable_x64(True):
+    with standard(True):
         traced = jax.make_jaxpr(both)(jnp.float64(0.5))
     lines: list[str] = []
     value, slope = inlined(traced, ["z[i]"], lines, names())

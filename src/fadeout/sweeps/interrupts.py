@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both end a sweep in the same way, and neither is lost."""
+"""Ctrl-C, SIGTERM and SIGHUP: all end a sweep in the same way, and none is lost."""
 
 import os
 import signal
@@ -8,8 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+]
+"""SIGHUP comes where a terminal is closed."""
+
+
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM.
+    """SIGINT, SIGTERM or SIGHUP.
 
     Attributes:
       number: the signal's.
@@ -50,7 +56,7 @@ def noted(hold: bool = False) -> Iterator[list[Interrupted]]:
     hook = sys.unraisablehook
     before = {}
     if threading.current_thread() is threading.main_thread():  # else another launcher's worker
-        handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {n: signal.getsignal(n) for n in SIGNALS}
         # a handler that was not set from Python cannot be put back, and keeps its signal
         # and one that is ignored is somebody else's to tell
         before = {n: h for n, h in handlers.items() if h not in (None, signal.SIG_IGN)}

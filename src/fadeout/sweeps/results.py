@@ -472,9 +472,8 @@ def as_runs(results: Any, what: str) -> xr.Dataset:
     needs = f"{what} takes results, as fadeout.load and fadeout.train give them"
     if not isinstance(results, xr.Dataset):
         raise FadeoutError(f"{needs}, not {shown_kind(results)}")
-    lacking = [name for name in ("id", "status", "loss", "depth") if name not in results]
-    if lacking:
-        raise FadeoutError(f"{needs}: these lack {', '.join(lacking)}")
+    if "depth" not in results.coords or "step" not in results.coords:
+        raise FadeoutError(f"{needs}: these are of no runs")
     if "run" in results.dims:
         if not results.sizes["run"]:
             raise FadeoutError(f"{needs}: these have no run")

@@ -21,6 +21,7 @@ from scipy.special import ndtr
 from fadeout import config
 from fadeout.networks.activations import ACTIVATIONS, FLAT, SCANNED, bound, value_and_vjp
 from fadeout.networks.jaxprs import digest, trace
+from fadeout.networks.settings import standard
 from fadeout.registry import FadeoutError, is_own, lookup, named, shown, tried
 from fadeout.schema import complete
 
@@ -183,7 +184,7 @@ class Frozen:
     computes, so that a constant which changes later is another function."""
 
     def __init__(self, function: Callable):
-        with jax.enable_x64(True):
+        with standard(True):
             number = jax.ShapeDtypeStruct((), jnp.float64)
             program = trace(function, number)
             self.digest = digest(lambda z: value_and_vjp(function, z), number)
@@ -304,7 +305,7 @@ def compiled(function: Callable) -> Callable:
 @checked
 def value_and_slope(activation: Activation, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """phi(u) and phi'(u) in float64."""
-    with jax.enable_x64(True):
+    with standard(True):
         value, slope = compiled(function_of(activation))(jnp.asarray(u, jnp.float64))
         return np.asarray(value), np.asarray(slope)
 

@@ -17,6 +17,7 @@ from fadeout.config import MOST_DEPTH, MOST_STEPS, Activation, Init, Run, Task, 
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.initializers import FROM_DATA
 from fadeout.networks.jaxprs import remembering
+from fadeout.networks.settings import standard
 from fadeout.registry import FadeoutError, is_own, parameters
 from fadeout.training.digests import function_digest
 from fadeout.training.fit import Choice, Program
@@ -26,7 +27,7 @@ from fadeout.training.resolve import resolve
 
 def precision(run: Run):
     """A context in which the run's dtype exists and is the default."""
-    return jax.enable_x64(run.training.dtype == "float64")
+    return standard(run.training.dtype == "float64")
 
 
 class Preparation(NamedTuple):

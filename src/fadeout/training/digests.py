@@ -18,6 +18,7 @@ from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.optimizers import OPTIMIZERS  # noqa: F401 - fills its table
 from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import INPUTS, call, classes_of, declared_classes, example_shapes
+from fadeout.networks.settings import standard
 from fadeout.registry import (
     CONTENTS,
     TABLES,
@@ -78,7 +79,7 @@ def function_digest(run: Run, kind: str, name: str, options: dict[str, Any]) -> 
 
     def compute() -> str:
         dtype = run.training.dtype
-        with jax.enable_x64(dtype == "float64"):
+        with standard(dtype == "float64"):
             floats = {
                 key: jax.ShapeDtypeStruct((), dtype)
                 for key, p in parameters(function).items()

@@ -26,8 +26,9 @@ from fadeout.networks.keys import of_layers, seeded
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP
 from fadeout.networks.probes import get_probe
-from fadeout.networks.tasks import Examples
-from fadeout.registry import FadeoutError
+from fadeout.networks.tasks import TASKS, Examples, check_targets, classes_of
+from fadeout.networks.settings import standard
+from fadeout.registry import CONTENTS, FadeoutError, is_own
 from fadeout.training.batches import (
     Batch,
     Preparation,
@@ -111,7 +112,7 @@ def compile_steepness(of: Steepness) -> Callable:
         return steepest_slope(lambda z: graded(z)[1], of.dtype)
 
     def compile_now() -> Callable:
-        with jax.enable_x64(of.dtype == "float64"):
+        with standard(of.dtype == "float64"):
             values = {n: np.zeros((), of.dtype) for n in of.floats}
             return compile_for(device, steepest, values, own=bool(of.activation.digest))
 
@@ -198,7 +199,8 @@ def steepest_slopes(batch: Batch, values: dict[str, np.ndarray], runs: int) -> n
     of = steepness_of(batch)
     own = (values[name].tolist() for name in of.floats)
     rows = list(zip(*own, strict=True)) if of.floats else [()] * runs
-    known = {row: steepest(of, row) for row in set(rows)}
+    with standard(of.dtype == "float64"):
+        known = {row: steepest(of, row) for row in set(rows)}
     return np.array([known[row] for row in rows], of.dtype)
 
 
@@ -292,7 +294,24 @@ def draw(batch: Batch, runs: Sequence[Run], device: jax.Device) -> tuple[Example
     like = batch.preparation.run
     values = jax.device_put(prepare_values(like, runs), device)
     with alone(device, decomposes(like.init.name)):
-        return jax.block_until_ready(program(values))
+        drawn = jax.block_until_ready(program(values))
+    check_drawn(like, drawn[0])
+    return drawn
+
+
+def check_drawn(run: Run, examples: Examples) -> None:
+    """Refuses targets of a user's task that are none of its classes, whatever the seed.
+
+    Raises:
+      FadeoutError
+    """
+    name = run.task.name
+    if is_own(TASKS[name]) or TASKS[name] in CONTENTS or run.task.targets == "bipolar":
+        return
+    classes = classes_of(name, dict(run.task.options))
+    for targets in (examples.targets, examples.held_targets):
+        if targets is not None:
+            check_targets(np.asarray(targets), classes, f"task {name}")
 
 
 def fit_drawn(

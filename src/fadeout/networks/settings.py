@@ -1,0 +1,26 @@
+"""JAX's settings inside the laboratory, whatever the user's are."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+
+@contextlib.contextmanager
+def standard(x64: bool) -> Iterator[None]:
+    """In this context dtypes and ranks are promoted as usual, and NaN is a result like another.
+
+    `JAX_DEBUG_NANS=1`, and strict promotion, are for a user's own code: here they would make
+    healthy runs fail.
+
+    Args:
+      x64: whether float64 exists and is the default.
+    """
+    with (
+        jax.enable_x64(x64),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield

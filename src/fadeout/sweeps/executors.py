@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -126,13 +127,103 @@ def submitit(scratch: Path, folder: str | None = None, cluster: str | None = Non
       cluster: `slurm`, `local` or `debug`; by default what is there.
     """
     library = extra("submitit", "submitit")
-    auto = library.AutoExecutor(folder=folder or scratch / SCRATCH, cluster=cluster)
+    place = Path(folder) if folder is not None else scratch / SCRATCH
+    auto = library.AutoExecutor(folder=place, cluster=cluster)
     auto.update_parameters(**options)
     if auto.cluster != "slurm":
-        auto.workers_here = 2**31  # all that are asked for, at once
         if cluster is None:
             print("submitit: there is no Slurm here, its jobs run on this machine", file=sys.stderr)
-    yield auto
+    jobs = Jobs(auto)
+    try:
+        yield jobs
+    except BaseException as error:
+        jobs.stop()
+        clean_up(place, logs=isinstance(error, KeyboardInterrupt))
+        raise
+    clean_up(place, logs=True)
+
+
+class Jobs:
+    """Submitit's executor, which knows what it has submitted.
+
+    Args:
+      executor: submitit's.
+    """
+
+    def __init__(self, executor: Any):
+        self.executor = executor
+        self.submitted: list[Any] = []
+        if executor.cluster != "slurm":
+            self.workers_here = 2**31  # all that are asked for, at once
+
+    def submit(self, function: Callable, *arguments: Any) -> Any:
+        if not hasattr(self, "workers_here"):
+            return self.executor.submit(function, *arguments)
+        with ignored_interrupts():
+            job = self.executor.submit(call_while_parent_lives, function, *arguments)
+        job.cancel = lambda check=True: None  # its own prints a traceback, and leaves its workers
+        self.submitted.append(job)
+        return job
+
+    def stop(self) -> None:
+        """Ends the jobs of this machine: their workers finish what is in flight, as they see that
+        their parent is gone. Slurm's are cancelled by whoever waits for them."""
+        for job in self.submitted:
+            with suppress(Exception):  # it ended by itself
+                job._process.kill()
+                job._process.wait()
+        if self.submitted:
+            time.sleep(PARENT_SECONDS)
+
+
+@contextmanager
+def ignored_interrupts() -> Iterator[None]:
+    """Processes that are started here do not hear a terminal's Ctrl-C, which strikes all of its
+    group: whoever started them tells them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+PARENT_SECONDS = 0.5
+
+
+def call_while_parent_lives(function: Callable, *arguments: Any) -> Any:
+    """Calls a function; this process is interrupted when its parent has ended, and ends itself ten
+    seconds later."""
+    parent = os.getppid()
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS / 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    return function(*arguments)
+
+
+def clean_up(folder: Path, logs: bool) -> None:
+    """Removes submitit's pickles, which nobody should load again, and its logs if they tell of no
+    failure."""
+    for path in folder.glob("*") if folder.is_dir() else ():
+        if logs or path.suffix in (".pkl", ".sh"):
+            with suppress(OSError):
+                path.unlink()
+    with suppress(OSError):
+        folder.rmdir()  # where it is empty
+
+
+def quieten() -> None:
+    """Keeps Dask's loggers off the terminal: it says all in what it raises."""
+    for name in ("distributed", "distributed.worker.state_machine", "distributed.nanny", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -145,14 +236,21 @@ def dask(scratch: Path, address: str | None = None, **options: Any):
     library = extra("distributed", "dask")
     if address is not None and options:
         raise FadeoutError("a dask address takes no other options: they are the cluster's own")
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it says all in what it raises
-    logging.getLogger("tornado").setLevel(logging.CRITICAL)
+    quieten()
     target = {"address": address, "timeout": 10} if address else options
-    with library.Client(**target) as client:
-        pool = client.get_executor(pure=False, retries=0)
-        if address is None:
-            pool.workers_here = len(client.scheduler_info()["workers"])
+    with ignored_interrupts():
+        client = library.Client(**target)
+    pool = client.get_executor(pure=False, retries=0)
+    if address is None:
+        client.run(quieten)
+        pool.workers_here = len(client.scheduler_info()["workers"])
+    try:
         yield pool
+    except BaseException:
+        with suppress(Exception):  # of a cluster whose workers have not all begun, say
+            client.close(timeout=5)
+        raise
+    client.close()
 
 
 EXECUTORS: dict[str, Callable | None] = {

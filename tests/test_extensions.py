@@ -17,7 +17,10 @@ from fadeout import extensions
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task
 from fadeout.networks.activations import get_activation
 from fadeout.registry import TABLES, FadeoutError, parameters
-from fadeout.sweeps.sweep import train
+from fadeout.sweeps import store
+from fadeout.sweeps.store import files, head
+from fadeout.sweeps.survey import survey
+from fadeout.sweeps.sweep import check, sweep, train
 from fadeout.training.batches import batch_of
 from fadeout.training.resolve import GROUPS, identity, resolve
 from helpers import CONF, network, script
@@ -463,3 +466,27 @@ def test_an_installed_package_may_bring_extensions(tmp_path):
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "my_tanh", done.stderr
+
+
+@pytest.mark.few("tanh")
+def test_another_jax_may_trace_another_program_and_says_so(tmp_path, monkeypatch):
+    @fadeout.activation
+    def curved(z):
+        """Twice the tanh."""
+        return 2 * jnp.tanh(z)
+
+    run = Run(Activation(curved), **SHORT)
+    sweep([run], tmp_path)
+    (path,) = files(tmp_path)
+    assert "return 2 * jnp.tanh(z)" in head(path).about["source of activation curved"]
+
+    @fadeout.activation
+    def curved(z):  # noqa: F811
+        return 3 * jnp.tanh(z)
+
+    with pytest.raises(FadeoutError, match="what is activation curved"):
+        sweep([run], tmp_path)
+    monkeypatch.setattr(store, "version", lambda package: "99.0")
+    (note,) = check(tmp_path, survey([run]))
+    assert note.startswith("activation curved is another program for jax 99.0 than for ")
+    assert sweep([run], tmp_path).outcomes.total() == 1

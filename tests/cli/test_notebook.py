@@ -44,7 +44,7 @@ def test_a_figure_and_a_frame_of_results(small_sweep):
     assert (found.activation, found.depth, found.seed) == ("tanh", 5, 1)
     np.testing.assert_array_equal(frame.loss, results.loss.isel(step=-1))
     assert set(fadeout.verdicts(results)) <= {"healthy", "vanishing", "exploding", "dead"} | {
-        "no_gradient", "saturated"
+        "no_gradient", "saturated", "partly_dead"
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 After a change that is wanted: make figures.
 """
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -484,8 +485,28 @@ def test_two_values_are_never_one_line(tmp_path):
     assert [group.runs.sizes["run"] for group in groups.cells(results)] == [3, 3, 3]
     words, shown = groups.labels(results["learning_rate"].values)
     assert len(set(words)) == len(shown) == 3
-    nearly = np.array([1.0, np.nextafter(1.0, 2)])
-    assert len(groups.labels(nearly)[1]) == 2
+    nearly = np.array([0.3, 0.1 + 0.2])
+    assert groups.labels(nearly)[1] == ["0.3"], "a rounding error is no other value"
+
+
+def test_numbers_of_a_swept_axis_stay_where_rows_share_it():
+    results = made({"activation": ["tanh", "relu"], "depth": [2, 6]}, depth=6, seeds=2,
+                   loss=lambda run: [1.0, 0.5], status=lambda run: "solved")  # fmt: skip
+    figure = fadeout.compare(results, quantity="loss", row="activation", x="depth")
+    figure.savefig(io.BytesIO())
+    assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["2", "6"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels() if label.get_visible()] \
+        in ([], ["2", "6"])  # fmt: skip
+    with pytest.raises(FadeoutError, match=r"x=width is 64 in all runs, and no axis: .*depth"):
+        fadeout.compare(results, quantity="loss", x="width")
+
+
+def test_numbers_in_a_legend_are_named():
+    results = made({"activation": ["leaky_relu"], "slope": [0.0, 0.1, 0.3]}, seeds=3,
+                   labels={"record_every": 10}, loss=lambda run: [1.0, 0.5],
+                   status=lambda run: "solved")  # fmt: skip
+    legends = [FIGURES[name].draw(results).legends[0] for name in ("loss_curves", "share_solved")]
+    assert all(legend.get_title().get_text().startswith("colour: slope; ") for legend in legends)
 
 
 # --- films

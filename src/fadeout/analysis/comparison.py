@@ -104,6 +104,10 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     for axis in (filled.x, *(filled.map or ())):
         if axis is not None:
             lookup(known, axis, "axis")
+    if filled.x is not None and filled.x not in DIMS and filled.x not in varying:
+        value = groups.text(np.unique(results[filled.x].values)[0])
+        others = f": {', '.join(varying)} vary" if varying else ""
+        raise FadeoutError(f"x={filled.x} is {value} in all runs, and no axis{others}")
     told = [filled.color, filled.row, filled.column]
     for axis in told:
         if axis is not None:
@@ -223,8 +227,9 @@ def words_of(results: xr.Dataset, name: str | None) -> tuple[np.ndarray, list[st
 def pooled_over(asked: Comparison, results: xr.Dataset) -> str:
     """What varies, but for the seed, among the runs of one line or cell."""
     told = {asked.x, asked.color, asked.row, asked.column, *(asked.map or ()), "seed"}
+    if "remedy" in results.coords:
+        told |= {*groups.REMEDIES}
     names = [n for n in coordinates(results) if n not in told and groups.varies(results, n)]
-    names = [n for n in names if n in groups.HUES or n in ("depth", "sweep")]
     return f"; pooled over {', '.join(names)}".replace("_", " ") if names else ""
 
 

@@ -88,6 +88,19 @@ def pooled(results: xr.Dataset) -> list[str]:
     return [name for name in names if varies(results, name)]
 
 
+def rows_that_fit(results: xr.Dataset, most: int) -> tuple[list[str], list[str]]:
+    """The config values by which a table of runs over depth has rows, and those that vary as well
+    and are pooled, as they would make more rows than fit."""
+    told = {"seed", "depth", "activation", *(REMEDIES if "remedy" in results.coords else ())}
+    rows, pooled = ["activation"], []
+    for name in settings(results):
+        if name not in told and varies(results, name):
+            columns = [results[n].astype(str).values.tolist() for n in (*rows, name)]
+            fits = len(set(zip(*columns, strict=True))) <= most
+            (rows if fits else pooled).append(name)
+    return rows, pooled
+
+
 def some(values: list, most: int) -> list:
     """All values, or of more than `most` some evenly spread over them."""
     picks = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)

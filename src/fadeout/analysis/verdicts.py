@@ -12,7 +12,7 @@ from fadeout.sweeps.results import as_runs, final, is_examined, options_of
 # --- one word for every run
 
 NEEDED = {"delta_norm", "dead_units", "saturation"}
-DEAD = 1.0
+DEAD, PARTLY_DEAD = 1.0, 0.5
 VANISHING, EXPLODING = 1e-2, 1e2
 VERDICTS = (
     "failed",
@@ -22,6 +22,7 @@ VERDICTS = (
     "no_gradient",
     "vanishing",
     "exploding",
+    "partly_dead",
     "saturated",
     "healthy",
 )
@@ -35,7 +36,8 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     all examples, so that no gradient passes. *no_gradient*: at initialisation delta is exactly 0 in
     every hidden layer, as where all weights are. *vanishing*, *exploding*: at initialisation the
     delta norm of the first hidden layer is less than 1/100, or more than 100 times, that of the
-    last. *saturated*: after training more units are saturated than half of the way from the share
+    last. *partly_dead*: after training more than half of the units of some hidden layer are dead.
+    *saturated*: after training more units are saturated than half of the way from the share
     that the same activation has on a standard normal input to all; relu's expected zero half is
     none of its faults. Else *healthy*.
 
@@ -68,16 +70,17 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = first / last
     hidden_layers = start.where(start["layer"] <= results["depth"])
-    status = results["status"].values
+    status, dead = results["status"].values, final(results["dead_units"])
     unknown = np.any([results[name].sel(step=0, layer=1).isnull() for name in NEEDED], axis=0)
     conditions = {
         "failed": status == "failed",
         "diverged": status == "diverged",
         "unknown": unknown,
-        "dead": (final(results["dead_units"]) >= DEAD).any("layer").values,
+        "dead": (dead >= DEAD).any("layer").values,
         "no_gradient": hidden_layers.max("layer").values == 0,
         "vanishing": ratio < VANISHING,
         "exploding": (ratio > EXPLODING) | np.isinf(first),
+        "partly_dead": (dead > PARTLY_DEAD).any("layer").values,
         "saturated": final(results["saturation"]).mean("layer").values > saturated_from(results),
     }
     return np.select(list(conditions.values()), list(conditions), "healthy")

@@ -198,7 +198,8 @@ def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planne
             if any(configs[number].skip_impossible for number in members):
                 grids = possible(grids)
             looked = survey(Chain(grids))
-            check(folder, looked)  # all folders are checked before any is filled
+            for note in check(folder, looked):  # all folders, before any is filled
+                print(note, flush=True)
             if launch.executor in ("local", "processes"):
                 check_memory(cut(looked, looked.once(), threads=1))
             asked = picture(configs[members[0]], looked)
@@ -268,6 +269,8 @@ def train_all(
             Thread(target=import_pictures).start()
         TRAINING.set()
         for folder, sweep in planned.items():
+            firsts = np.unique(sweep.looked.batch, return_index=True)[1]
+            console.show_data(sweep.looked.take(firsts))
             if words := warning(sweep.looked.runs):
                 console.console.print(f"warning:  {words}")
             with (

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -21,14 +21,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fadeout.analysis import groups
 from fadeout.analysis.groups import some
 from fadeout.analysis.verdicts import NEEDED, verdict_shares, verdicts
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.cli.config import Config
+from fadeout.config import Run
 from fadeout.networks.activations import ordered
+from fadeout.networks.tasks import about_task
 from fadeout.registry import printable
 from fadeout.sweeps.forecast import Forecast
-from fadeout.sweeps.results import STATUSES
+from fadeout.sweeps.results import STATUSES, final
 from fadeout.sweeps.sweep import Summary, Watch
 from fadeout.sweeps.training_queue import Compiled
 
@@ -160,6 +163,7 @@ def show(results: xr.Dataset) -> None:
         console.print(outcome(run))
     else:
         if (results["status"] != "trained").any():
+            console.print(accuracy_line(results))
             console.print(share_table(results))
         counts = ", ".join(f"{n} {word}" for word, n in status_counts(results).items())
         console.print(f"{results.sizes['run']} runs: {counts}")
@@ -177,6 +181,17 @@ def show_places(folder: Path, pictures: Sequence[Path], failures: Mapping[str, s
         console.print(f"pictures: {', '.join(names)}{also}, in {folder}")
     for name, error in failures.items():
         console.print(f"{name} could not be drawn: {printable(error)}")
+
+
+def show_data(runs: Iterable[Run]) -> None:
+    """A line for each table or arrays that runs learn, before they are trained."""
+    for line in data_lines(runs):
+        console.print(f"data:     {line}")
+
+
+def data_lines(runs: Iterable[Run]) -> list[str]:
+    tasks = dict.fromkeys(run.task for run in runs)
+    return [printable(words) for task in tasks if (words := about_task(task))]
 
 
 def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
@@ -260,7 +275,10 @@ def verdict_line(results: xr.Dataset) -> str:
     if not 1 < len(names) <= 8:
         return "verdicts: " + line(np.full(found.size, True))
     width = max(map(len, names))
-    return "\n".join(["verdicts:", *(f"  {n:<{width}}  {line(activation == n)}" for n in names)])
+    results = groups.with_remedy(results)
+    others = [n for n in (*groups.rows_that_fit(results, 0)[1],) if n != "activation"]
+    over = f" (pooled over {', '.join(others)})".replace("_", " ") if others else ""
+    return "\n".join([f"verdicts{over}:", *(f"  {n:<{width}}  {line(activation == n)}" for n in names)])
 
 
 def status_counts(results: xr.Dataset) -> dict[str, int]:
@@ -327,26 +345,51 @@ LABEL_WIDTH, CELL_WIDTH = 14, 13
 """Columns of text that the names of activations take, and a share of runs."""
 
 
+MAX_ROWS = 16
+
+
 def share_table(results: xr.Dataset) -> Table:
-    """Share of runs solved, by activation and depth."""
-    activations = ordered(sorted(set(results["activation"].values.tolist())))
+    """Share of runs solved over depth; a row for each value of whatever else varies, and what makes
+    too many rows is named."""
+    results = groups.with_remedy(results)
+    names, pooled = groups.rows_that_fit(results, MAX_ROWS)
+    words = [groups.labels(results[name].values) for name in names]
+    keys = list(zip(*[own.tolist() for own, _ in words], strict=True))
+    places = [{word: i for i, word in enumerate(order)} for _, order in words]
+    rows = sorted(set(keys), key=lambda key: [p[w] for p, w in zip(places, key, strict=True)])
     depths = np.unique(results["depth"].values)
-    shown = some(depths.tolist(), max(2, (console.width - LABEL_WIDTH) // CELL_WIDTH))
+    room = console.width - LABEL_WIDTH * len(names)
+    shown = some(depths.tolist(), max(2, room // CELL_WIDTH))
     fewer = f", {len(shown)} of {depths.size} depths" if len(shown) < depths.size else ""
-    table = Table(title=f"share of runs solved{fewer}")
-    table.add_column("activation")
+    over = f", pooled over {', '.join(pooled)}".replace("_", " ") if pooled else ""
+    table = Table(title=f"share of runs solved{fewer}{over}")
+    for name in names:
+        table.add_column(name.replace("_", " "))
     for depth in shown:
         table.add_column(f"depth {depth}", justify="right")
     solved = results["status"].values == "solved"
-    for activation in activations:
-        row = []
+    for row in rows:
+        own = np.array([key == row for key in keys])
+        cells = []
         for depth in shown:
-            group = solved[
-                (results["activation"].values == activation) & (results["depth"].values == depth)
-            ]
-            row.append(f"{group.mean():.0%} of {group.size}" if group.size else "-")
-        table.add_row(activation, *row)
+            group = solved[own & (results["depth"].values == depth)]
+            cells.append(f"{group.mean():.0%} of {group.size}" if group.size else "-")
+        table.add_row(*map(printable, row), *cells)
     return table
+
+
+def accuracy_line(results: xr.Dataset) -> str:
+    """How many examples the networks end with right: of many examples few networks have all."""
+    ends = {
+        "accuracy": "of the examples right",
+        "validation_accuracy": "of those held out",
+    }
+    found = []
+    for name, what in ends.items():
+        if name in results and np.isfinite(values := final(results[name]).values).any():
+            low, middle, high = np.nanquantile(values, [0.1, 0.5, 0.9])
+            found.append(f"{middle:.1%} {what} [{low:.1%}, {high:.1%}]")
+    return f"accuracy: median {', '.join(found)}; solved means all of them"
 
 
 def show_claim(name: str, claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> None:

@@ -52,6 +52,8 @@ def train(
     keep_compiled(None if cache is None else str(cache))
     if quiet:
         return sweep.train(runs)
+    for line in console.data_lines([runs] if isinstance(runs, Run) else runs):
+        print(line, file=sys.stderr)
     with console.progress(sys.stderr) as watch:  # a script's output is its own
         return sweep.train(runs, watch)
 

@@ -103,7 +103,8 @@ def units_over_layers(results: xr.Dataset) -> Figure:
         axes[row, 0].set_ylim(-0.03, 1.03)
     label_columns(results, axes, HIDDEN_LAYER)
     headline(figure, "Units that pass no gradient on")
-    note = "mean over runs; dashed: at initialisation, solid: at the end" + left_out(results)
+    note = f"{color_words(results)}mean over runs; dashed: at initialisation, solid: at the end"
+    note += left_out(results)
     legend_below(figure, axes.flat, note + units_note(results, quantities))
     return figure
 
@@ -214,7 +215,8 @@ def share_solved(results: xr.Dataset) -> Figure:
     counts = sorted({group.runs.sizes["run"] for group in cells})
     number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     headline(figure, "Who solves the task")
-    legend_below(figure, [ax], f"{number} runs a point; bars: Wilson 95 % intervals")
+    words = f"{color_words(results)}{number} runs a point; bars: Wilson 95 % intervals"
+    legend_below(figure, [ax], words)
     return figure
 
 
@@ -408,10 +410,18 @@ def spread_note(results: xr.Dataset) -> str:
     if results.sizes["run"] == 1:
         return "one run"
     pooled = groups.pooled(results) or ["run"]
-    note = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
+    spread = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
+    note = color_words(results) + spread
     every = len(np.unique(results[groups.hue_of(results)].values))
     shown = len(groups.hues(results))
     return note + groups.of_all(shown, every, "values") + left_out(results)
+
+
+def color_words(results: xr.Dataset) -> str:
+    """What the colours are, for a note, where the words of the legend are numbers."""
+    hue = groups.hue_of(results)
+    numeric = hue in results.coords and results[hue].dtype.kind in "biuf"
+    return f"colour: {hue.replace('_', ' ')}; " if numeric else ""
 
 
 def left_out(results: xr.Dataset, columns: Sequence[int] | None = None) -> str:

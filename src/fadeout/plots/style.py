@@ -221,7 +221,8 @@ def fit_words(figure: Figure) -> None:
         most = int(width * 72 / (3 * letters))  # a label of three digits, and room
         if isinstance(locator, MaxNLocator) and most < 6:
             locator.set_params(nbins=max(most, 2))
-        elif isinstance(locator, FixedLocator):
+        elif isinstance(locator, FixedLocator) and ax.xaxis.get_tick_params()["labelbottom"]:
+            # axes above share the locator and the words, and show none
             words = [label.get_text() for label in ax.get_xticklabels()]
             longest = max(map(len, words), default=0) + 1.5
             each = -(-len(words) // max(int(width * 72 / (0.58 * letters * longest)), 1))

@@ -29,9 +29,10 @@ import numpy as np
 import xarray as xr
 
 from fadeout.config import NUMERICS, Run
+from fadeout.extensions import source_text
 from fadeout.files import left_over, marked, put, sweep_up
-from fadeout.registry import FadeoutError, shown
-from fadeout.sweeps.provenance import provenance
+from fadeout.registry import TABLES, FadeoutError, function_in, shown
+from fadeout.sweeps.provenance import provenance, version
 from fadeout.sweeps.results import (
     AXES,
     FAILED,
@@ -176,7 +177,8 @@ def save(folder: Path, part: Part, **about: str) -> Path:
     suffix = "-failed" if FAILED in status else ""
     name = f"{hashlib.sha256(ids.encode()).hexdigest()[:16]}{suffix}.nc"
     path = Path(folder) / RESULTS / name
-    told = {name: text[:MOST_TEXT] for name, text in (provenance() | about).items()}
+    told = provenance() | about | texts_of(part.run)
+    told = {name: text[:MOST_TEXT] for name, text in told.items()}
     attributes = {
         "format": FORMAT,
         "config": json.dumps(part.run.as_dict()),
@@ -204,6 +206,17 @@ def save(folder: Path, part: Part, **about: str) -> Path:
             "what was stored before is whole, and the same command goes on from there"
         ) from error
     return path
+
+
+def texts_of(run: Run) -> dict[str, str]:
+    """The source of every function of a user's own that a run uses, for people."""
+    found = {}
+    for source in run.sources:
+        kind, name, *_ = source.split(" ")
+        text = source_text(function_in(TABLES[kind][name])) if name in TABLES[kind] else ""
+        if text:
+            found[f"source of {kind} {name}"] = text
+    return found
 
 
 def netcdf(data: dict[str, tuple], attributes: dict[str, str]) -> memoryview:
@@ -253,7 +266,7 @@ def protocol(run: Run) -> dict[str, Any]:
     return run.training.as_dict() | recorded | {"numerics": NUMERICS} | sources
 
 
-def check_protocol(folder: Path, runs: Iterable[Run]) -> None:
+def check_protocol(folder: Path, runs: Iterable[Run]) -> list[str]:
     """Refuses to mix two studies under one name.
 
     More activations, depths, seeds or rates widen a study. Another number of steps, loss or
@@ -262,26 +275,42 @@ def check_protocol(folder: Path, runs: Iterable[Run]) -> None:
     Args:
       runs: one of each protocol that is asked for.
 
+    Returns:
+      A line for each function that another version of JAX traced as another program, so that its
+      runs are trained again.
+
     Raises:
       FadeoutError: with the difference.
     """
     before: list[dict[str, Any]] = []
+    traced_by: dict[str, str] = {}
     for path in files(folder):
         with opened(path) as file:
             before.append({"keep": []} | protocol_of(file))
+            for key in before[-1]:
+                if key.startswith("what is "):
+                    traced_by[f"{key} {before[-1][key]}"] = about_of(file).get("version_jax", "")
     now = [json.loads(text) for text in {json.dumps(protocol(run)) for run in runs}]
-    lines = []
+    lines, notes = [], []
     for key in sorted({key for values in (*before, *now) for key in values}):
         stored, asked = (
             {json.dumps(values[key]) for values in side if key in values} for side in (before, now)
         )
         if stored and asked and not stored & asked:
+            others = {traced_by.get(f"{key} {json.loads(value)}", "") for value in stored}
+            if key.startswith("what is ") and version("jax") not in others | {""}:
+                notes.append(
+                    f"{key.removeprefix('what is ')} is another program for jax {version('jax')} "
+                    f"than for {', '.join(sorted(others))}: its runs are trained again"
+                )
+                continue
             lines.append(f"  {key}: {', '.join(sorted(stored))} -> {', '.join(sorted(asked))}")
     if lines:
         raise FadeoutError(
             "\n".join([f"{folder} holds runs of another study (stored -> asked for):", *lines])
             + "\nchoose another name=..."
         )
+    return notes
 
 
 AGAIN = "move it away, and repeat the command that made the sweep to fill the gap"

@@ -70,14 +70,15 @@ def unwatched(summary: Summary) -> None:
     pass
 
 
-def check(folder: Path, looked: Survey) -> None:
-    """Refuses a folder that cannot be written, or that holds another study.
+def check(folder: Path, looked: Survey) -> list[str]:
+    """Refuses a folder that cannot be written, or that holds another study; gives what there is to
+    say (`store.check_protocol`).
 
     Raises:
       FadeoutError
     """
     store.check_folder(folder)
-    store.check_protocol(folder, looked.take(np.unique(looked.batch, return_index=True)[1]))
+    return store.check_protocol(folder, looked.take(np.unique(looked.batch, return_index=True)[1]))
 
 
 def to_train(folder: Path, looked: Survey) -> tuple[np.ndarray, Summary]:

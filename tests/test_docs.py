@@ -35,7 +35,7 @@ def test_the_tour_runs_in_a_real_kernel_and_shows_its_picture(tmp_path):
     assert profile[0] < profile[7] / 1e3, "sigmoid's delta vanishes on its way down"
     lost = dict(re.findall(r"^(\w+) +([\d.]+|NaN)", said("lost.to_series")["text/plain"], re.M))
     assert float(lost["sigmoid"]) > 3 > 1 > float(lost["relu"])
-    assert float(said("init=\"critical\"")["text/plain"]) > 0.9, "it learns on its edge of chaos"
+    assert float(said('init="critical"')["text/plain"]) > 0.9, "it learns on its edge of chaos"
     picture = said("fadeout.compare(")
     assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
 

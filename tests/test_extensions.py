@@ -481,7 +481,7 @@ def test_another_jax_may_trace_another_program_and_says_so(tmp_path, monkeypatch
     assert "return 2 * jnp.tanh(z)" in head(path).about["source of activation curved"]
 
     @fadeout.activation
-    def curved(z):  # noqa: F811
+    def curved(z):
         return 3 * jnp.tanh(z)
 
     with pytest.raises(FadeoutError, match="what is activation curved"):

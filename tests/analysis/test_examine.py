@@ -369,9 +369,9 @@ def test_heads_are_not_what_a_level_gradient_is_compared_with():
 
 @pytest.mark.parametrize(
     "call",
-    [lambda m: examine(m, "words"), lambda m: examine(m, np.ones((2, 3))), lambda m: examine(m, None),
-     lambda m: examine(m, np.ones((2, 5)), loss=lambda o: o), lambda m: examine(3, np.eye(2)),
-     lambda m: examine(m, np.ones((2, 5)), train=True)],
+    [lambda m: examine(m, "words"), lambda m: examine(m, np.ones((2, 3))),
+     lambda m: examine(m, None), lambda m: examine(m, np.ones((2, 5)), loss=lambda o: o),
+     lambda m: examine(3, np.eye(2)), lambda m: examine(m, np.ones((2, 5)), train=True)],
 )  # fmt: skip
 def test_whatever_a_module_or_a_loss_raises_is_answered_in_a_line(call):
     with pytest.raises(FadeoutError) as refused:

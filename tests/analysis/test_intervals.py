@@ -133,9 +133,7 @@ def test_a_mean_of_few_seeds_covers_the_truth(kind, least, count):
 @pytest.mark.parametrize("count", [3, 5, 10])
 def test_a_bootstrap_of_few_seeds_is_widened(count):
     rng = np.random.default_rng(count)
-    found = [
-        bootstrap(np.mean, rng.normal(3.0, 2.0, count), draws=400) for _ in range(300)
-    ]
+    found = [bootstrap(np.mean, rng.normal(3.0, 2.0, count), draws=400) for _ in range(300)]
     assert np.mean([low <= 3.0 <= high for low, _, high in found]) >= 0.9
 
 

@@ -39,8 +39,14 @@ def made(depth=3, activation="identity", **changes):
         ("diverged", {"status": "diverged", "delta_norm": np.nan}),
         ("dead", {"dead_units": [[0, 0, 0, 0], [0, 1, 0, 0]], "delta_norm": [1e-3, 1, 1, 1]}),
         ("healthy", {"dead_units": [[0, 1, 0, 0], [0, 0.5, 0, 0]]}),
-        ("partly_dead", {"dead_units": [[0, 1, 0, 0], [0, 0.75, 0, 0]], "saturation": 0.9,
-                         "activation": "relu"}),
+        (
+            "partly_dead",
+            {
+                "dead_units": [[0, 1, 0, 0], [0, 0.75, 0, 0]],
+                "saturation": 0.9,
+                "activation": "relu",
+            },
+        ),
         ("vanishing", {"delta_norm": [0.009, 0.1, 1, 9], "saturation": 0.9}),
         ("vanishing", {"delta_norm": [0, 0.1, 1, 9]}),
         ("healthy", {"delta_norm": [0.011, 0.1, 1, 9]}),

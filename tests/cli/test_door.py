@@ -19,7 +19,9 @@ NEEDS = {"plot", "best", "table", "report"}
 
 def command(*words, cwd):
     run = [sys.executable, "-m", "fadeout", *words]
-    return subprocess.run(run, cwd=cwd, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        run, cwd=cwd, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+    )
 
 
 def test_training_without_a_word_trains_and_stores(tmp_path):
@@ -46,7 +48,8 @@ def test_the_command_itself_and_a_word_that_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(p.stem for p in (ROOT / "scripts").glob("*.py") if p.stem not in LONG | {"gallery"})
+    "name",
+    sorted(p.stem for p in (ROOT / "scripts").glob("*.py") if p.stem not in LONG | {"gallery"}),
 )
 def test_a_script_without_a_word_answers(name, tmp_path):
     done = script(name, cwd=tmp_path)
@@ -57,8 +60,12 @@ def test_a_script_without_a_word_answers(name, tmp_path):
 def lines_of_the_readme():
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ fadeout")]
-    lines += [f"$ {line}" for line in re.findall(r"`(fadeout [^`]*)`", text) if "claims" not in line]
+    lines = [
+        line for block in blocks for line in block.splitlines() if line.startswith("$ fadeout")
+    ]
+    lines += [
+        f"$ {line}" for line in re.findall(r"`(fadeout [^`]*)`", text) if "claims" not in line
+    ]
     found = [shlex.split(line.removeprefix("$ "), comments=True)[1:] for line in lines]
     first = ["train", "-m", "+experiment=demo"], *(words for words in found if "name=mine" in words)
     return [*first, *(words for words in found if words not in first)]
@@ -74,7 +81,9 @@ def test_every_line_of_the_readme_from_an_empty_folder(tmp_path):
         if name == "list":
             done = command(name, *rest, cwd=tmp_path)
         elif name == "train":
-            done = script(name, *rest, cwd=tmp_path, pictures="demo" in str(rest) or "mine" in str(rest))
+            done = script(
+                name, *rest, cwd=tmp_path, pictures="demo" in str(rest) or "mine" in str(rest)
+            )
         else:
             done = script(name, *rest, cwd=tmp_path)
         assert done.returncode == 0, (words, done.stderr)

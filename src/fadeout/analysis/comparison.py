@@ -106,8 +106,8 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
             lookup(known, axis, "axis")
     if filled.x is not None and filled.x not in DIMS and filled.x not in varying:
         value = groups.text(np.unique(results[filled.x].values)[0])
-        others = f": {', '.join(varying)} vary" if varying else ""
-        raise FadeoutError(f"x={filled.x} is {value} in all runs, and no axis{others}")
+        vary = f": {', '.join(varying)} vary" if varying else ""
+        raise FadeoutError(f"x={filled.x} is {value} in all runs, and no axis{vary}")
     told = [filled.color, filled.row, filled.column]
     for axis in told:
         if axis is not None:

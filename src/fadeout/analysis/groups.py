@@ -92,7 +92,8 @@ def rows_that_fit(results: xr.Dataset, most: int) -> tuple[list[str], list[str]]
     """The config values by which a table of runs over depth has rows, and those that vary as well
     and are pooled, as they would make more rows than fit."""
     told = {"seed", "depth", "activation", *(REMEDIES if "remedy" in results.coords else ())}
-    rows, pooled = ["activation"], []
+    rows: list[str] = ["activation"]
+    pooled: list[str] = []
     for name in settings(results):
         if name not in told and varies(results, name):
             columns = [results[n].astype(str).values.tolist() for n in (*rows, name)]

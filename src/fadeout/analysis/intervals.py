@@ -111,7 +111,9 @@ def bootstrap(
         rng=np.random.default_rng(0), batch=max(1, 10**7 // sum(map(len, samples))),
     ).confidence_interval  # fmt: skip
     wider = float(stdtrit(fewest - 1, 0.975) / ndtri(0.975)) * math.sqrt(fewest / (fewest - 1))
-    return Interval(value - wider * (value - float(low)), value, value + wider * (float(high) - value))
+    return Interval(
+        value - wider * (value - float(low)), value, value + wider * (float(high) - value)
+    )
 
 
 def mean(values: np.ndarray) -> Interval:

@@ -63,7 +63,9 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
         middle = float(values[own].mean())
         ends = {by: middle, "low": interval[0], "high": interval[2]}
         if by != "loss":  # by which those that are equally good are ordered
-            ends["final_loss"] = np.nanmean(losses[own]) if np.isfinite(losses[own]).any() else np.nan
+            ends["final_loss"] = (
+                np.nanmean(losses[own]) if np.isfinite(losses[own]).any() else np.nan
+            )
         rows.append(first | {"runs": own.size} | ends)
     then = [] if by == "loss" else ["final_loss"]
     frame = pd.DataFrame(rows, columns=[*names, "runs", by, "low", "high", *then])

@@ -278,7 +278,9 @@ def verdict_line(results: xr.Dataset) -> str:
     results = groups.with_remedy(results)
     others = [n for n in (*groups.rows_that_fit(results, 0)[1],) if n != "activation"]
     over = f" (pooled over {', '.join(others)})".replace("_", " ") if others else ""
-    return "\n".join([f"verdicts{over}:", *(f"  {n:<{width}}  {line(activation == n)}" for n in names)])
+    return "\n".join(
+        [f"verdicts{over}:", *(f"  {n:<{width}}  {line(activation == n)}" for n in names)]
+    )
 
 
 def status_counts(results: xr.Dataset) -> dict[str, int]:

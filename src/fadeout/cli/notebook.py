@@ -23,9 +23,7 @@ from fadeout.sweeps.grids import Chain, Grid
 from fadeout.training.compiled import keep_compiled
 
 
-def train(
-    runs: Run | Sequence[Run], cache: str | None = "auto", quiet: bool = False
-) -> xr.Dataset:
+def train(runs: Run | Sequence[Run], cache: str | None = "auto", quiet: bool = False) -> xr.Dataset:
     """Trains runs in memory, without storing them; says how it goes.
 
     Args:

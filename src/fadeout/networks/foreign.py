@@ -27,6 +27,7 @@ NNX = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
 LINEN = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal)
 LAYERS = "Linear, LinearGeneral, Dense, DenseGeneral, Conv and ConvTranspose"
 
+
 class Call(NamedTuple):
     """One call of one layer.
 

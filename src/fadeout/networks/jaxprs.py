@@ -167,7 +167,9 @@ def as_closed(jaxpr) -> core.ClosedJaxpr:
 
 
 def value_of(variable, name: int) -> Value:
-    return Value(name, getattr(variable.aval, "shape", ()), str(getattr(variable.aval, "dtype", "")))
+    return Value(
+        name, getattr(variable.aval, "shape", ()), str(getattr(variable.aval, "dtype", ""))
+    )
 
 
 def constant(value: Any, aval: Any = None) -> Value:
@@ -285,9 +287,9 @@ def once(key: tuple, compute: Callable[[], Any]) -> Any:
             known[key] = compute(), None
         except FadeoutError as error:
             known[key] = None, error
-    found, error = known[key]
-    if error is not None:
-        raise error
+    found, refused = known[key]
+    if refused is not None:
+        raise refused
     return found
 
 
@@ -333,7 +335,9 @@ def follow(program: Program, of_z: dict[int | str, tuple[int, ...]]) -> str | No
         axes = axes_after(e, of_z)
         if axes is None:
             return e.primitive
-        of_z.update({v.name: own for v, own in zip(e.outputs, axes, strict=True) if own is not None})
+        of_z.update(
+            {v.name: own for v, own in zip(e.outputs, axes, strict=True) if own is not None}
+        )
     return None
 
 
@@ -392,15 +396,14 @@ def axes_of_control(e: Equation, given: list[Axes]) -> list[Axes] | None:
     if e.primitive == "cond":
         if given[0] is not None:
             return None
-        found = [followed(as_closed(b), given[1:]) for b in e.parameters["branches"]]
-        return merged(found)
+        return merged([followed(as_closed(b), given[1:]) for b in e.parameters["branches"]])
     if e.primitive == "scan":
         consts, carried = e.parameters["num_consts"], e.parameters["num_carry"]
         own, state = given[:consts], given[consts : consts + carried]
         body, rest = as_closed(e.parameters["jaxpr"]), given[consts + carried :]
         if any(axes is not None and 0 in axes for axes in rest):  # a loop over elements of z
             return None
-        rest = [axes and tuple(a - 1 for a in axes) for axes in rest]
+        rest = shifted(rest, -1)
     else:
         tested, consts = e.parameters["cond_nconsts"], e.parameters["body_nconsts"]
         own, state = given[tested : tested + consts], given[tested + consts :]
@@ -419,7 +422,13 @@ def axes_of_control(e: Equation, given: list[Axes]) -> list[Axes] | None:
     if e.primitive == "while":
         passed = followed(test, [*given[:tested], *state])
         return state if passed == [None] else None
-    return [*state, *(axes and tuple(a + 1 for a in axes) for axes in found[carried:])]
+    assert found is not None
+    return [*state, *shifted(found[carried:], 1)]
+
+
+def shifted(several: list[Axes], by: int) -> list[Axes]:
+    """Axes in the body of a loop (-1), or behind the axis that a loop stacks along (1)."""
+    return [None if axes is None else tuple(a + by for a in axes) for axes in several]
 
 
 def followed(closed: core.ClosedJaxpr, given: list[Axes]) -> list[Axes] | None:

@@ -74,9 +74,7 @@ ROW_NAMES = frozenset(("", "index", "id", "row", "rows", "rownames", "no", "nr",
 """Names of a column that counts the rows, in lower case."""
 
 
-def read_table(
-    file: str, target: str = "", regression: bool = False, drop: str = "", **_
-) -> Table:
+def read_table(file: str, target: str = "", regression: bool = False, drop: str = "", **_) -> Table:
     """Reads the examples of a CSV or npz file.
 
     Args:
@@ -97,9 +95,7 @@ def read_table(
         changed = status.st_mtime_ns, status.st_size, status.st_ino
         return read_file(path.absolute(), changed, target, regression, drop)
     except OSError as error:
-        raise FadeoutError(
-            f"task.file={file} cannot be read: {error.strerror or error}"
-        ) from error
+        raise FadeoutError(f"task.file={file} cannot be read: {error.strerror or error}") from error
 
 
 @functools.lru_cache(maxsize=16)
@@ -286,7 +282,9 @@ def _split(text: str, separator: str) -> list[list[str]]:
         lines = (re.sub(r"[ \t]+", " ", line.strip()) for line in text.splitlines())
         found = csv.reader(lines, delimiter=" ")
     else:
-        found = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+        found = csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
+        )
     rows = ([value.strip() for value in row] for row in found)
     return [row for row in rows if any(row)]
 

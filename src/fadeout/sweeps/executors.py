@@ -130,9 +130,8 @@ def submitit(scratch: Path, folder: str | None = None, cluster: str | None = Non
     place = Path(folder) if folder is not None else scratch / SCRATCH
     auto = library.AutoExecutor(folder=place, cluster=cluster)
     auto.update_parameters(**options)
-    if auto.cluster != "slurm":
-        if cluster is None:
-            print("submitit: there is no Slurm here, its jobs run on this machine", file=sys.stderr)
+    if auto.cluster != "slurm" and cluster is None:
+        print("submitit: there is no Slurm here, its jobs run on this machine", file=sys.stderr)
     jobs = Jobs(auto)
     try:
         yield jobs

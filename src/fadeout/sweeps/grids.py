@@ -16,6 +16,7 @@ from fadeout.config import Run
 from fadeout.registry import LARGEST, TABLES, FadeoutError, lookup, parameters
 from fadeout.schema import Entry, Section, kinds, sections_of
 
+
 def decimal_range(start: float, stop: float, step: float = 1) -> list[float]:
     """The numbers start, start + step, ... below stop (above it where the step is negative), as a
     person would write them.

@@ -77,7 +77,7 @@ def graded_edges(variance: float, kinks: np.ndarray, reach: float = REACH) -> np
     Panels shrink towards 0, where tanh of a wide u turns within 1/sqrt(variance), and end at the
     kinks.
     """
-    half = reach * 2.0 ** -np.arange(0, 44 * 0.5, 0.5)
+    half = reach * 2.0 ** -np.arange(0, 22)
     bends = kinks / math.sqrt(variance) if variance > 0 else kinks[:0]
     inside = bends[np.abs(bends) < reach]
     return np.unique(np.concatenate([-half, [0.0], half, inside]))
@@ -131,14 +131,14 @@ def expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray:
     low, high = edges[:-1], edges[1:]
     worst = math.nan
     for _ in range(60):
-        middle = (low + high) / 2
-        coarse = by_panel(function, low, high)
-        halves = [by_panel(function, *ends) for ends in ((low, middle), (middle, high))]
-        fine = halves[0][0] + halves[1][0]
-        sizes = halves[0][1] + halves[1][1]
+        middle, count = (low + high) / 2, len(low)
+        ends = [np.concatenate(three) for three in ((low, low, middle), (high, middle, high))]
+        integrals, sizes = by_panel(function, *ends)
+        coarse, fine = integrals[:, :count], integrals[:, count:].reshape(-1, 2, count).sum(1)
+        sizes = sizes[:, count:].reshape(-1, 2, count).sum(1)
         scale = absolute + sizes.sum(-1)
         with np.errstate(invalid="ignore"):
-            off = np.abs(fine - coarse[0]) > 1e-2 * TOLERANCE * np.maximum(scale, 1e-300)[:, None]
+            off = np.abs(fine - coarse) > 1e-2 * TOLERANCE * np.maximum(scale, 1e-300)[:, None]
         open_ = off.any(0) & np.isfinite(fine).all(0) & (high - low > 1e-13)
         total = total + fine[:, ~open_].sum(-1)
         absolute = absolute + sizes[:, ~open_].sum(-1)
@@ -146,7 +146,7 @@ def expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray:
             return total
         if 2 * open_.sum() > MAX_PANELS:
             break
-        worst = float(np.abs(fine - coarse[0])[:, open_].max())
+        worst = float(np.abs(fine - coarse)[:, open_].max())
         low, high = (
             np.concatenate(pair)[np.concatenate([open_, open_])]
             for pair in ((low, middle), (middle, high))
@@ -162,12 +162,13 @@ def by_panel(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The integrals over panels, [which, panel], and those of the absolute values.
 
-    Panels are taken in blocks of one size, so that JAX compiles one program.
+    Panels are taken in blocks of few sizes, so that JAX compiles few programs.
     """
     ends = np.stack([low, high], -1)
-    padded = np.concatenate([ends, np.zeros((-len(ends) % BLOCK, 2))])
+    block = next((size for size in BLOCKS if size >= len(ends)), BLOCKS[-1])
+    padded = np.concatenate([ends, np.zeros((-len(ends) % block, 2))])
     integrals, sizes = [], []
-    for rows in padded.reshape(-1, BLOCK, 2):
+    for rows in padded.reshape(-1, block, 2):
         z, weight = (part[:, 0] for part in panel_rule(rows))
         with np.errstate(over="ignore", invalid="ignore"):
             values = function(z.ravel()).reshape(-1, *z.shape) * (weight * normal_density(z))
@@ -176,7 +177,8 @@ def by_panel(
     return tuple(np.concatenate(part, -1)[:, : len(ends)] for part in (integrals, sizes))  # type: ignore[return-value]
 
 
-BLOCK = 64
+BLOCKS = (24, 160)
+"""Panels that are taken at once: of a first rule with its halves, and of the few that are open."""
 
 
 class Frozen:
@@ -358,9 +360,8 @@ def pair_moments(
     offsets = np.concatenate([-steps, [0.0], steps])
     centres = (places - correlation * z[:, None]) / max(rest, 1e-300)  # v where u2 is at a kink
     nearest = np.take_along_axis(centres, np.abs(centres).argmin(1)[:, None], 1)
-    edges = np.concatenate([np.clip(nearest + offsets, -reach, reach),
-                            np.clip(centres, -reach, reach),
-                            np.broadcast_to(np.arange(-reach, reach + 1, 3), (len(z), 7))], 1)  # fmt: skip
+    everywhere = np.broadcast_to(np.arange(-reach, reach + 1, 3), (len(z), 7))
+    edges = np.concatenate([nearest + offsets, centres, everywhere], 1).clip(-reach, reach)
     sums = np.zeros(4)
     phi, slope = value_and_slope(function, deviation * z)
     for start in range(0, len(z), 256):
@@ -374,7 +375,12 @@ def pair_moments(
         joint = weight[rows, None, None] * inner
         sums += [
             float((joint * part).sum())
-            for part in (each * other, slope[rows, None, None] * steep, (each - other) ** 2, other**2)
+            for part in (
+                each * other,
+                slope[rows, None, None] * steep,
+                (each - other) ** 2,
+                other**2,
+            )
         ]
     known = moments_of(function, variance).square
     if not abs(sums[3] - known) <= TOLERANCE * max(known, 1e-300):

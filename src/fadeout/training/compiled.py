@@ -82,7 +82,11 @@ def keep_compiled(folder: str | None) -> None:
     if folder is None:
         PLACE["folder"] = None
         return
-    top = Path(platformdirs.user_cache_dir("fadeout")) / "programs" if folder == AUTO else Path(folder)
+    top = (
+        Path(platformdirs.user_cache_dir("fadeout")) / "programs"
+        if folder == AUTO
+        else Path(folder)
+    )
     check_private(top)
     place = PLACE["folder"] = top.absolute() / machine()
     sweep_up(place)

@@ -17,12 +17,11 @@ from fadeout.networks.jaxprs import digest, once, remembering
 from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.optimizers import OPTIMIZERS  # noqa: F401 - fills its table
 from fadeout.networks.probes import PROBES
-from fadeout.networks.tasks import INPUTS, call, classes_of, declared_classes, example_shapes
 from fadeout.networks.settings import standard
+from fadeout.networks.tasks import INPUTS, call, classes_of, declared_classes, example_shapes
 from fadeout.registry import (
     CONTENTS,
     TABLES,
-    FadeoutError,
     function_in,
     is_own,
     parameters,
@@ -32,6 +31,7 @@ from fadeout.schema import Entry, kinds, sections_of
 
 GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
 """The sections that name an entry of a table."""
+
 
 def sources_of(run: Run) -> tuple[str, ...]:
     """The kind, the name and the digest of every function of a user's own that a run uses; of what
@@ -127,7 +127,10 @@ def _trace_init(run: Run, function: Callable, shapes: tuple, floats: dict):
 
 
 def _trace_task(run: Run, function: Callable, shapes: tuple, floats: dict):
-    return lambda key, floats: call(function, key, INPUTS[run.task.inputs], floats), (_key(), floats)
+    return lambda key, floats: call(function, key, INPUTS[run.task.inputs], floats), (
+        _key(),
+        floats,
+    )
 
 
 def _trace_optimizer(run: Run, function: Callable, shapes: tuple, floats: dict):
@@ -154,7 +157,9 @@ def _trace_probe(run: Run, function: Callable, shapes: tuple, floats: dict):
         below = _array(examples, shape[0], dtype=dtype)
         path = Path(kernel, kernel, scalar)
         slopes = (out, out, scalar) if activation else (None, None, None)
-        return Layer(kernel, kernel, kernel, _array(shape[1], dtype=dtype), out, below, path, *slopes)
+        return Layer(
+            kernel, kernel, kernel, _array(shape[1], dtype=dtype), out, below, path, *slopes
+        )
 
     entry = PROBES[next(n for n, e in PROBES.items() if function_in(e) is function)]
     if entry.whole:
@@ -175,7 +180,8 @@ _TRACED: dict[str, Callable] = {
 def _kernel_shapes(run: Run) -> tuple:
     """The shapes of a run's first, hidden and last kernels, and how many examples there are."""
     examples, features = once(
-        ("shapes", run.task, run.training.dtype), lambda: example_shapes(run.task, run.training.dtype)
+        ("shapes", run.task, run.training.dtype),
+        lambda: example_shapes(run.task, run.training.dtype),
     )
     classes = classes_of(run.task.name, dict(run.task.options))
     width, outputs = run.model.width, classes if classes > 2 else 1

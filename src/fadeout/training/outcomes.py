@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
       diverged_step: here the first value that is not finite stood.
       diverged_layer: in this weight layer, counted from 1; the readout is depth + 1.
       reached_step: since this step the loss is below what was asked for.
-      diverged_backward: 1 where that first value was a gradient, and 0 where it was a preactivation.
+      diverged_backward: 1 where that first value was a gradient, 0 where it was a preactivation.
     """
 
     solved_step: Int[Array, "run"]

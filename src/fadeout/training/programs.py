@@ -26,8 +26,8 @@ from fadeout.networks.keys import of_layers, seeded
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP
 from fadeout.networks.probes import get_probe
-from fadeout.networks.tasks import TASKS, Examples, check_targets, classes_of
 from fadeout.networks.settings import standard
+from fadeout.networks.tasks import TASKS, Examples, check_targets, classes_of
 from fadeout.registry import CONTENTS, FadeoutError, is_own
 from fadeout.training.batches import (
     Batch,
@@ -95,8 +95,8 @@ def compile_preparation(preparation: Preparation, lane_count: int, device: jax.D
         run = preparation.run
         values = prepare_values(run, [run] * lane_count)
         return compile_for(
-                device, functools.partial(prepare_lanes, run), values, own=bool(run.sources)
-            )
+            device, functools.partial(prepare_lanes, run), values, own=bool(run.sources)
+        )
 
     what = "prepare", preparation.run.as_dict(), lane_count
     matrices = decomposes(preparation.run.init.name)
@@ -155,9 +155,7 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
 CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
-def compile_for(
-    device: jax.Device, function: Callable, *arguments, own: bool = False
-) -> Callable:
+def compile_for(device: jax.Device, function: Callable, *arguments, own: bool = False) -> Callable:
     """Compiles a function for arguments like these on one device.
 
     Args:

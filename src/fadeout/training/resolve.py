@@ -18,6 +18,7 @@ from fadeout.registry import TABLES, FadeoutError, is_own, lookup, shown
 from fadeout.schema import complete
 from fadeout.training.digests import GROUPS, sources_of
 
+
 @functools.lru_cache(maxsize=65536)
 def resolve_section(entry: Callable, group: str, section: Any) -> Any:
     return complete(section, entry, group)

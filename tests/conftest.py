@@ -15,13 +15,13 @@ from hydra.core.utils import setup_globals
 # the shapes that functions of arrays declare are checked in all tests
 jaxtyping.install_import_hook(["fadeout.networks", "fadeout.training"], "shapes.check")
 
-from fadeout.cli import notebook
+from fadeout.cli import notebook, studies
 from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.registry import NAMES, TABLES
 from fadeout.sweeps.sweep import sweep
 from fadeout.training import programs
-from fadeout.training.compiled import SOURCES, keep_compiled
+from fadeout.training.compiled import AUTO, SOURCES, keep_compiled
 
 matplotlib.use("agg")
 
@@ -36,8 +36,11 @@ if COMPILED is None:
         if old and other.name != Path(COMPILED).name:
             shutil.rmtree(other, ignore_errors=True)
 keep_compiled(COMPILED)
-# `fadeout.train(cache=None)`, as examples have it, keeps them too
-notebook.keep_compiled = lambda folder: keep_compiled(COMPILED if folder is None else folder)
+# `fadeout.train(cache=None)`, as examples have it, keeps them too, and so do claims
+for door in (notebook, studies):
+    door.keep_compiled = lambda folder: keep_compiled(
+        COMPILED if folder in (None, AUTO) else folder
+    )
 
 SMALL = Training(steps=6, record_every=3)
 

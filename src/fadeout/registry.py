@@ -119,11 +119,11 @@ def parameters(function: Callable) -> dict[str, Parameter]:
     >>> parameters(lambda z, *, slope=0.01: z)["slope"].default
     0.01
     """
-    signature = inspect.signature(function).parameters.values()
     try:
+        signature = inspect.signature(function).parameters.values()
         inner = getattr(function, "func", function)  # of what `bound` has filled in part
         hints = typing.get_type_hints(inner, include_extras=True)
-    except (NameError, TypeError) as error:
+    except (NameError, TypeError, ValueError) as error:
         raise FadeoutError(
             f"the annotations of {named(function)} cannot be read: {error}"
         ) from None

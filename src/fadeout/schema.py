@@ -133,6 +133,8 @@ class Entry(Section):
         kind = type(self).__name__.lower()
         if callable(self.name):
             object.__setattr__(self, "name", name_of(self.name, kind))
+        if not isinstance(options, tuple | list | dict):
+            raise FadeoutError(f"{kind}.options must be pairs, not {shown(options)}")
         merged = {
             key: option(value, f"{kind}.{key}")
             for key, value in (dict(options) | given).items()

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from conftest import COMPILED
 from fadeout import load
 from fadeout.cli.studies import configs_of, judge_claims
 from fadeout.registry import FadeoutError

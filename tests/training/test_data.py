@@ -640,3 +640,64 @@ def test_given_weights_that_do_not_fit_are_refused(tmp_path):
         train(Run(init=Init("given", npz="w.npz", bias_variance=1.0)))
     with pytest.raises(FadeoutError, match="did you mean weights"):
         Run(keep=("weight",))
+
+
+HARD_TABLES = {
+    "price\tw\ty\n999\t2.5\tno\n1,234\t1.5\tyes\n12,500\t3.5\tyes\n": "column price, row 2",
+    "preis;breite;y\n999;2,5;no\n1.234;1,5;yes\n12.500;3,5;yes\n": "column breite, row 1",
+    "a;b;y\n999;1;x\n1,234;2;z\n2,500;3;x\n": "column a, row 2",
+    'a,b,y\n1,2,A\n2,3,B\n3,4,"A\n4,5,B\n5,6,A\n': "a quote is not closed",
+    "0,1,yes\n1,1,no\n0,0,no\n1,0,yes\n": "begins with numbers, as 0",
+    "prix total\ty\n1 234\toui\n2 500\tnon\n3 100\tnon\n": "column prix total, row 1",
+    "a,y\n1,A\n2,B\n3,#VALUE!\n": "row 3: the target is missing",
+    "a,y\n1,A\n2,NA\n3,A\n": "row 2: the target is missing",
+    "a,y\n1,15%\n2,30%\n3,10%\n": "row 1: a finite number is needed, not '15%'",
+    "a,y\n1,$5\n2,$6\n": "row 1: a finite number is needed",
+    "a,y\n1,True\n2,0\n3,False\n": "mixes numbers with true and false",
+    "a;b;y\n1,5;1;x\nNA;3;z\n2,5;3;z\n": "column a, row 2: a finite number is needed, not 'NA'",
+}
+
+
+@pytest.mark.parametrize("text", HARD_TABLES)
+def test_what_may_be_read_in_two_ways_is_refused(tmp_path, text):
+    path = tmp_path / "data.csv"
+    path.write_text(text)
+    with pytest.raises(FadeoutError, match=HARD_TABLES[text]):
+        read_table(str(path))
+
+
+def test_files_that_are_no_text_are_called_so(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"PK\x03\x04 a workbook")
+    with pytest.raises(FadeoutError, match="it is a workbook, an archive or another binary file"):
+        read_table(str(path))
+    path.write_bytes("a,y\n1,pèche\n2,pêche\n".encode("mac_roman"))
+    with pytest.raises(FadeoutError, match="is not in UTF-8"):
+        read_table(str(path))
+    np.savez(tmp_path / "data.npz", inputs=np.eye(3), targets=[0, 1, 1])
+    with pytest.raises(FadeoutError, match=r"task.target and task.drop are of a CSV"):
+        read_table(str(tmp_path / "data.npz"), drop="a")
+
+
+def test_large_whole_numbers_are_classes_of_their_own_and_counters_are_named(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("a,y\n5,12345678901234567\n6,12345678901234568\n")
+    assert read_table(str(path)).classes == 2
+    path.write_text("patient,a,y\n" + "".join(f"{i},{i * i},{i % 2}\n" for i in range(9)))
+    found = read_table(str(path))
+    assert found.inputs.shape == (9, 2)
+    assert found.about.endswith("patient numbers the rows: if it is no feature, task.drop=patient")
+
+
+def test_a_feature_that_is_constant_among_the_trained_rows_is_not_blown_up(tmp_path):
+    """A rare category: rounding would make a deviation of 1e-8 of it."""
+    rng = np.random.default_rng(1)
+    path = tmp_path / "data.csv"
+    rows = [f"{a},{int(i == 7)},0.1,{i % 2}" for i, a in enumerate(rng.normal(size=100))]
+    path.write_text("\n".join(["a,rare,same,y", *rows]))
+    runs = [Run(Activation("relu"), task=Task("table", file=str(path)), model=Model(1, 4),
+                probes=(), seed=seed, training=Training(4, 2, held_out=25)) for seed in range(16)]  # fmt: skip
+    held = [7 in np.asarray(held_order(np.array([s], np.uint32), 100))[:25, 0] for s in range(16)]
+    assert any(held)
+    assert fadeout.train(runs, cache=None, quiet=True).validation_loss.values.max() < 50
+    assert not read_table(str(path)).inputs[:, 2].std() > 1e-15

@@ -114,7 +114,7 @@ def advise(
         raise FadeoutError(f"measure must be true or false, not {shown(measure)}")
     if isinstance(bias_variance, bool):
         raise FadeoutError(f"a variance is a number of 0 or more, not {bias_variance}")
-    number = isinstance(bias_variance, int | float) and math.isfinite(bias_variance)
+    number = isinstance(bias_variance, int | float) and abs(bias_variance) < 1e300
     if not (number and bias_variance >= 0):
         raise FadeoutError(f"a variance is a number of 0 or more, not {shown(bias_variance)}")
     function: Any = activation

@@ -10,12 +10,13 @@ from fadeout.analysis.comparison import flags, is_share
 from fadeout.analysis.groups import varies
 from fadeout.analysis.intervals import mean, share
 from fadeout.registry import FadeoutError, lookup, shown
-from fadeout.sweeps.results import OVER_STEPS, as_runs, final, settings
+from fadeout.sweeps.results import OVER_STEPS, as_runs, final, of_results, settings
 
 HIGHER_IS_BETTER = ("solved", "healthy", "accuracy", "validation_accuracy")
 LOWER_IS_BETTER = ("loss", "validation_loss", "solved_step", "reached_step")
 
 
+@of_results
 def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFrame:
     """The best configs of a sweep, by a quantity over their seeds.
 

@@ -7,7 +7,7 @@ from fadeout import theory
 from fadeout.analysis.intervals import Interval, share
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES, get_activation
 from fadeout.registry import FadeoutError, parameters
-from fadeout.sweeps.results import as_runs, final, is_examined, options_of
+from fadeout.sweeps.results import as_runs, final, is_examined, of_results, options_of
 
 # --- one word for every run
 
@@ -28,6 +28,7 @@ VERDICTS = (
 )
 
 
+@of_results
 def verdicts(results: xr.Dataset) -> np.ndarray:
     """What is wrong with each run, or healthy: the first word that applies.
 

@@ -38,7 +38,7 @@ class Config(Run):
     def __post_init__(self):
         super().__post_init__()
         path = PurePath(self.name)
-        too_long = any(len(part.encode()) > 200 for part in path.parts)
+        too_long = any(len(part.encode(errors="replace")) > 200 for part in path.parts)
         hidden = any(part.startswith(".") for part in path.parts)
         if (
             not path.parts

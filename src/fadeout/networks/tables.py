@@ -10,6 +10,7 @@ import io
 import math
 import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from fadeout.files import read_regular
 from fadeout.registry import FadeoutError, lookup
+from fadeout.schema import LARGEST_NUMBER
 
 
 class Table(NamedTuple):
@@ -64,13 +66,22 @@ class Labels(NamedTuple):
 
 
 MAX_CLASSES = 100
+MANY_ROWS = 8
+"""Rows from which on a column that counts them is hardly a coincidence."""
+
 MAX_BYTES = 2 * 2**30
 """Files beyond this size are refused, also when they are unpacked."""
 
-MISSING = frozenset(("", "?", "-", "na", "n/a", "nan", "null", "none", "missing", "#n/a"))
+MISSING = frozenset((
+    "", "?", "-", "--", "\u2013", "\u2014", ".", "..", "na", "n/a", "<na>", "nan", "null", "none",
+    "missing", "#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "#null!",
+))  # fmt: skip
 """Entries that stand for a value that is not known, in lower case."""
 
-ROW_NAMES = frozenset(("", "index", "id", "row", "rows", "rownames", "no", "nr", "unnamed: 0"))
+ROW_NAMES = frozenset((
+    "", "index", "id", "row", "rows", "rownames", "no", "no.", "nr", "nr.", "#", "s.no.", "sno",
+    "sample", "unnamed: 0", "unnamed: 0.1", "\u5e8f\u53f7", "\u7f16\u53f7",
+))  # fmt: skip
 """Names of a column that counts the rows, in lower case."""
 
 
@@ -105,7 +116,11 @@ def read_file(
     content = read_regular(path, MAX_BYTES)
     digest = hashlib.sha256(content).hexdigest()[:16]
     left_out: list[str] = []
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
+        if drop or target not in ("", "targets"):
+            raise FadeoutError(
+                f"{path.name} holds inputs and targets: task.target and task.drop are of a CSV"
+            )
         columns, labels = _examples_of_npz(path, content, regression)
         name = "targets"
     else:
@@ -132,6 +147,9 @@ def read_file(
         f"{len(features)} feature{'s' * (len(features) > 1)}: {shown}"
         + (f"; left out: {', '.join(left_out)}" if left_out else "")
     )
+    counting = [n for n in columns if len(inputs) >= MANY_ROWS and _counts_rows(columns[n])]
+    if counting:
+        about += f"; {counting[0]} numbers the rows: if it is no feature, task.drop={counting[0]}"
     return Table(inputs, labels.targets, len(labels.names), digest, about)
 
 
@@ -195,6 +213,8 @@ def check_shapes(
     Raises:
       FadeoutError: they have other shapes, or the inputs are no real numbers.
     """
+    if np.ma.is_masked(inputs) or np.ma.is_masked(targets):
+        raise FadeoutError(f"{where}: some values are masked: leave those examples out")
     inputs, targets = np.asarray(inputs), np.asarray(targets)
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
@@ -214,12 +234,13 @@ def _columns_of_csv(path: Path, content: bytes, left_out: list[str]) -> dict[str
     Args:
       left_out: filled with the columns that are none.
     """
-    text = _decoded(content)
+    text = _decoded(path, content)
     separator, text = _separator(text)
     try:
         rows = _split(text, separator)
     except csv.Error as error:
-        raise FadeoutError(f"{path.name} is no CSV table: {error}") from error
+        why = "a quote is not closed" if "unexpected end" in str(error) else error
+        raise FadeoutError(f"{path.name} is no CSV table: {why}") from error
     if not rows:
         raise FadeoutError(f"{path.name} is no CSV table: it is empty")
     header, rows = rows[0], rows[1:]
@@ -230,31 +251,50 @@ def _columns_of_csv(path: Path, content: bytes, left_out: list[str]) -> dict[str
                 f"{path.name} is no CSV table: row {number} has {len(row)} values and the header "
                 f"{len(header)}; it was read as separated by {said}"
             )
+        if any("\n" in value for value in row):
+            raise FadeoutError(f"{path.name} is no CSV table: row {number} has an open quote")
     if not rows:
         raise FadeoutError(f"{path.name} needs a row below its header {separator.join(header)}")
-    _check_header_names(path, header)
+    table = np.array(rows, object)
+    _check_header_names(path, header, table)
+    if separator != ",":
+        table = _with_points(table)
     columns: dict[str, np.ndarray] = {}
-    for name, values in zip(header, np.array(rows, object).T, strict=True):
+    for name, values in zip(header, table.T, strict=True):
         if not name:
             if all(value == "" for value in values):
                 continue  # the empty columns that spreadsheets add
             if not _counts_rows(values):
                 place = header.index(name) + 1
                 raise FadeoutError(f"{path.name}: column {place} has no name: give it one")
-        columns[name] = _with_points(values) if separator != "," else values
+        columns[name] = values
     if "" in columns:
         del columns[""]
         left_out.append("a column without a name, which numbers the rows")
     return columns
 
 
-def _decoded(content: bytes) -> str:
+def _decoded(path: Path, content: bytes) -> str:
+    """The text of a file in UTF-8, in UTF-16 with its mark, or in Windows' Western encoding.
+
+    Raises:
+      FadeoutError: it is no text, or of another encoding, in which names and classes would be lost.
+    """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
+    if content.startswith((b"PK", b"\x1f\x8b", b"\x93NUMPY")) or b"\0" in content[:65536]:
+        raise FadeoutError(
+            f"{path.name} is no CSV table: it is a workbook, an archive or another binary file; "
+            "save it as CSV UTF-8"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:  # as older spreadsheets write
-        return content.decode("cp1252", "replace")
+        pass
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        raise FadeoutError(f"{path.name} is not in UTF-8: save it as CSV UTF-8") from None
 
 
 def _separator(text: str) -> tuple[str, str]:
@@ -268,6 +308,8 @@ def _separator(text: str) -> tuple[str, str]:
     best, most = ",", 1
     head = "\n".join([line for line in text.splitlines() if line.strip()][:20])
     for separator in ",;\t| ":
+        if separator == " " and most > 1:  # blanks may stand inside values
+            continue
         try:
             counts = {len(row) for row in _split(head, separator)}
         except csv.Error:
@@ -283,19 +325,26 @@ def _split(text: str, separator: str) -> list[list[str]]:
         found = csv.reader(lines, delimiter=" ")
     else:
         found = csv.reader(
-            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
+            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
         )
     rows = ([value.strip() for value in row] for row in found)
     return [row for row in rows if any(row)]
 
 
-def _check_header_names(path: Path, header: list[str]) -> None:
+def _check_header_names(path: Path, header: list[str], table: np.ndarray) -> None:
+    """Refuses two columns of one name, and a first row that is none of names.
+
+    Args:
+      table: the rows below it, [row, column], as text.
+    """
     named = [name for name in header if name]
-    if twice := next((name for name in named if named.count(name) > 1), None):
+    if twice := next((name for name, n in Counter(named).items() if n > 1), None):
         raise FadeoutError(f"{path.name} has two columns {twice}: rename one of them")
     numeric = [name for name in named if _number(name) is not None]
     counted = [str(n) for n in range(len(numeric))]
-    if numeric and not (numeric == counted and len(numeric) < len(named)):
+    words = [i for i, name in enumerate(header) if name and _number(name) is None]
+    values = any(header[i] in table[:, i] for i in words)  # a word that its own column has as well
+    if (numeric and (numeric != counted or not words)) or (words and values and numeric):
         raise FadeoutError(
             f"{path.name} begins with numbers, as {numeric[0]}: its first row must name the columns"
         )
@@ -308,20 +357,31 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _with_points(values: np.ndarray) -> np.ndarray:
-    """Numbers with a decimal comma, as German spreadsheets write them, with a point."""
-    number = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
-    if any("," in v for v in values) and all(not v or number.fullmatch(v) for v in values):
-        return np.array([v.replace(",", ".") for v in values], object)
-    return values
+COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+
+
+def _with_points(table: np.ndarray) -> np.ndarray:
+    """Numbers with a decimal comma, as German spreadsheets write them, with a point.
+
+    A file has one decimal mark. Where numbers with points stand beside them, or all have three
+    digits behind the comma, it may be one of thousands: they stay as they are, and are no numbers.
+    """
+    commas = [value for value in table.ravel() if COMMA.fullmatch(value)]
+    points = any(POINT.fullmatch(value) for value in table.ravel())
+    decimal = any(len(re.split("[,eE]", value)[1]) != 3 for value in commas)
+    if not commas or points or not decimal:
+        return table
+    found = [v.replace(",", ".") if COMMA.fullmatch(v) else v for v in table.ravel()]
+    return np.array(found, object).reshape(table.shape)
 
 
 def _counts_rows(values: np.ndarray) -> bool:
     """Whether a column is 0, 1, 2, ... or 1, 2, 3, ..."""
-    start = values[0] if len(values) else ""
-    if start not in ("0", "1"):
+    if values.dtype.kind != "O" or len(values) < 3:
         return False
-    return list(values) == [str(int(start) + row) for row in range(len(values))]
+    numbers = [_number(value) for value in values]
+    return numbers[0] in (0, 1) and numbers == [numbers[0] + row for row in range(len(numbers))]
 
 
 def _drop_row_numbers(columns: dict[str, np.ndarray], left_out: list[str]) -> None:
@@ -340,7 +400,7 @@ def _numbers(values: np.ndarray, where: str) -> np.ndarray:
         found = values.astype(float)
     else:
         found = np.array([math.nan if (n := _number(v)) is None else n for v in values])
-    bad = np.flatnonzero(~np.isfinite(found))
+    bad = np.flatnonzero(~(np.abs(found) < LARGEST_NUMBER))  # float32 must hold it
     if bad.size:
         said = "nothing" if values[bad[0]] == "" else repr(str(values[bad[0]]))
         comma = ", with a decimal point" if "," in said else ""
@@ -367,7 +427,11 @@ def labels_of(values: np.ndarray, where: str, regression: bool = False) -> Label
     >>> labels_of(np.array([-1, 1, 1]), "here").targets.tolist()
     [0, 1, 1]
     """
-    if values.dtype.kind not in "biufOUS":
+    if np.ma.is_masked(values):
+        raise FadeoutError(f"{where}: some values are masked: leave those examples out")
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind not in "biufOU":
         raise FadeoutError(f"{where} must be classes or real numbers, not {values.dtype}")
     if values.dtype.kind == "f":
         numbers = _numbers(values, where)
@@ -395,6 +459,8 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels
         found = _numbers(words, where)
         if regression or (found % 1 != 0).any():
             return Labels(found, ())
+        if (np.abs(found) >= 2**53).any():  # beyond it, two whole numbers may be one float
+            return _classes(words.astype(str), None, where)
         for number in np.unique(found):
             if len(spelled := sorted(set(words[found == number]))) > 1 and any(
                 re.match(r"[+-]?0\d", word) for word in spelled
@@ -402,13 +468,15 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels
                 raise FadeoutError(
                     f"{where}: {' and '.join(spelled)} are one number and two words: write one way"
                 )
-        return _classes(found, [f"{number:g}" for number in np.unique(found)], where)
+        return _classes(found, [f"{number:.0f}" for number in np.unique(found)], where)
     lower = [word.lower() for word in words]
+    if known.any() and {"true", "false"} & set(lower):
+        raise FadeoutError(f"{where} mixes numbers with true and false: write them one way")
     if set(lower) <= {"true", "false"}:
         words = np.array([word.capitalize() for word in lower], object)
     named = {word for word in set(words) if word.lower() not in MISSING}
     for row, word in enumerate(words, 1):
-        if word == "" or (len(named) > 1 and word not in named):
+        if word == "" or (named and word not in named):
             said = f": {word!r} stands for no class" if word else ""
             raise FadeoutError(f"{where}, row {row}: the target is missing{said}")
     folded: dict[str, str] = {}
@@ -423,7 +491,8 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels
 
 def _looks_numeric(words: np.ndarray, known: np.ndarray) -> bool:
     """Whether most words are numbers, or would be with a decimal point or without thousands."""
-    comma = [bool(re.fullmatch(r"[+-]?\d{1,3}([,.]\d+)+", word)) for word in words]
+    form = r"[+\-\u2212]?[$\u20ac\u00a3\u00a5]?\s*\d+([\s'\u2019,.]\d+)*\s*[%$\u20ac\u00a3\u00a5]?"
+    comma = [bool(re.fullmatch(form, word)) for word in words]
     return bool(2 * (known | np.array(comma)).sum() > words.size)
 
 

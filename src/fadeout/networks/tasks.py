@@ -16,6 +16,7 @@ from fadeout.networks.jaxprs import once
 from fadeout.networks.lanes import contract
 from fadeout.networks.tables import MAX_CLASSES, check_shapes, labels_of, read_table
 from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, shown, tried
+from fadeout.schema import LARGEST_NUMBER
 
 Count = Annotated[int, Between(1, 65536)]
 
@@ -51,8 +52,9 @@ class Examples(NamedTuple):
             (a[order[count:]], a[order[:count]]) for a in self[:2]
         )
         if standardize:
-            mean, deviation = jnp.mean(inputs, 0), jnp.std(inputs, 0)
-            scale = jnp.where(deviation > 0, deviation, 1)
+            still = jnp.max(inputs, 0) == jnp.min(inputs, 0)
+            mean = jnp.where(still, inputs[0], jnp.mean(inputs, 0))
+            scale = jnp.where(still, 1, jnp.std(inputs, 0))
             inputs, held_inputs = (inputs - mean) / scale, (held_inputs - mean) / scale
         return Examples(inputs, targets, held_inputs, held_targets)
 
@@ -357,8 +359,8 @@ def table(
     found = read_table(file, target, regression, drop)
     x = found.inputs
     if standardize:  # again by what is trained on, where examples are held out
-        deviation = x.std(axis=0)
-        x = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+        still = x.max(axis=0) == x.min(axis=0)  # of which rounding would make a deviation
+        x = np.where(still, 0, (x - x.mean(axis=0)) / np.where(still, 1, x.std(axis=0)))
     return x, found.targets
 
 
@@ -391,12 +393,16 @@ def arrays(
     'two'
     >>> del TASKS["two"]
     """
-    with tried("arrays"):
-        x, t = np.asarray(inputs), np.asarray(targets)
+    if not isinstance(regression, bool):
+        raise FadeoutError(f"arrays: regression must be true or false, not {shown(regression)}")
+    try:
+        x, t = np.asanyarray(inputs), np.asanyarray(targets)
+    except ValueError as error:
+        raise FadeoutError(f"arrays: {error}") from None
     x, t = check_shapes(x, t, "arrays")
     x = np.array(x, float)
-    if not np.isfinite(x).all():
-        raise FadeoutError("arrays: inputs must be finite, and some are not finite")
+    if not (np.abs(x) < LARGEST_NUMBER).all():
+        raise FadeoutError("arrays: inputs must be finite numbers, and some are not finite")
     labels = labels_of(t, "arrays, targets", regression)
     told = x.tobytes() + labels.targets.tobytes() + repr((x.shape, labels.names)).encode()
     digest = hashlib.sha256(told).hexdigest()[:16]

@@ -24,7 +24,7 @@ from fadeout.plots.forest import forest
 from fadeout.plots.network import network
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.provenance import version
-from fadeout.sweeps.results import as_runs, is_examined
+from fadeout.sweeps.results import as_runs, is_examined, of_results
 from fadeout.training.films import respond
 
 __all__ = [
@@ -119,6 +119,7 @@ def save_comparison(
         return style.save(figure, Path(folder), asked.file_name(results), made_of(results))
 
 
+@of_results
 def compare(
     results: xr.Dataset, look: str = "screen", width: float | None = None, **asked: Any
 ) -> Figure:

@@ -1,5 +1,6 @@
 """Results as labelled arrays: parts of a sweep, joined to one dataset of run, step and layer."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -475,6 +476,9 @@ def as_runs(results: Any, what: str) -> xr.Dataset:
     if "depth" not in results.coords or "step" not in results.coords:
         raise FadeoutError(f"{needs}: these are of no runs")
     if "run" in results.dims:
+        if "status" in results:  # `where` leaves rows of runs that it has masked
+            known = np.isin(results["status"].values.astype(str), STATUSES)
+            results = results if known.all() else results.isel(run=known)
         if not results.sizes["run"]:
             raise FadeoutError(f"{needs}: these have no run")
         return results
@@ -491,6 +495,41 @@ def as_runs(results: Any, what: str) -> xr.Dataset:
     return xr.Dataset(variables, labels | axes, results.attrs)
 
 
+def of_results(function: Callable) -> Callable:
+    """A function of results, which says so where a part of them is missing, as after a `sel`."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **given: Any) -> Any:
+        try:
+            return function(*arguments, **given)
+        except FadeoutError:
+            raise
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            results = arguments[0] if arguments else given.get("results")
+            if not isinstance(results, xr.Dataset) or is_whole(results):
+                raise
+            raise FadeoutError(
+                f"{function.__name__} takes whole results, all steps and layers, and these lack "
+                "some: call it on what fadeout.load and fadeout.train give"
+            ) from error
+
+    return call
+
+
+def is_whole(results: xr.Dataset) -> bool:
+    """Whether results have what all of them have: their axes, labels and outcomes."""
+    if not {"run", "step", "layer"} <= set(results.dims) or 0 not in results["step"]:
+        return False
+    if not {"id", "seed", "depth", "activation", "steps"} <= set(results.coords):
+        return False
+    labels = all(results[name].dims == ("run",) for name in ("id", "seed", "depth"))
+    numbers = all(results[n].dtype.kind != "O" for n in results.data_vars if is_probe(str(n)))
+    if not labels or not numbers or results["depth"].max() >= results.sizes["layer"]:
+        return False
+    ends = np.unique(results["steps"].values)
+    return "status" in results and "loss" in results and bool(np.isin(ends, results["step"]).all())
+
+
 def shown_kind(value: Any) -> str:
     """What something is that is no results, in a few words."""
     kind = type(value).__name__
@@ -499,6 +538,7 @@ def shown_kind(value: Any) -> str:
     return f"a {kind}" if isinstance(value, list | dict | tuple) else shown(value)
 
 
+@of_results
 def to_frame(results: xr.Dataset) -> Any:
     """A row for every run: its config values, how it ended, and the final loss and accuracy.
 

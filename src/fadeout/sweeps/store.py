@@ -500,7 +500,10 @@ def load(folder: str | Path) -> xr.Dataset:
     if not isinstance(folder, str | os.PathLike) or "\0" in str(folder):
         raise FadeoutError(f"load takes a folder, outputs/<name>, not {shown(folder)}")
     folder = Path(folder)
-    paths = files(folder)
+    try:
+        paths = files(folder)
+    except OSError as error:
+        raise FadeoutError(f"{shown(str(folder))} cannot be read: {error.strerror}") from error
     if not paths:
         raise FadeoutError(
             f"no results under {folder}: expected {folder / RESULTS}/*.nc, "

@@ -242,9 +242,9 @@ def _number(name: str, value: Any, low: float, high: float, whole: bool = False)
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value % 1):
         raise FadeoutError(f"{name} must be {what}, not {shown(value)}")
-    if not low <= value <= high:
+    if not low <= value <= high or abs(value) > 10**300:
         bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
-        raise FadeoutError(f"{name} must be {bounds}, not {value:g}")
+        raise FadeoutError(f"{name} must be {bounds}, not {shown(value)}")
     return int(value) if whole else float(value)
 
 

@@ -10,7 +10,7 @@ import difflib
 import inspect
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -123,7 +123,7 @@ def parameters(function: Callable) -> dict[str, Parameter]:
         signature = inspect.signature(function).parameters.values()
         inner = getattr(function, "func", function)  # of what `bound` has filled in part
         hints = typing.get_type_hints(inner, include_extras=True)
-    except (NameError, TypeError, ValueError) as error:
+    except Exception as error:  # of as many kinds as there are annotations
         raise FadeoutError(
             f"the annotations of {named(function)} cannot be read: {error}"
         ) from None
@@ -235,6 +235,8 @@ class Entries(dict[str, Any]):
         """
         if not callable(function):
             raise FadeoutError(f"{self.kind} must be a function, not {shown(function)}")
+        if not isinstance(function, Hashable):
+            raise FadeoutError(f"{self.kind} must be hashable: define it with def")
         name = name or named(function).rstrip("_")
         if not name.isidentifier():
             raise FadeoutError(f"{self.kind} {name} needs a name: define it with def")
@@ -242,7 +244,12 @@ class Entries(dict[str, Any]):
         if before is not None and origin(function_in(before)) != origin(function):
             an = "an" if self.kind[0] in "aeio" else "a"
             raise FadeoutError(f"there is already {an} {self.kind} {name}: choose another name")
-        self.check_signature(function, name)
+        try:
+            self.check_signature(function, name)
+        except ValueError as error:  # of a function of C
+            if isinstance(error, FadeoutError):
+                raise
+            raise FadeoutError(f"{self.kind} {name}: {error}; define it with def") from None
         if not is_own(function) and self.check is not None:
             self.check(function)
         self[name] = function if entry is None else entry
@@ -299,8 +306,14 @@ def origin(function: Callable) -> tuple[bool, str]:
 
 @lru_cache(maxsize=4096)
 def is_own(function: Callable) -> bool:
-    """Whether it is the package's."""
-    return (getattr(function, "__module__", None) or "").split(".")[0] == "fadeout"
+    """Whether the package wrote it; `functools.wraps` alone gives another function its name."""
+    written = getattr(function, "__globals__", {}).get("__name__") or ""
+    told = getattr(function, "__module__", None) or ""
+    return told.split(".")[0] == "fadeout" and written.split(".")[0] in ("fadeout", *CHECKERS)
+
+
+CHECKERS = "jaxtyping", "beartype"
+"""Packages that wrap functions of this one to check the shapes that they declare."""
 
 
 def refuse(reasons: Counter[str], what: str) -> None:

@@ -695,8 +695,9 @@ def test_a_feature_that_is_constant_among_the_trained_rows_is_not_blown_up(tmp_p
     path = tmp_path / "data.csv"
     rows = [f"{a},{int(i == 7)},0.1,{i % 2}" for i, a in enumerate(rng.normal(size=100))]
     path.write_text("\n".join(["a,rare,same,y", *rows]))
-    runs = [Run(Activation("relu"), task=Task("table", file=str(path)), model=Model(1, 4),
-                probes=(), seed=seed, training=Training(4, 2, held_out=25)) for seed in range(16)]  # fmt: skip
+    shared = {"task": Task("table", file=str(path)), "model": Model(1, 4), "probes": ()}
+    shared |= {"training": Training(4, 2, held_out=25)}
+    runs = [Run(Activation("relu"), **shared, seed=seed) for seed in range(16)]
     held = [7 in np.asarray(held_order(np.array([s], np.uint32), 100))[:25, 0] for s in range(16)]
     assert any(held)
     assert fadeout.train(runs, cache=None, quiet=True).validation_loss.values.max() < 50

@@ -1,9 +1,11 @@
 """Who a user's function is: what it computes, by whatever way it reaches it, and nothing else."""
 
+import functools
 import importlib
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from conftest import SMALL
 from fadeout import extensions
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task
 from fadeout.networks.jaxprs import digest, mixing_primitive, trace
+from fadeout.networks.tasks import circles
 from fadeout.registry import FadeoutError
 from fadeout.training.resolve import identity, resolve
 
@@ -266,6 +269,8 @@ ELEMENTWISE = {
     "a spline": lambda z: jnp.sum(jnp.maximum(z[..., None] - KNOTS, 0), -1),
     "pieces": lambda z: jnp.piecewise(z, [z < 0, z >= 0], [jnp.sin, jnp.cos]),
     "a loop": lambda z: jax.lax.fori_loop(0, 3, lambda i, x: jnp.sin(x), z),
+    "a basis": lambda z: jnp.exp(-((z[..., None] - KNOTS) ** 2)) @ jnp.ones(5),
+    "a stack": lambda z: jnp.max(jnp.stack([z, 0.1 * z]), 0),
     "branches": lambda z: jnp.select([z < 0, z > 1], [z, z**2], 0.0),
 }
 MIXING = {
@@ -295,3 +300,103 @@ def test_two_ways_to_write_a_function_are_one():
     assert digest(lambda z: jnp.tanh(2 * z), Z) == digest(jax.jit(lambda x: jnp.tanh(2 * x)), Z)
     assert digest(lambda z: jnp.tanh(2 * z), Z) != digest(lambda z: jnp.tanh(2.5 * z), Z)
     assert digest(lambda z: jnp.sin(z), Z) != digest(jnp.sin, jax.ShapeDtypeStruct((3,), "float32"))
+
+
+BY = 1.0
+
+
+@functools.wraps(circles)
+def wrapped(key, **options):
+    return circles(key)
+
+
+def by_place(z):
+    return jnp.where(jax.random.bernoulli(jax.random.key(1), 0.9, z.shape), jnp.tanh(z), 0)
+
+
+@jax.custom_vjp
+def clipped(z):
+    return jnp.tanh(z)
+
+
+clipped.defvjp(
+    lambda z: (jnp.tanh(z), z), lambda z, g: (jnp.clip(g, -1e-2, 1e-2) / jnp.cosh(z) ** 2,)
+)
+
+ODD = {
+    "a name of the package": (fadeout.task, wrapped, "already a task circles"),
+    "random places": (fadeout.activation, by_place, "with what differs from place to place"),
+    "a clipped gradient": (fadeout.activation, lambda z: clipped(z), "not linear in the gradient"),
+    "another rank": (fadeout.activation, lambda z: z - z.mean(0) if z.ndim == 3 else z, "reduce_"),
+    "two axes alone": (fadeout.activation, lambda z: z[:, :][range(z.shape[0])] if z.ndim == 2
+                       else z.no_such, "cannot be traced"),
+    "no function": (fadeout.activation, int, "define it with def"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ODD)
+def test_what_only_seems_to_be_elementwise_or_ones_own_is_refused(way):
+    decorator, function, words = ODD[way]
+    if getattr(function, "__name__", "") == "<lambda>":
+        function.__name__ = "odd"
+    with pytest.raises(FadeoutError, match=words):
+        decorator(function)
+
+
+def test_functions_are_traced_as_the_run_calls_them(monkeypatch):
+    """The real network with its stack, gains where there are any, the number of classes."""
+
+    @fadeout.optimizer
+    def by_rank(learning_rate):
+        def update(gradients, state, parameters=None):
+            def step(g):
+                return -learning_rate * g * (BY if g.ndim == 3 else 1.0)
+
+            return jax.tree.map(step, gradients), state
+
+        return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+    @fadeout.probe("gains")
+    def gains(layer):
+        return jnp.zeros(()) if layer.gain is None else BY * jnp.mean(layer.gain)
+
+    @fadeout.probe("of many", whole=True)
+    def of_many(layers):
+        count = layers.hidden.kernel.shape[0]
+        return jnp.ones(count + 1) * (BY if count > 4 else 1.0)
+
+    @fadeout.task(classes=lambda **_: int(1 + BY))
+    def two(key):
+        return jnp.ones((4, 2)), jnp.arange(4) % 2
+
+    runs = [
+        Run(optimizer=Optimizer(by_rank), model=Model(3, 4)),
+        Run(probes=("gains",), model=Model(2, 4, normalization="layer", affine=True)),
+        Run(probes=("of_many",), model=Model(6, 4, residual=1.0, residual_scale="zero")),
+        Run(task=Task(two)),
+    ]
+    before = [identity(run) for run in runs]
+    monkeypatch.setitem(globals(), "BY", 3.0)
+    assert not set(before) & {identity(run) for run in runs}
+
+    def growing(learning_rate):
+        return optax.GradientTransformation(
+            lambda _: (), lambda g, state, p=None: (g, (*state, jnp.ones(())))
+        )
+
+    fadeout.optimizer(growing)
+    with pytest.raises(FadeoutError, match="changes the shapes or dtypes of its state"):
+        identity(Run(optimizer=Optimizer(growing)))
+
+
+@pytest.mark.few("tanh")
+def test_a_users_activation_of_another_precision_leaves_others_alone():
+    @fadeout.activation
+    def single(z):
+        return jnp.tanh(z.astype(jnp.float32))
+
+    double = replace(SMALL, dtype="float64")
+    run = Run(model=Model(1, 4), training=double, probes=())
+    assert fadeout.train(run, cache=None, quiet=True).loss.dtype == np.float64
+    with pytest.raises(FadeoutError, match="activation single gives float32"):
+        identity(Run(Activation(single), training=double))

@@ -34,6 +34,10 @@ TRIED = (0.0, -0.0, 1.0, -1.0, 2.0, -2.0)
 """Where a new activation and its slope must be finite."""
 
 
+SHAPES = (2, 3), (4, 8, 16)
+"""The shapes of z for which an activation is traced: [example, unit], and with networks beside."""
+
+
 def check_activation(function: Callable) -> None:
     """Refuses what is no activation.
 
@@ -66,9 +70,21 @@ def check_activation(function: Callable) -> None:
     with tried(what):
         digest(both, z, floats, what=what)
         value, slope = both(z, floats)
-    if mixing := mixing_primitive(trace(both, z, floats)):
+    for shape in SHAPES:
+        with tried(what):
+            program = trace(both, jax.ShapeDtypeStruct(shape, z.dtype), floats)
+        if mixing := mixing_primitive(program):
+            raise FadeoutError(
+                f"{what} is not elementwise: {mixing} lets one value of z decide about others, or "
+                "may do so for all that its program tells"
+            )
+    with tried(what):
+        pull = jax.vjp(partial(function, **floats), z)[1]
+        scaled = pull(jnp.full_like(z, 1e-3))[0] * 1e3
+    if not jnp.allclose(scaled, slope, 1e-3, 1e-6, equal_nan=True):
         raise FadeoutError(
-            f"{what} is not elementwise: {mixing} lets one value of z decide about others"
+            f"{what} has a custom_vjp that is not linear in the gradient it is given, as one that "
+            "clips it: the backward pass multiplies by phi'(z); use optimizer.clip"
         )
     with tried(what):
         alone = jax.vmap(lambda z: both(z, floats)[0])(z.reshape(-1, 1, 1)).reshape(z.shape)

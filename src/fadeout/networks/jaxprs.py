@@ -22,12 +22,13 @@ from fadeout.registry import FadeoutError
 
 ELEMENTWISE = frozenset({
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
-    "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "copy_p",
-    "cos", "cosh", "digamma", "div", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp", "exp2",
-    "expm1", "floor", "ge", "gt", "igamma", "igammac", "integer_pow", "is_finite", "le", "le_to",
-    "lgamma", "log", "log1p", "logistic", "lt", "lt_to", "max", "min", "mul", "ne", "neg",
-    "nextafter", "not", "optimization_barrier", "or", "polygamma", "population_count", "pow",
-    "real", "reduce_precision", "regularized_incomplete_beta", "rem", "round", "rsqrt", "select_n",
+    "bessel_i0e", "bessel_i1e", "bitcast_convert_type", "cbrt", "ceil", "clamp", "complex",
+    "conj", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div", "eq",
+    "eq_to", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "igamma",
+    "igammac", "imag", "integer_pow", "is_finite", "le", "le_to", "lgamma", "log", "log1p",
+    "logistic", "lt", "lt_to", "max", "min", "mul", "ne", "neg", "nextafter", "not",
+    "optimization_barrier", "or", "polygamma", "population_count", "pow", "real",
+    "reduce_precision", "regularized_incomplete_beta", "rem", "round", "rsqrt", "select_n",
     "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sqrt",
     "square", "stop_gradient", "sub", "tan", "tanh", "xor", "zeta",
 })  # fmt: skip
@@ -312,7 +313,7 @@ def mixing_primitive(closed: core.ClosedJaxpr, first: int = 1) -> str | None:
     """
     program = flatten(closed)
     of_z = {v.name: tuple(range(len(v.shape))) for v in program.inputs[:first]}
-    mixing = follow(program, of_z)
+    mixing = follow(program, of_z, {})
     whole = [tuple(range(len(v.shape))) for v in program.outputs]
     if mixing is None and any(
         of_z.get(v.name, axes) != axes for v, axes in zip(program.outputs, whole, strict=True)
@@ -321,18 +322,37 @@ def mixing_primitive(closed: core.ClosedJaxpr, first: int = 1) -> str | None:
     return mixing
 
 
-def follow(program: Program, of_z: dict[int | str, tuple[int, ...]]) -> str | None:
-    """Follows the axes of z through a program; gives the first primitive that mixes along them.
+def follow(
+    program: Program,
+    of_z: dict[int | str, tuple[int, ...]],
+    varying: dict[int | str, frozenset[int]],
+) -> str | None:
+    """Follows the axes of z through a program; gives the first primitive that mixes along them, or
+    by which a place of z counts.
 
     Args:
       of_z: of each value that depends on z, which of its axes are those of z, in order. It is
         filled in.
+      varying: of each other value, the axes along which it differs, as a table's or random bits. It
+        is filled in.
     """
+
+    def differs(v: Value) -> frozenset[int]:
+        if v.name in varying:
+            return varying[v.name]
+        return frozenset(a for a, n in enumerate(v.shape) if n > 1) if v.shape else frozenset()
+
     for e in program.equations:
-        moving = [of_z[v.name] for v in e.inputs if v.name in of_z]
+        moving = [(v, of_z[v.name]) for v in e.inputs if v.name in of_z]
         if not moving:
+            varying.update({v.name: differing(e, v, differs) for v in e.outputs})
             continue
-        axes = axes_after(e, of_z)
+        rank, along = len(moving[0][0].shape), set(moving[0][1])
+        beside = [v for v in e.inputs if v.name not in of_z and len(v.shape) == rank]
+        aligned = e.primitive in ELEMENTWISE or e.primitive in ("concatenate", "stack")
+        if aligned and any(differs(v) & along for v in beside):
+            return f"{e.primitive} with what differs from place to place"
+        axes = axes_after(e, of_z, differs)
         if axes is None:
             return e.primitive
         of_z.update(
@@ -344,13 +364,57 @@ def follow(program: Program, of_z: dict[int | str, tuple[int, ...]]) -> str | No
 Axes = tuple[int, ...] | None
 
 
-def axes_after(e: Equation, of_z: dict[int | str, tuple[int, ...]]) -> list[Axes] | None:
+REARRANGING = frozenset((
+    "slice", "squeeze", "expand_dims", "transpose", "unstack", "reshape", "split", "rev",
+    "dynamic_slice", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod",
+))  # fmt: skip
+"""Primitives that make something uniform of what is uniform."""
+
+
+def differing(
+    e: Equation, made: Value, differs: Callable[[Value], frozenset[int]]
+) -> frozenset[int]:
+    """The axes along which a value differs that does not depend on z."""
+    every = frozenset(a for a, n in enumerate(made.shape) if n > 1)
+    if e.primitive in ELEMENTWISE:
+        same = [differs(v) for v in e.inputs if len(v.shape) == len(made.shape)]
+        return frozenset().union(*same) & every
+    if e.primitive == "broadcast_in_dim":
+        along = e.parameters["broadcast_dimensions"]
+        return frozenset(int(along[a]) for a in differs(e.inputs[0])) & every
+    if e.primitive == "iota":
+        return frozenset([e.parameters["dimension"]]) & every
+    if e.primitive in REARRANGING and not any(map(differs, e.inputs)):
+        return frozenset()
+    if e.primitive == "dot_general":
+        (left, right), (batched, _) = e.parameters["dimension_numbers"]
+        if not batched:
+            sides = zip(
+                e.inputs, (left, right), (0, len(e.inputs[0].shape) - len(left)), strict=True
+            )
+            return frozenset(
+                place + start
+                for v, summed, start in sides
+                for place, a in enumerate(a for a in range(len(v.shape)) if a not in summed)
+                if a in differs(v)
+            )
+    if e.primitive == "gather":
+        offsets = e.parameters["dimension_numbers"].offset_dims
+        return (every if differs(e.inputs[1]) else frozenset(offsets)) & every
+    return every
+
+
+def axes_after(
+    e: Equation,
+    of_z: dict[int | str, tuple[int, ...]],
+    differs: Callable[[Value], frozenset[int]],
+) -> list[Axes] | None:
     """Which axes of an equation's outputs are those of z; None where it may mix along them."""
     given = [of_z.get(v.name) for v in e.inputs]
     moving = {axes for axes in given if axes is not None}
     (axes,) = moving if len(moving) == 1 else (None,)
     if e.primitive in ("scan", "while", "cond"):
-        return axes_of_control(e, given)
+        return axes_of_control(e, given, [differs(v) for v in e.inputs])
     if axes is None:
         return None
     if e.primitive in ELEMENTWISE:
@@ -374,6 +438,21 @@ def axes_after(e: Equation, of_z: dict[int | str, tuple[int, ...]]) -> list[Axes
         return reshaped(e, axes)
     if e.primitive == "concatenate" and e.parameters["dimension"] not in axes:
         return [axes]
+    if e.primitive == "transpose":
+        order = e.parameters["permutation"]
+        return [tuple(order.index(a) for a in axes)]
+    if e.primitive == "slice":
+        before, after = e.inputs[0].shape, e.outputs[0].shape
+        return [axes] if all(before[a] == after[a] for a in axes) else None
+    if e.primitive == "unstack" and e.parameters["axis"] not in axes:
+        gone = e.parameters["axis"]
+        return [tuple(a - (gone < a) for a in axes)] * len(e.outputs)
+    if e.primitive == "dot_general" and given[0] is not None and given[1] is None:
+        (summed, _), (batched, _) = e.parameters["dimension_numbers"]
+        if batched or set(summed) & set(axes):
+            return None
+        left = [a for a in range(len(e.inputs[0].shape)) if a not in summed]
+        return [tuple(left.index(a) for a in axes)]
     if e.primitive == "gather" and given[0] is None:  # from a table, at places that z decides
         offsets = e.parameters["dimension_numbers"].offset_dims
         batch = [a for a in range(len(e.outputs[0].shape)) if a not in offsets]
@@ -391,12 +470,15 @@ def reshaped(e: Equation, axes: tuple[int, ...]) -> list[Axes] | None:
     return [tuple(still[big.index(a)] for a in axes)]
 
 
-def axes_of_control(e: Equation, given: list[Axes]) -> list[Axes] | None:
+def axes_of_control(
+    e: Equation, given: list[Axes], vary: list[frozenset[int]]
+) -> list[Axes] | None:
     """Of a loop or a conditional, whose bodies are followed in turn."""
     if e.primitive == "cond":
         if given[0] is not None:
             return None
-        return merged([followed(as_closed(b), given[1:]) for b in e.parameters["branches"]])
+        branches = map(as_closed, e.parameters["branches"])
+        return merged([followed(branch, given[1:], vary[1:]) for branch in branches])
     if e.primitive == "scan":
         consts, carried = e.parameters["num_consts"], e.parameters["num_carry"]
         own, state = given[:consts], given[consts : consts + carried]
@@ -404,13 +486,16 @@ def axes_of_control(e: Equation, given: list[Axes]) -> list[Axes] | None:
         if any(axes is not None and 0 in axes for axes in rest):  # a loop over elements of z
             return None
         rest = shifted(rest, -1)
+        rows = [frozenset(a - 1 for a in own if a) for own in vary[consts + carried :]]
+        vary = [*vary[: consts + carried], *rows]
     else:
         tested, consts = e.parameters["cond_nconsts"], e.parameters["body_nconsts"]
         own, state = given[tested : tested + consts], given[tested + consts :]
         body, carried, rest = as_closed(e.parameters["body_jaxpr"]), len(state), []
         test = as_closed(e.parameters["cond_jaxpr"])
+        test_varies, vary = [*vary[:tested], *vary[tested + consts :]], vary[tested:]
     for _ in range(carried + 1):  # until what is carried stays as it is
-        found = followed(body, [*own, *state, *rest])
+        found = followed(body, [*own, *state, *rest], vary)
         if found is None:
             return None
         after = merged([state, found[:carried]])
@@ -420,7 +505,7 @@ def axes_of_control(e: Equation, given: list[Axes]) -> list[Axes] | None:
             break
         state = after
     if e.primitive == "while":
-        passed = followed(test, [*given[:tested], *state])
+        passed = followed(test, [*given[:tested], *state], test_varies)
         return state if passed == [None] else None
     assert found is not None
     return [*state, *shifted(found[carried:], 1)]
@@ -431,11 +516,16 @@ def shifted(several: list[Axes], by: int) -> list[Axes]:
     return [None if axes is None else tuple(a + by for a in axes) for axes in several]
 
 
-def followed(closed: core.ClosedJaxpr, given: list[Axes]) -> list[Axes] | None:
+def followed(
+    closed: core.ClosedJaxpr, given: list[Axes], vary: list[frozenset[int]]
+) -> list[Axes] | None:
     program = flatten(closed)
+    varying: dict[int | str, frozenset[int]] = {
+        v.name: own for v, own in zip(program.inputs, vary, strict=True)
+    }
     pairs = zip(program.inputs, given, strict=True)
     of_z: dict[int | str, tuple[int, ...]] = {v.name: a for v, a in pairs if a is not None}
-    if follow(program, of_z) is not None:
+    if follow(program, of_z, varying) is not None:
         return None
     return [of_z.get(v.name) for v in program.outputs]
 

@@ -133,6 +133,8 @@ def looked_at(entry: Probe) -> Probe:
                 f"{what} must give one number of a layer{', [layer] of all' * entry.whole}, not "
                 f"{', '.join(str(aval.shape) for aval in traced.out_avals)}"
             )
+        if any(jnp.iscomplexobj(aval) for aval in traced.out_avals):
+            raise FadeoutError(f"{what} must give a real number")
         if any(word in str(traced) for word in ("svd", "eigh", "eig[", "qr", "cholesky", "lu[")):
             entry = entry._replace(lapack=True)
     return entry

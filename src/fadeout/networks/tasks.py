@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fadeout import config, registry
-from fadeout.networks.jaxprs import once
+from fadeout.networks.jaxprs import as_it_is_now, once
 from fadeout.networks.lanes import contract
 from fadeout.networks.tables import MAX_CLASSES, check_shapes, labels_of, read_table
 from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, shown, tried
@@ -88,7 +88,8 @@ def draw_targets(function: Callable, options: dict[str, Any]) -> np.ndarray:
     """
     what = f"task {named(function)}"
     with tried(what), jax.ensure_compile_time_eval():
-        found = call(function, jax.random.key(0), INPUTS["binary"], options)
+        key, levels = jax.random.key(0), INPUTS["binary"]
+        found = as_it_is_now(lambda key: call(function, key, levels, options), key)(key)
         if not isinstance(found, tuple) or len(found) != 2:
             raise FadeoutError(
                 f"{what} must give inputs [example, feature] and targets [example], not "
@@ -226,12 +227,6 @@ def count_classes(function: Callable, options: dict[str, Any]) -> int:
         sizes = {key: value for key, value in options.items() if not isinstance(value, float)}
         found = classes_among(draw_targets(function, sizes))
     return found
-
-
-def declared_classes(name: str) -> int | None:
-    """The number of classes that a task was declared to have; None where it is counted."""
-    found = CLASSES.get(TASKS[name])
-    return None if callable(found) else found
 
 
 def call(function: Callable, key, levels, options: dict[str, Any]) -> tuple:

@@ -6,14 +6,13 @@ programs: a run's own follow from it alone, never from what else a sweep holds.
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from fadeout.config import MOST_DEPTH, MOST_STEPS, Activation, Init, Run, Task, Training
+from fadeout.config import MOST_STEPS, Activation, Init, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.initializers import FROM_DATA
 from fadeout.networks.jaxprs import remembering
@@ -21,7 +20,7 @@ from fadeout.networks.settings import standard
 from fadeout.registry import FadeoutError, is_own, parameters
 from fadeout.training.digests import function_digest
 from fadeout.training.fit import Choice, Program
-from fadeout.training.preparing import draw_keys, prepare_lanes
+from fadeout.training.preparing import draw_keys, places, prepare_lanes
 from fadeout.training.resolve import resolve
 
 
@@ -204,16 +203,6 @@ def sizes_of(preparation: Preparation) -> tuple[int, int, int]:
         values = prepare_values(run, [run])
         examples, model = jax.eval_shape(functools.partial(prepare_lanes, run), values)
     return *examples.inputs.shape[:2], model.readout.kernel.shape[1]
-
-
-def places(depth: int) -> int:
-    """How many hidden layers a program has room for that trains networks of this depth: a power of
-    4, so that all depths from 1 to 64 need three programs, and a run's follows from its own.
-
-    >>> [places(depth) for depth in (1, 4, 5, 64, 65)]
-    [4, 4, 16, 64, 256]
-    """
-    return min(next(4**n for n in itertools.count(1) if 4**n >= depth), MOST_DEPTH)
 
 
 def records_for(records: int) -> int:

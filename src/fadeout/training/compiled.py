@@ -25,11 +25,10 @@ import jax.numpy as jnp
 import platformdirs
 from jax.experimental import serialize_executable
 
-from fadeout.files import put, read_regular, sweep_up
+from fadeout.files import put, sweep_up
 from fadeout.registry import FadeoutError
 
 PACKAGE = Path(__file__).parents[1]
-MAX_PROGRAM = 2**31
 MAGIC = b"fadeout program 1\n"
 
 
@@ -209,6 +208,7 @@ def compiled(
         # a full disk, or an executable that cannot be kept: later processes compile again
         with contextlib.suppress(Exception):
             make_private(path.parent)
+            check_private(path.parents[1])  # it may have been made meanwhile, by somebody else
             put(path, content_of(program, key))
     return program
 
@@ -244,9 +244,15 @@ def read(path: Path, key: str, device: jax.Device) -> Any:
       FileNotFoundError: nothing there.
       ValueError: what is there is not it.
     """
-    if hasattr(os, "getuid") and path.lstat().st_uid != os.getuid():
-        raise ValueError("it belongs to another user")
-    content = read_regular(path, MAX_PROGRAM)
+    # one descriptor for the looks and the reading: what lies at the path may be swapped
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+            raise ValueError("another user may have written it")
+        content = file.read()
     ends = len(MAGIC) + 64, len(MAGIC) + 128
     if content[: ends[0]] != MAGIC + key.encode():
         raise ValueError("it is of another program")

@@ -9,25 +9,29 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fadeout.config import Run
-from fadeout.networks.activations import bound, value_and_vjp
+from fadeout.networks.activations import SHAPES, bound, value_and_vjp
 from fadeout.networks.initializers import DRAWN
 from fadeout.networks.jaxprs import digest, once, remembering
 from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.optimizers import OPTIMIZERS  # noqa: F401 - fills its table
 from fadeout.networks.probes import PROBES
+from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.networks.settings import standard
-from fadeout.networks.tasks import INPUTS, call, classes_of, declared_classes, example_shapes
+from fadeout.networks.tasks import INPUTS, call, classes_of, example_shapes
 from fadeout.registry import (
     CONTENTS,
     TABLES,
+    FadeoutError,
     function_in,
     is_own,
     parameters,
     tried,
 )
 from fadeout.schema import Entry, kinds, sections_of
+from fadeout.training.preparing import network_shapes, places
 
 GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
 """The sections that name an entry of a table."""
@@ -87,21 +91,19 @@ def function_digest(run: Run, kind: str, name: str, options: dict[str, Any]) -> 
             }
             traced, arguments = _TRACED[kind](run, bound(function, static), shapes, floats)
             with tried(what):
-                return digest(traced, *arguments, what=what) + _declared(kind, name)
+                return digest(traced, *arguments, what=what) + _declared(run, kind, name)
 
     names = tuple(sorted(options))
     return once((kind, function, static, names, shapes, run.training.dtype), compute)
 
 
-def _declared(kind: str, name: str) -> str:
+def _declared(run: Run, kind: str, name: str) -> str:
     """What the decorator was told beside the function, where it decides a number."""
     if kind == "probe":
-        entry = PROBES[name]
-        flags = [word for word in ("readout", "whole", "path") if getattr(entry, word)]
-        return "".join(f" {word}" for word in flags).replace(" ", "+")
+        entry, flags = PROBES[name], ("readout", "whole", "path", "gradient")
+        return "".join(f"+{word}" for word in flags if getattr(entry, word))
     if kind == "task":
-        classes = declared_classes(name)
-        return "" if classes is None else f"+{classes}"
+        return f"+{classes_of(name, dict(run.task.options))}"
     return ""
 
 
@@ -115,8 +117,20 @@ def _key() -> jax.ShapeDtypeStruct:
 
 def _trace_activation(run: Run, function: Callable, shapes: tuple, floats: dict):
     """Value and slope, so that custom rules are in the digest."""
-    z = _array(2, 3, dtype=run.training.dtype)
-    return lambda z, floats: value_and_vjp(lambda z: function(z, **floats), z), (z, floats)
+    dtype = run.training.dtype
+    several = tuple(_array(*shape, dtype=dtype) for shape in SHAPES)
+
+    def both(several, floats):
+        found = [value_and_vjp(lambda z: function(z, **floats), z) for z in several]
+        for (value, _), z in zip(found, several, strict=True):
+            if (value.shape, value.dtype) != (z.shape, z.dtype):
+                raise FadeoutError(
+                    f"activation {run.activation.name} gives {value.dtype} of {value.shape} where "
+                    f"it is given {z.dtype} of {z.shape}"
+                )
+        return found
+
+    return both, (several, floats)
 
 
 def _trace_init(run: Run, function: Callable, shapes: tuple, floats: dict):
@@ -133,41 +147,71 @@ def _trace_task(run: Run, function: Callable, shapes: tuple, floats: dict):
     )
 
 
+def _network(run: Run, shapes: tuple) -> Any:
+    """The shapes of a run's network, its hidden layers stacked as its program has them."""
+    features, outputs, room = shapes[:3]
+    return network_shapes(run, features, outputs, room)
+
+
 def _trace_optimizer(run: Run, function: Callable, shapes: tuple, floats: dict):
-    """Its first state, and a step on kernels and biases of the run's shapes."""
-    dtype = run.training.dtype
-    network = [{"kernel": _array(*s, dtype=dtype), "bias": _array(s[1], dtype=dtype)}
-               for s in shapes]  # fmt: skip
+    """Its first state, and a step of the run's own network."""
+    network = _network(run, shapes)
 
     def step(rate, floats, gradients, network):
         optimizer = function(rate, **floats)
         state = optimizer.init(network)
-        updates, state = optimizer.update(gradients, state, network)
-        return state, optimizer.update(updates, state, network)
+        updates, after = optimizer.update(gradients, state, network)
+        kinds = [
+            jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), s) for s in (state, after)
+        ]
+        if kinds[0] != kinds[1]:
+            raise FadeoutError(
+                f"optimizer {run.optimizer.name} changes the shapes or dtypes of its state"
+            )
+        return after, updates
 
-    return step, (_array(dtype=dtype), floats, network, network)
+    return step, (_array(dtype=run.training.dtype), floats, network, network)
 
 
 def _trace_probe(run: Run, function: Callable, shapes: tuple, floats: dict):
-    dtype, (first, width, readout), examples = run.training.dtype, shapes[:3], shapes[3]
+    """Of layers as the run's own are, with gains and factors where it has them."""
+    dtype, examples, network = run.training.dtype, shapes[3], _network(run, shapes)
+    normalised = run.model.normalization != "none"
 
-    def layer(shape: tuple[int, int], activation: bool) -> Layer:
-        kernel, out = _array(*shape, dtype=dtype), _array(examples, shape[1], dtype=dtype)
-        scalar = _array(dtype=dtype)
-        below = _array(examples, shape[0], dtype=dtype)
+    def layer(part: Any, activation: bool, stacked: bool = False) -> Layer:
+        lead = part.kernel.shape[:-2]
+        fan_in, fan_out = part.kernel.shape[-2:]
+        kernel = _array(*lead, fan_in, fan_out, dtype=dtype)
+        out, scalar = _array(*lead, examples, fan_out, dtype=dtype), _array(*lead, dtype=dtype)
+        below = _array(*lead, examples, fan_in, dtype=dtype)
+        own = {
+            name: jax.ShapeDtypeStruct(parameter.shape, dtype)
+            for name in ("gain", "shift", "factor")
+            if (parameter := getattr(part, name)) is not None
+        }
+        if activation:
+            own |= {"activation": out, "slope": out, "steepest_slope": scalar}
+            own |= {"preactivation": out} if normalised else {}
         path = Path(kernel, kernel, scalar)
-        slopes = (out, out, scalar) if activation else (None, None, None)
-        return Layer(
-            kernel, kernel, kernel, _array(shape[1], dtype=dtype), out, below, path, *slopes
-        )
+        bias = _array(*lead, fan_out, dtype=dtype)
+        return Layer(kernel, kernel, kernel, bias, out, below, path, **own)
 
+    first, readout = layer(network.first, True), layer(network.readout, False)
+    hidden = layer(network.hidden, True)
     entry = PROBES[next(n for n, e in PROBES.items() if function_in(e) is function)]
     if entry.whole:
-        stack = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((2, *a.shape), a.dtype), layer(width, True)
-        )
-        return function, (Layers(layer(first, True), stack, layer(readout, False)),)
-    layers = [layer(first, True), layer(width, True)] + [layer(readout, False)] * entry.readout
+        residual = bool(run.model.residual)
+        branch = _array(dtype=dtype) if residual else None
+
+        def whole(first, hidden, readout, branch):
+            remedy = Remedy(run.model.normalization, branch)
+            return function(
+                Layers(first, hidden, readout, None, None if remedy == PLAIN else remedy)
+            )
+
+        return whole, (first, hidden, readout, branch)
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), hidden)
+    layers = [first, one] + [readout] * entry.readout
     return lambda *layers: [function(layer) for layer in layers], tuple(layers)
 
 
@@ -177,22 +221,40 @@ _TRACED: dict[str, Callable] = {
 }  # fmt: skip
 
 
-def _kernel_shapes(run: Run) -> tuple:
-    """The shapes of a run's first, hidden and last kernels, and how many examples there are."""
+def _sizes(run: Run) -> tuple:
+    """The features and outputs of a run, for how many hidden layers its program has room, and how
+    many examples it is trained on."""
     examples, features = once(
         ("shapes", run.task, run.training.dtype),
         lambda: example_shapes(run.task, run.training.dtype),
     )
     classes = classes_of(run.task.name, dict(run.task.options))
-    width, outputs = run.model.width, classes if classes > 2 else 1
-    return (features, width), (width, width), (width, outputs), examples - run.training.held_out
+    depth = run.model.depth
+    room = places(depth) if jax.default_backend() == "cpu" else depth
+    model = run.model.width, run.model.normalization, run.model.affine, run.model.residual_scale
+    outputs = classes if classes > 2 else 1
+    return (
+        features,
+        outputs,
+        room,
+        examples - run.training.held_out,
+        model,
+        bool(run.model.residual),
+    )
+
+
+def _kernel_shapes(run: Run) -> tuple:
+    """The shapes of a run's first, hidden and last kernels."""
+    features, outputs = _sizes(run)[:2]
+    width = run.model.width
+    return (features, width), (width, width), (width, outputs)
 
 
 _SHAPES: dict[str, Callable[[Run], tuple]] = {
     "activation": lambda run: (),
-    "init": lambda run: _kernel_shapes(run)[:3],
+    "init": _kernel_shapes,
     "task": lambda run: (run.task.inputs,),
-    "optimizer": lambda run: _kernel_shapes(run)[:3],
-    "probe": _kernel_shapes,
+    "optimizer": _sizes,
+    "probe": _sizes,
 }
 """What of a run decides how a function is traced, besides its options and the dtype."""

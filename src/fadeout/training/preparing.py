@@ -1,13 +1,14 @@
 """A run's examples and its network, drawn from its own seed."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Int, UInt32
 
-from fadeout.config import Run
+from fadeout.config import MOST_DEPTH, Run
 from fadeout.networks import keys
 from fadeout.networks.activations import get_activation
 from fadeout.networks.given import read_weights
@@ -34,6 +35,28 @@ def draw_keys(seeds: UInt32[np.ndarray, "run"], depth: int) -> dict[str, UInt32[
     )
     found = {"examples": examples, "layers": keys.of_layers(network, depth), "held": held}
     return {name: np.moveaxis(of, 0, -1) for name, of in found.items()}
+
+
+def places(depth: int) -> int:
+    """How many hidden layers a program has room for that trains networks of this depth: a power of
+    4, so that all depths from 1 to 64 need three programs, and a run's follows from its own.
+
+    >>> [places(depth) for depth in (1, 4, 5, 64, 65)]
+    [4, 4, 16, 64, 256]
+    """
+    return min(next(4**n for n in itertools.count(1) if 4**n >= depth), MOST_DEPTH)
+
+
+def network_shapes(run: Run, features: int, outputs: int, room: int) -> MLP:
+    """The shapes and dtypes of a run's network, with room for so many hidden layers."""
+
+    def create(layers):
+        return MLP.create(
+            layers, features, run.model.width, jnp.dtype(run.training.dtype), outputs=outputs,
+            **trained_besides(run), init={"name": "zeros"},
+        )  # fmt: skip
+
+    return jax.eval_shape(create, keys.of_layers(keys.seeded(0), room))
 
 
 def prepare_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:

@@ -161,16 +161,19 @@ def _trace_optimizer(run: Run, function: Callable, shapes: tuple, floats: dict):
         optimizer = function(rate, **floats)
         state = optimizer.init(network)
         updates, after = optimizer.update(gradients, state, network)
-        kinds = [
-            jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), s) for s in (state, after)
-        ]
-        if kinds[0] != kinds[1]:
+        if _kinds(state) != _kinds(after):
             raise FadeoutError(
                 f"optimizer {run.optimizer.name} changes the shapes or dtypes of its state"
             )
         return after, updates
 
     return step, (_array(dtype=run.training.dtype), floats, network, network)
+
+
+def _kinds(tree: Any) -> tuple:
+    """The structure of a tree, and the shapes and dtypes in it."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 def _trace_probe(run: Run, function: Callable, shapes: tuple, floats: dict):

@@ -116,12 +116,15 @@ def bootstrap(
     )
 
 
-def mean(values: np.ndarray) -> Interval:
+def mean(values: np.ndarray, flags: bool = True) -> Interval:
     """The mean of a sample, with Student's t interval; of zeros and ones, with Wilson's.
 
     What is not finite is left out. One value has no interval. The interval covers 95 % of samples
     from a normal distribution, of whatever size; of skewed ones (lognormal, deviation of the log 1)
     it covers 83 % at 5 values, 84 % at 10, 87 % at 20 and 89 % at 40.
+
+    Args:
+      flags: whether values that are all 0 or 1 are flags; else they are sizes that happen to be.
 
     >>> [round(bound, 3) for bound in mean(np.array([1.0, 2.0, 3.0]))]
     [-0.484, 2.0, 4.484]
@@ -133,7 +136,7 @@ def mean(values: np.ndarray) -> Interval:
     value = float(np.mean(values))
     if values.size == 1:
         return Interval(math.nan, value, math.nan)
-    if np.isin(values, (0.0, 1.0)).all():
+    if flags and np.isin(values, (0.0, 1.0)).all():
         return wilson(value, values.size)
     with np.errstate(over="ignore", invalid="ignore"):
         reach = float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1)) / math.sqrt(values.size)

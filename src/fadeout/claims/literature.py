@@ -5,7 +5,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.intervals import Interval, bootstrap, exactly, mean, share
+from fadeout.analysis.intervals import Interval, bootstrap, exactly, share
 from fadeout.analysis.slopes import trend
 from fadeout.claims.rules import Finding
 from fadeout.claims.select import (
@@ -13,6 +13,7 @@ from fadeout.claims.select import (
     cases,
     decades_lost,
     learns,
+    mean,
     ratio_of_means,
     solved,
     where,

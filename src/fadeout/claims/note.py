@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import expit
 
-from fadeout.analysis.intervals import Interval, bootstrap, exactly, mean, share
+from fadeout.analysis.intervals import Interval, bootstrap, exactly, share
 from fadeout.analysis.slopes import trend
 from fadeout.claims.rules import Finding
 from fadeout.claims.select import (
@@ -14,6 +14,7 @@ from fadeout.claims.select import (
     cases,
     compared,
     decades_lost,
+    mean,
     ratio_of_means,
     ratio_of_medians,
     solved,

@@ -3,10 +3,19 @@
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.intervals import mean, share
+from fadeout.analysis.intervals import share
 from fadeout.analysis.slopes import trend
 from fadeout.claims.rules import Finding
-from fadeout.claims.select import DECADES, cases, compared, decades_lost, learns, solved, where
+from fadeout.claims.select import (
+    DECADES,
+    cases,
+    compared,
+    decades_lost,
+    learns,
+    mean,
+    solved,
+    where,
+)
 from fadeout.theory.remedies import branch_factor, profile
 
 GAINED = "decades of delta gained in all"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fadeout.analysis import intervals
 from fadeout.analysis.intervals import UNKNOWN, Interval, bootstrap
 from fadeout.analysis.slopes import slopes
 from fadeout.sweeps.results import final
@@ -15,6 +16,11 @@ DECADES = "decades of delta lost per layer"
 
 FEWEST = 8
 """Of fewer values no interval is given."""
+
+
+def mean(values: np.ndarray) -> Interval:
+    """The mean of what networks show; a share of units that is 0 in all of them is no flag."""
+    return intervals.mean(values, flags=False)
 
 
 def where(results: xr.Dataset, **labels: Any) -> xr.Dataset:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from fadeout import config, registry
 from fadeout.networks.jaxprs import as_it_is_now, once
 from fadeout.networks.lanes import contract
+from fadeout.networks.settings import standard
 from fadeout.networks.tables import MAX_CLASSES, check_shapes, labels_of, read_table
 from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, shown, tried
 from fadeout.schema import LARGEST_NUMBER
@@ -467,7 +468,7 @@ def example_shapes(section: config.Task, dtype: str) -> tuple[int, int]:
     def make(key):
         return make_examples(key, jnp.dtype(dtype), **section.as_dict())
 
-    with tried(f"task {section.name}"):
+    with tried(f"task {section.name}"), standard(dtype == "float64"):
         shape = jax.eval_shape(make, key).inputs.shape
     return shape[0], shape[1]
 

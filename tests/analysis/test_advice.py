@@ -60,7 +60,10 @@ def test_the_table_of_all_has_a_word_for_each():
         (lambda: fadeout.advise("relu", bias_variance=-1), "of 0 or more, not -1"),
         (lambda: fadeout.advise("relu", bias_variance=float("nan")), "of 0 or more, not nan"),
         (lambda: fadeout.advise("relu", bias_variance="0.1"), "of 0 or more, not '0.1'"),
-        (lambda: fadeout.advise("leaky_relu", slope="x"), "leaky_relu.slope must be a finite number"),
+        (
+            lambda: fadeout.advise("leaky_relu", slope="x"),
+            "leaky_relu.slope must be a finite number",
+        ),
         (lambda: fadeout.advise(3), "a name or a function, not 3"),
         (lambda: fadeout.advise("relu", slope=0.1), "relu has no slope"),
     ],

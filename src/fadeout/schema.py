@@ -268,6 +268,6 @@ def erase(section: Section) -> Section:
     return dataclasses.replace(section, **section.nothing())
 
 
-def static_options(section: Entry) -> tuple[tuple[str, Any], ...]:
-    """The options that decide a program."""
-    return tuple((key, value) for key, value in section.options if not isinstance(value, float))
+def static_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Those of some options that decide a program, sorted."""
+    return tuple(sorted((k, v) for k, v in options.items() if not isinstance(v, float)))

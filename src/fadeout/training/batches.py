@@ -18,6 +18,7 @@ from fadeout.networks.initializers import FROM_DATA
 from fadeout.networks.jaxprs import remembering
 from fadeout.networks.settings import standard
 from fadeout.registry import FadeoutError, is_own, parameters
+from fadeout.schema import static_options
 from fadeout.training.digests import function_digest
 from fadeout.training.fit import Choice, Program
 from fadeout.training.preparing import draw_keys, places, prepare_lanes
@@ -106,7 +107,7 @@ def choices(run: Run) -> tuple[Choice, ...]:
     for name, function in ACTIVATIONS.items():
         own = name == run.activation.name
         options = dict(run.activation.options if own else usual(function))
-        static = tuple(sorted((k, v) for k, v in options.items() if not isinstance(v, float)))
+        static = static_options(options)
         digest = ""
         if not is_own(function):
             try:

@@ -30,7 +30,7 @@ from fadeout.registry import (
     parameters,
     tried,
 )
-from fadeout.schema import Entry, kinds, sections_of
+from fadeout.schema import Entry, kinds, sections_of, static_options
 from fadeout.training.preparing import network_shapes, places
 
 GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
@@ -77,7 +77,7 @@ def function_digest(run: Run, kind: str, name: str, options: dict[str, Any]) -> 
       FadeoutError: it cannot be traced, calls back into Python, or is another program each time.
     """
     function = function_in(TABLES[kind][name])
-    static = tuple(sorted((k, v) for k, v in options.items() if not isinstance(v, float)))
+    static = static_options(options)
     shapes = _SHAPES[kind](run)
     what = f"{kind} {name}"
 

@@ -23,7 +23,7 @@ LARGEST = 10_000_000
 
 
 def printable(text: str) -> str:
-    """A text without what would steer a terminal, as an escape in somebody's docstring.
+    r"""Returns a text whose control characters, which could steer a terminal, are written out.
 
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'

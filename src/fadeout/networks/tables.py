@@ -425,7 +425,7 @@ def labels_of(values: np.ndarray, where: str, regression: bool = False) -> Label
       FadeoutError: an entry is missing, or is a word among numbers.
 
     >>> labels_of(np.array([-1, 1, 1]), "here").targets.tolist()
-    [0, 1, 1]
+    [0.0, 1.0, 1.0]
     """
     if np.ma.is_masked(values):
         raise FadeoutError(f"{where}: some values are masked: leave those examples out")

@@ -110,7 +110,7 @@ def correlation_map(
     (sw2 E phi(sqrt(q) Z1) phi(sqrt(q) (c Z1 + sqrt(1 - c^2) Z2)) + sb2) / Q(q).
     Reference: Poole 2016, eq. 5.
 
-    >>> round(correlation_map("relu", 0.0, 1.0, 2.0), 9) == round(1 / math.pi, 9)
+    >>> math.isclose(correlation_map("relu", 0.0, 1.0, 2.0), 1 / math.pi, rel_tol=1e-9)
     True
     """
     function = function_of(activation)

@@ -471,6 +471,6 @@ TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "
          "output_unit")  # fmt: skip
 """What results have besides labels and probes."""
 
-NUMERICS = 12
+NUMERICS = 13
 """Raised whenever a change of the package changes the numbers of a run with the same config, or a
 default."""

@@ -36,6 +36,22 @@ def test_contract_and_its_gradients_match_matmul(examples, inputs, outputs, runs
         np.testing.assert_allclose(kernel_bar[..., r], a.T @ g, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("examples", [4, 100])
+@pytest.mark.parametrize("width", [8, 100])
+def test_products_of_the_backward_pass(runs, examples, width):
+    """Every layout: written out, a plain product of one network, and a batch of them."""
+    rng = np.random.default_rng(0)
+    x, delta = rng.normal(size=(2, examples, width, runs)).astype(np.float32)
+    kernel = rng.normal(size=(width, width, runs)).astype(np.float32)
+    back = lanes.contract_transposed(delta, kernel)
+    gradient = lanes.outer(x, delta)
+    for r in range(runs):
+        a, d, w = (v[..., r].astype(np.float64) for v in (x, delta, kernel))
+        np.testing.assert_allclose(back[..., r], d @ w.T, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(gradient[..., r], a.T @ d, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 48, 200])
 def test_mean(count):
     x = jax.random.normal(jax.random.key(0), (count, 3))
@@ -49,7 +65,8 @@ def test_lane_count_depends_on_the_network_only():
     assert count(4, 8, 4) == 128
     assert count(16, 8, 4) == count(64, 8, 4) == count(16, 16, 4) == 64
     assert count(4, 256, 4) == 1
-    assert 16 <= count(40, 32, 1024) < 128
+    assert 16 <= count(40, 32, 16) < 128
+    assert count(6, 32, 256) == count(3, 16, 1024) == 1 < count(4, 8, 64)
     assert count(4, 8, 4, recorded=10**7) * 4 * 10**7 <= lanes.RECORD_BYTES
 
 

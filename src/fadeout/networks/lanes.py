@@ -23,6 +23,14 @@ from jaxtyping import Array, Float, Shaped
 UNROLL = 48
 """Contractions up to this size are written out as sums of products, one term per index."""
 
+MANY_EXAMPLES, MANY_SIGNALS = 64, 2048
+"""A CPU trains one network at a time, by plain matrix products, from so many examples and signals
+of a layer on. Lanes win below: measured at widths 4 to 64 with 4 to 1,024 examples."""
+
+FEW_EXAMPLES = 16
+"""The gradient of a kernel is written out for one network of no more examples, which XLA then
+joins with the update; a matrix product wins beyond."""
+
 BLOCK_BYTES = 1600 * 2**10
 """The parameters and signals of a block of lanes should stay in a core's second cache, or nearly.
 Measured with one of 2 MiB: networks of width 8 and depth 30 to width 16 and depth 16 train 1.2 to
@@ -41,7 +49,8 @@ def lane_count(depth: int, width: int, examples: int, numbers: int, platform: st
       platform: `cpu`, or an accelerator's name, where lanes are many because they hide latency.
     """
     cpu = platform == "cpu"
-    if width > UNROLL:
+    alone = cpu and examples >= MANY_EXAMPLES and width * examples >= MANY_SIGNALS
+    if width > UNROLL or alone:
         lanes = least = 1 if cpu else 64
     elif cpu:
         lanes, least = 128 if depth <= 4 else 64, 16
@@ -112,6 +121,22 @@ def contract(
     return jnp.einsum("eir,ior->eor", x, kernel, precision=lax.Precision.HIGHEST)
 
 
+def contract_transposed(
+    delta: Float[Array, "example fan_out *run"], kernel: Float[Array, "fan_in fan_out *run"]
+) -> Float[Array, "example fan_in *run"]:
+    """The backpropagated sums delta @ kernel^T, of one network or of one network per lane.
+
+    Of one network the kernel is transposed without its run: with it, XLA writes a transposed copy
+    of every kernel at every step.
+
+    >>> contract_transposed(jnp.ones((1, 1)), jnp.ones((2, 1))).tolist()
+    [[1.0, 1.0]]
+    """
+    if kernel.ndim == 3 and kernel.shape[-1] == 1:
+        return contract(delta[..., 0], kernel[..., 0].T)[..., None]
+    return contract(delta, jnp.swapaxes(kernel, 0, 1))
+
+
 def outer(
     x: Float[Array, "example fan_in *run"], g: Float[Array, "example fan_out *run"]
 ) -> Float[Array, "fan_in fan_out *run"]:
@@ -124,6 +149,8 @@ def outer(
     if x.ndim == 2:
         return jnp.matmul(x.T, g, precision=lax.Precision.HIGHEST)
     if x.shape[-1] == 1:
+        if x.shape[0] <= FEW_EXAMPLES:
+            return total(x[e, :, None] * g[e, None] for e in range(x.shape[0]))
         return outer(x[..., 0], g[..., 0])[..., None]
     if max(x.shape[1], g.shape[1]) <= UNROLL:
         return outer_in_blocks(x, g)

@@ -19,7 +19,7 @@ from fadeout.networks.activations import Activation, Graded
 from fadeout.networks.given import Weights
 from fadeout.networks.initializers import get_initializer, initialize
 from fadeout.networks.keys import drawing
-from fadeout.networks.lanes import contract, fold, outer
+from fadeout.networks.lanes import contract, contract_transposed, fold, outer
 from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.networks.stacks import Count, Place, masked, put, scan, take
 from fadeout.registry import FadeoutError
@@ -73,7 +73,7 @@ class Neuron(nnx.Module):
         self, delta: Float[Array, "example fan_out *run"]
     ) -> Float[Array, "example fan_in *run"]:
         """dL/dx of dL/dz."""
-        return contract(delta, jnp.swapaxes(self.kernel[...], 0, 1))
+        return contract_transposed(delta, self.kernel[...])
 
     def gradient(
         self,

@@ -42,12 +42,12 @@ def test_contract_and_its_gradients_match_matmul(examples, inputs, outputs, runs
 def test_products_of_the_backward_pass(runs, examples, width):
     """Every layout: written out, a plain product of one network, and a batch of them."""
     rng = np.random.default_rng(0)
-    x, delta = rng.normal(size=(2, examples, width, runs)).astype(np.float32)
-    kernel = rng.normal(size=(width, width, runs)).astype(np.float32)
+    x, delta = jnp.asarray(rng.normal(size=(2, examples, width, runs)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(width, width, runs)), jnp.float32)
     back = lanes.contract_transposed(delta, kernel)
     gradient = lanes.outer(x, delta)
     for r in range(runs):
-        a, d, w = (v[..., r].astype(np.float64) for v in (x, delta, kernel))
+        a, d, w = (np.asarray(v[..., r], np.float64) for v in (x, delta, kernel))
         np.testing.assert_allclose(back[..., r], d @ w.T, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(gradient[..., r], a.T @ d, rtol=1e-4, atol=1e-4)
 

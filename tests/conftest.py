@@ -21,7 +21,7 @@ from fadeout.networks.activations import ACTIVATIONS
 from fadeout.registry import NAMES, TABLES
 from fadeout.sweeps.sweep import sweep
 from fadeout.training import programs
-from fadeout.training.compiled import AUTO, SOURCES, keep_compiled
+from fadeout.training.compiled import DEFAULT_CACHE, SOURCES, use_program_cache
 
 matplotlib.use("agg")
 
@@ -35,11 +35,11 @@ if COMPILED is None:
         old = time.time() - other.stat().st_mtime > 7 * 86400
         if old and other.name != Path(COMPILED).name:
             shutil.rmtree(other, ignore_errors=True)
-keep_compiled(COMPILED)
+use_program_cache(COMPILED)
 # `fadeout.train(cache=None)`, as examples have it, keeps them too, and so do claims
 for door in (notebook, studies):
-    door.keep_compiled = lambda folder: keep_compiled(
-        COMPILED if folder in (None, AUTO) else folder
+    door.keep_compiled = lambda folder: use_program_cache(
+        COMPILED if folder in (None, DEFAULT_CACHE) else folder
     )
 
 SMALL = Training(steps=6, record_every=3)
@@ -115,8 +115,8 @@ def few_programs():
     if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
         jax.clear_caches()
         for compile_one in (
-            programs.compile_preparation,
-            programs.compile_steepness,
+            programs.compile_init,
+            programs.compile_slope,
             programs.compile_fit,
         ):
             compile_one.clear()

@@ -16,8 +16,8 @@ import xarray as xr
 
 from conftest import COMPILED
 from fadeout.config import Run
-from fadeout.training.batches import batch_of, precision, prepare_values
-from fadeout.training.preparing import prepare
+from fadeout.training.batches import compile_group, init_values, precision_of
+from fadeout.training.preparing import initialize_run
 from fadeout.training.resolve import resolve
 
 ROOT = Path(__file__).parents[1]
@@ -74,11 +74,13 @@ def zygote():
 def network(run: Run):
     """One run's examples and parameters, drawn without lanes: (x, t), [(kernel, bias), ...]."""
     run = resolve(run)
-    with precision(run):
-        batch = batch_of(run)
+    with precision_of(run):
+        batch = compile_group(run)
         like = batch.preparation.run
-        values = prepare_values(like, [run])
-        examples, model = prepare(like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values))
+        values = init_values(like, [run])
+        examples, model = initialize_run(
+            like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values)
+        )
         model = model.cut(run.model.depth)
         return (np.asarray(examples.inputs), np.asarray(examples.targets)), layers(model)
 

@@ -18,10 +18,10 @@ from fadeout.config import Activation, Init, Model, Optimizer, Run, Task
 from fadeout.networks.activations import get_activation
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.sweeps import store
-from fadeout.sweeps.store import files, head
-from fadeout.sweeps.survey import survey
-from fadeout.sweeps.sweep import check, sweep, train
-from fadeout.training.batches import batch_of
+from fadeout.sweeps.store import read_labels, result_files
+from fadeout.sweeps.survey import index_runs
+from fadeout.sweeps.sweep import check_sweep, sweep, train_in_memory
+from fadeout.training.batches import compile_group
 from fadeout.training.resolve import GROUPS, identity, resolve
 from helpers import CONF, network, script
 
@@ -53,7 +53,7 @@ def bent(z, *, slope: float = 0.01, power: int = 1):
 
 @pytest.mark.few
 def test_the_same_activation_is_bit_identical_wherever_it_comes_from(tmp_path):
-    extensions.load([str(write(tmp_path, SAME))])
+    extensions.load_extensions([str(write(tmp_path, SAME))])
 
     @fadeout.activation
     def here(z):
@@ -61,7 +61,7 @@ def test_the_same_activation_is_bit_identical_wherever_it_comes_from(tmp_path):
 
     runs = [Run(Activation(name), **SHORT) for name in ("tanh", "my_tanh", "here", here)]
     runs += [Run(Activation(name, slope=0.2), **SHORT) for name in ("leaky_relu", "bent")]
-    found = train(runs)
+    found = train_in_memory(runs)
     assert found.activation.values.tolist()[:4] == ["tanh", "my_tanh", "here", "here"]
     for name in ("loss", "delta_norm", "weight_norm"):
         values = found[name].values
@@ -69,8 +69,10 @@ def test_the_same_activation_is_bit_identical_wherever_it_comes_from(tmp_path):
             np.testing.assert_array_equal(values[one], values[other], err_msg=name)
     assert not np.array_equal(found.loss[0], found.loss[4])
     static = Run(Activation("bent", power=3), **SHORT)
-    assert batch_of(static).program != batch_of(runs[5]).program, "an int decides a program"
-    assert batch_of(runs[5]).program == batch_of(runs[0]).program, "a float does not"
+    assert compile_group(static).program != compile_group(runs[5]).program, (
+        "an int decides a program"
+    )
+    assert compile_group(runs[5]).program == compile_group(runs[0]).program, "a float does not"
     z = jnp.array([-1.0, 2.0])
     assert get_activation("bent", power=3, slope=0.5)(z).tolist() == [-0.5, 8.0]
 
@@ -85,7 +87,7 @@ def test_an_arctan_is_an_arctan_in_every_lane():
 
     many = [Run(Activation(arctan), **SHORT | {"probes": ("activation_std",)}, seed=seed)
             for seed in range(3)]  # fmt: skip
-    found = train(many)
+    found = train_in_memory(many)
     for row, run in enumerate(many):
         (x, _), weights = network(run)
         h = np.arctan(x @ weights[0][0] + weights[0][1])
@@ -123,20 +125,20 @@ def test_a_changed_source_never_meets_its_old_results(tmp_path, monkeypatch, cha
     (tmp_path / "their_helper.py").write_text("def bend(z):\n    return 1 * z\n")
     monkeypatch.syspath_prepend(tmp_path)
     path = write(tmp_path, HELPERS)
-    extensions.load([str(path)])
+    extensions.load_extensions([str(path)])
     run = Run(Activation("two_part"), **SHORT)
-    before, kept, loss = identity(run), resolve(run), train([run]).loss.values
+    before, kept, loss = identity(run), resolve(run), train_in_memory([run]).loss.values
     if change.startswith("their_helper"):
         (tmp_path / "their_helper.py").write_text("def bend(z):\n    return 2 * z\n")
         del sys.modules["their_helper"]
         path.write_text(path.read_text() + "\n")
     else:
         path.write_text(path.read_text().replace(*change.split("/")))
-    extensions.load([str(path)])
+    extensions.load_extensions([str(path)])
     assert identity(run) != before
     with pytest.raises(FadeoutError, match="activation two_part is not what it was"):
         resolve(kept)
-    assert not np.array_equal(train([run]).loss.values, loss)
+    assert not np.array_equal(train_in_memory([run]).loss.values, loss)
     sys.modules.pop("their_helper", None)
 
 
@@ -145,7 +147,7 @@ def test_the_same_file_in_another_folder_is_the_same(tmp_path):
     found = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        extensions.load([str(write(tmp_path / name, SAME))])
+        extensions.load_extensions([str(write(tmp_path / name, SAME))])
         found.append(identity(Run(Activation("my_tanh"), **SHORT)))
         for table in ("my_tanh", "bent"):
             del TABLES["activation"][table]
@@ -162,10 +164,10 @@ def test_a_constant_that_changes_in_a_notebook_is_another_run(monkeypatch):
         return jnp.tanh(K * z)
 
     run = Run(Activation(scaled), **SHORT)
-    before, loss = identity(run), train([run]).loss.values
+    before, loss = identity(run), train_in_memory([run]).loss.values
     monkeypatch.setitem(globals(), "K", 3.0)
     assert identity(run) != before
-    assert not np.array_equal(train([run]).loss.values, loss), "nor its compiled program"
+    assert not np.array_equal(train_in_memory([run]).loss.values, loss), "nor its compiled program"
 
 
 @pytest.mark.few
@@ -218,7 +220,7 @@ def test_classes_follow_from_a_tasks_options():
     run = Run(task=Task(arms_, arms=3), model=Model(1, 4), training=SMALL, probes=())
     (_, _), weights = network(run)
     assert weights[-1][0].shape == (4, 3)
-    assert train([run]).loss.values[0, 0] > 0
+    assert train_in_memory([run]).loss.values[0, 0] > 0
     assert network(Run(task=Task(arms_), model=Model(1, 4)))[1][-1][0].shape == (4, 1)
 
 
@@ -237,7 +239,7 @@ def test_parameters_may_have_the_names_of_other_things():
     run = Run(init=Init(scaled_down, depth=8.0), optimizer=Optimizer(slower), **SHORT)
     assert network(run)[1][0][0].tolist() == [[1 / 8] * 4] * 2
     same = Run(init=Init("constant", value=1 / 8), optimizer=Optimizer("sgd", 0.005), **SHORT)
-    found = train([run, same])
+    found = train_in_memory([run, same])
     np.testing.assert_array_equal(found.loss[0], found.loss[1])
 
 
@@ -348,7 +350,7 @@ BAD = {
 def test_what_is_no_activation_is_refused_with_the_users_own_line(tmp_path, text):
     path = write(tmp_path, f"@fadeout.activation\n{text}\n")
     with pytest.raises(FadeoutError, match=BAD[text]) as refused:
-        extensions.load([str(path)])
+        extensions.load_extensions([str(path)])
     first, *rest = str(refused.value).splitlines()
     assert first.startswith(f"{path}, line ")
     assert rest, "the line itself"
@@ -377,14 +379,14 @@ OTHERS = {
 @pytest.mark.parametrize("text", OTHERS)
 def test_other_entries_and_files_are_refused_as_well(tmp_path, text):
     with pytest.raises(FadeoutError, match=OTHERS[text]):
-        extensions.load([str(write(tmp_path, f"{text}\n"))])
+        extensions.load_extensions([str(write(tmp_path, f"{text}\n"))])
 
 
 def test_files_and_functions_that_are_not_there():
     with pytest.raises(FadeoutError, match=r"nowhere.py does not exist: looked for /"):
-        extensions.load(["nowhere.py"])
+        extensions.load_extensions(["nowhere.py"])
     with pytest.raises(FadeoutError, match="No module named 'no_such_module'"):
-        extensions.load(["no_such_module"])
+        extensions.load_extensions(["no_such_module"])
     with pytest.raises(FadeoutError, match=r"put @fadeout.activation above"):
         Activation(lambda z: z)
     with pytest.raises(FadeoutError, match="sin is not known as activation"):
@@ -433,7 +435,7 @@ def test_the_menu_says_what_the_signatures_say(group):
 
 
 def test_a_word_that_stands_for_two_things_is_said_in_full(tmp_path):
-    extensions.load([str(write(tmp_path, """
+    extensions.load_extensions([str(write(tmp_path, """
 @fadeout.activation
 def loud(z, *, gain: float = 1.0, noise: float = 2.0, depth: int = 3):
     return gain * z
@@ -446,7 +448,7 @@ def loud(z, *, gain: float = 1.0, noise: float = 2.0, depth: int = 3):
     assert (labels["activation.noise"], labels["task.noise"]) == (2.0, 0.1)
     assert run.with_labels({"activation.gain": 5.0}).activation.gain == 5.0
     plain = Run(Activation("loud"), model=Model(1, 4), training=SMALL, probes=())
-    found = train(
+    found = train_in_memory(
         [plain, Run(task=Task("noisy_xor"), model=Model(1, 4), training=SMALL, probes=())]
     )
     assert found["activation.noise"].values.tolist() == [2.0, pytest.approx(np.nan, nan_ok=True)]
@@ -477,8 +479,8 @@ def test_another_jax_may_trace_another_program_and_says_so(tmp_path, monkeypatch
 
     run = Run(Activation(curved), **SHORT)
     sweep([run], tmp_path)
-    (path,) = files(tmp_path)
-    assert "return 2 * jnp.tanh(z)" in head(path).about["source of activation curved"]
+    (path,) = result_files(tmp_path)
+    assert "return 2 * jnp.tanh(z)" in read_labels(path).about["source of activation curved"]
 
     @fadeout.activation
     def curved(z):
@@ -487,6 +489,6 @@ def test_another_jax_may_trace_another_program_and_says_so(tmp_path, monkeypatch
     with pytest.raises(FadeoutError, match="what is activation curved"):
         sweep([run], tmp_path)
     monkeypatch.setattr(store, "version", lambda package: "99.0")
-    (note,) = check(tmp_path, survey([run]))
+    (note,) = check_sweep(tmp_path, index_runs([run]))
     assert note.startswith("activation curved is another program for jax 99.0 than for ")
     assert sweep([run], tmp_path).outcomes.total() == 1

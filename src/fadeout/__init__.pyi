@@ -15,7 +15,7 @@ from .config import Training as Training
 from .networks.activations import activation as activation
 from .networks.initializers import initializer as initializer
 from .networks.model import MLP as MLP
-from .networks.model import Neuron as Neuron
+from .networks.model import Dense as Dense
 from .networks.optimizers import optimizer as optimizer
 from .networks.probes import probe as probe
 from .networks.tasks import arrays as arrays

@@ -15,8 +15,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self
 
-from fadeout.registry import FadeoutError, lookup, shown
-from fadeout.schema import Entry, Section, bounded, defaults, erase, kinds, sections_of, written
+from fadeout.registry import FadeoutError, format_value, lookup
+from fadeout.schema import (
+    Entry,
+    Section,
+    bounded_field,
+    default_values,
+    kinds,
+    sections_of,
+    static_section,
+    to_json,
+)
 
 
 @dataclass(frozen=True, init=False)
@@ -56,7 +65,7 @@ class Init(Entry):
 
     name: str = "glorot_normal"
     gain: float | None = 1.0
-    bias_variance: float = bounded(0.0, minimum=0)
+    bias_variance: float = bounded_field(0.0, minimum=0)
 
     def __post_init__(self):
         if isinstance(self.gain, str) and self.gain == "auto":
@@ -79,8 +88,8 @@ class Task(Entry):
     """
 
     name: str = "xor"
-    inputs: str = bounded("binary", choices=("binary", "bipolar", "centred"))
-    targets: str = bounded("binary", choices=("binary", "bipolar"))
+    inputs: str = bounded_field("binary", choices=("binary", "bipolar", "centred"))
+    targets: str = bounded_field("binary", choices=("binary", "bipolar"))
 
 
 MOST_DEPTH = 10_000
@@ -115,13 +124,13 @@ class Model(Section):
     'constant'
     """
 
-    depth: int = bounded(2, minimum=1, maximum=MOST_DEPTH)
-    width: int = bounded(8, minimum=1, maximum=MOST_WIDTH)
+    depth: int = bounded_field(2, minimum=1, maximum=MOST_DEPTH)
+    width: int = bounded_field(8, minimum=1, maximum=MOST_WIDTH)
     bias: bool = True
-    output: str = bounded("linear", choices=("linear", "sigmoid", "tanh"))
+    output: str = bounded_field("linear", choices=("linear", "sigmoid", "tanh"))
     residual: float = 0.0
-    residual_scale: str = bounded("constant", choices=("constant", "sqrt_depth", "zero"))
-    normalization: str = bounded("none", choices=("none", "layer", "rms", "batch"))
+    residual_scale: str = bounded_field("constant", choices=("constant", "sqrt_depth", "zero"))
+    normalization: str = bounded_field("none", choices=("none", "layer", "rms", "batch"))
     affine: bool = False
 
     def __post_init__(self):
@@ -148,7 +157,7 @@ class Model(Section):
 
     def settled(self) -> "Model":
         """Without them: what says nothing makes no other run."""
-        idle = {key: defaults(Model)[key] for key in self.idle()}
+        idle = {key: default_values(Model)[key] for key in self.idle()}
         return dataclasses.replace(self, **idle) if idle else self
 
     def nothing(self) -> dict[str, float]:
@@ -178,10 +187,10 @@ class Optimizer(Entry):
     """
 
     name: str = "adam"
-    learning_rate: float = bounded(0.01, minimum=0)
-    readout_factor: float = bounded(1.0, minimum=0)
-    schedule: str = bounded("constant", choices=("constant", "cosine", "warmup"))
-    warmup_steps: int = bounded(0, minimum=0)
+    learning_rate: float = bounded_field(0.01, minimum=0)
+    readout_factor: float = bounded_field(1.0, minimum=0)
+    schedule: str = bounded_field("constant", choices=("constant", "cosine", "warmup"))
+    warmup_steps: int = bounded_field(0, minimum=0)
     clip: float | None = None
 
     def __post_init__(self):
@@ -220,13 +229,13 @@ class Training(Section):
     10
     """
 
-    steps: int = bounded(1000, minimum=0, maximum=MOST_STEPS)
-    record_every: int = bounded(10, minimum=1)
-    loss_function: str = bounded("cross_entropy", choices=("cross_entropy", "squared_error"))
-    dtype: str = bounded("float32", choices=("float32", "float64"))
-    batch_size: int | None = bounded(None, minimum=1)
-    held_out: int = bounded(0, minimum=0)
-    until_loss: float = bounded(0.0, minimum=0)
+    steps: int = bounded_field(1000, minimum=0, maximum=MOST_STEPS)
+    record_every: int = bounded_field(10, minimum=1)
+    loss_function: str = bounded_field("cross_entropy", choices=("cross_entropy", "squared_error"))
+    dtype: str = bounded_field("float32", choices=("float32", "float64"))
+    batch_size: int | None = bounded_field(None, minimum=1)
+    held_out: int = bounded_field(0, minimum=0)
+    until_loss: float = bounded_field(0.0, minimum=0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -244,7 +253,7 @@ class Training(Section):
         return self.steps // self.record_every + 1
 
 
-KEPT = ("weights", "outputs")
+_KEEP_CHOICES = ("weights", "outputs")
 """What `keep` may name."""
 
 DEFAULT_PROBES = (
@@ -292,7 +301,7 @@ normalization='none', affine=False)
     optimizer: Optimizer = field(default_factory=Optimizer)
     training: Training = field(default_factory=Training)
     probes: tuple[str, ...] = DEFAULT_PROBES
-    seed: int = bounded(0, minimum=0, maximum=2**32 - 1)
+    seed: int = bounded_field(0, minimum=0, maximum=2**32 - 1)
     keep: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
@@ -316,7 +325,7 @@ normalization='none', affine=False)
         self.__post_init__()
         if labels:
             for word in (word for word in labels if word not in self.words()):
-                others = dict.fromkeys(key.split(".")[-1] for key in elsewhere_named(word))
+                others = dict.fromkeys(key.split(".")[-1] for key in suggest_keys(word))
                 near = (
                     f" (did you mean {' or '.join(others)}?)"
                     if others and word not in others
@@ -333,8 +342,8 @@ normalization='none', affine=False)
     def __post_init__(self):
         super().__post_init__()
         for word in self.keep:
-            lookup(dict.fromkeys(KEPT), word, "word of keep")
-        object.__setattr__(self, "keep", tuple(word for word in KEPT if word in self.keep))
+            lookup(dict.fromkeys(_KEEP_CHOICES), word, "word of keep")
+        object.__setattr__(self, "keep", tuple(word for word in _KEEP_CHOICES if word in self.keep))
 
     def having(self, **values: Any) -> Self:
         """The run with other sections or another seed, which are as they should be: nothing is
@@ -349,7 +358,9 @@ normalization='none', affine=False)
         >>> Run(seed=1).erased() == Run(optimizer=Optimizer(learning_rate=0.5)).erased()
         True
         """
-        sections: dict[str, Any] = {name: erase(getattr(self, name)) for name in sections_of(Run)}
+        sections: dict[str, Any] = {
+            name: static_section(getattr(self, name)) for name in sections_of(Run)
+        }
         return self.having(seed=0, **sections)
 
     def words(self) -> dict[str, tuple[str, str]]:
@@ -359,7 +370,7 @@ normalization='none', affine=False)
         >>> Run(Activation("leaky_relu", slope=0.1)).words()["slope"]
         ('activation', 'slope')
         """
-        return words_of(tuple(getattr(self, name).all_keys for name in sections_of(Run)))
+        return _label_keys(tuple(getattr(self, name).all_keys for name in sections_of(Run)))
 
     def labels(self) -> dict[str, Any]:
         """Every value by its label: `activation`, `depth`, `learning_rate`.
@@ -401,12 +412,12 @@ normalization='none', affine=False)
             kind = lookup(types, key, "key")
             if key in sections_of(cls):
                 if not isinstance(value, dict):
-                    raise FadeoutError(f"{key} must be a group of keys, not {shown(value)}")
+                    raise FadeoutError(f"{key} must be a group of keys, not {format_value(value)}")
                 told = tuple((k, v, type(v)) for k, v in value.items())  # 1, 1.0 and true are equal
                 try:
-                    value = section(kind, key, told)
+                    value = _cached_section(kind, key, told)
                 except TypeError:  # an unhashable value, as a list
-                    value = section.__wrapped__(kind, key, told)
+                    value = _cached_section.__wrapped__(kind, key, told)
             values[key] = value
         return cls(**values)
 
@@ -415,13 +426,13 @@ normalization='none', affine=False)
         identity (`fadeout.identity`), by which results are found."""
         left_out = {name for name in ("keep", "sources") if not getattr(self, name)}
         names = (name for name in sorted(kinds(Run)) if name not in left_out)
-        parts = [f'"{name}": {written(getattr(self, name))}' for name in names]
+        parts = [f'"{name}": {to_json(getattr(self, name))}' for name in names]
         text = f"[{NUMERICS}, {{{', '.join(parts)}}}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=65536)
-def section(kind: type, name: str, told: tuple[tuple[str, Any, type], ...]) -> Any:
+def _cached_section(kind: type, name: str, told: tuple[tuple[str, Any, type], ...]) -> Any:
     """A section of a config. Of ten thousand configs there are few: each is checked once."""
     for inner, *_ in told:
         if not issubclass(kind, Entry) or inner == "options":
@@ -430,7 +441,7 @@ def section(kind: type, name: str, told: tuple[tuple[str, Any, type], ...]) -> A
 
 
 @lru_cache(maxsize=4096)
-def words_of(keys: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, str]]:
+def _label_keys(keys: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, str]]:
     """`Run.words` of the keys of all sections."""
     places = [(s, key) for s, own in zip(sections_of(Run), keys, strict=True) for key in own]
     count = Counter(key for _, key in places)
@@ -446,7 +457,7 @@ def words_of(keys: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, str]]:
     return {word(*place): place for place in places}
 
 
-OTHER_WORDS = {
+_KEY_ALIASES = {
     "lr": "optimizer.learning_rate", "rate": "optimizer.learning_rate", "optim": "optimizer",
     "epochs": "training.steps", "iterations": "training.steps", "batch": "training.batch_size",
     "layers": "model.depth", "hidden": "model.width", "units": "model.width",
@@ -456,10 +467,10 @@ OTHER_WORDS = {
 """What others call a key."""
 
 
-def elsewhere_named(word: str) -> list[str]:
+def suggest_keys(word: str) -> list[str]:
     """The keys that a word without its section may stand for."""
-    if word in OTHER_WORDS:
-        return [OTHER_WORDS[word]]
+    if word in _KEY_ALIASES:
+        return [_KEY_ALIASES[word]]
     return [f"{name}.{word}" for name in sections_of(Run) if word in kinds(kinds(Run)[name][0])]
 
 

@@ -20,10 +20,10 @@ from typing import Any
 from fadeout.files import read_regular
 from fadeout.registry import FadeoutError
 
-GROUP = "fadeout.extensions"
+_GROUP = "fadeout.extensions"
 
 
-def load(extensions: Iterable[str]) -> tuple[str, ...]:
+def load_extensions(extensions: Iterable[str]) -> tuple[str, ...]:
     """Imports extensions, each once; a file that has changed since is imported again.
 
     Args:
@@ -35,38 +35,38 @@ def load(extensions: Iterable[str]) -> tuple[str, ...]:
     Raises:
       FadeoutError: one that does not exist or cannot be imported, with the user's own line.
     """
-    load_installed()
+    _load_installed()
     found = []
     for name in extensions:
         if not name.endswith(".py"):
-            with told(name, None):
+            with _extension_errors(name, None):
                 importlib.import_module(name)
             found.append(name)
             continue
         path = Path(name).expanduser().absolute()
         if not path.exists():
             raise FadeoutError(f"the extension {name} does not exist: looked for {path}")
-        run_file(path)
+        _execute_file(path)
         found.append(str(path))
     return tuple(found)
 
 
 @functools.cache
-def load_installed() -> None:
+def _load_installed() -> None:
     """Those of installed packages."""
-    for entry in metadata.entry_points(group=GROUP):
-        with told(f"{entry.value} of an installed package", None):
+    for entry in metadata.entry_points(group=_GROUP):
+        with _extension_errors(f"{entry.value} of an installed package", None):
             entry.load()
 
 
-MAX_SOURCE = 10 * 2**20
+_MAX_SOURCE = 10 * 2**20
 
 LOADED: dict[Path, bytes] = {}
 
 
-def run_file(path: Path) -> None:
+def _execute_file(path: Path) -> None:
     try:
-        text = read_regular(path, MAX_SOURCE)
+        text = read_regular(path, _MAX_SOURCE)
     except OSError as error:
         raise FadeoutError(
             f"the extension {path} cannot be read: {error.strerror or error}"
@@ -79,12 +79,12 @@ def run_file(path: Path) -> None:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    with told(str(path), path):
+    with _extension_errors(str(path), path):
         exec(compile(text, str(path), "exec"), module.__dict__)
     LOADED[path] = text
 
 
-class told:
+class _extension_errors:
     """Answers whatever goes wrong in an extension in two lines, with the user's own."""
 
     def __init__(self, name: str, path: Path | None):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fadeout.registry import FadeoutError
 
-DAY = 86_400.0
-MARK = re.compile(r"\.[0-9a-f]{8}\.(?P<machine>.+)\.(?P<process>\d+)\.(partial|writer)")
-"""What `marked` gives."""
+_DAY = 86_400.0
+_TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{8}\.(?P<machine>.+)\.(?P<process>\d+)\.(partial|writer)")
+"""What `temporary_name` gives."""
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
@@ -34,7 +34,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         return file.read(max_bytes)
 
 
-def write_whole(path: Path, content: bytes) -> Path:
+def write_atomically(path: Path, content: bytes) -> Path:
     """Writes a file under another name and then gives it its own, so that whatever bore it before
     is there until the new one is whole.
 
@@ -42,14 +42,14 @@ def write_whole(path: Path, content: bytes) -> Path:
       FadeoutError: it cannot be written; what was there is untouched.
     """
     try:
-        put(path, content)
+        replace_file(path, content)
     except OSError as error:
         raise FadeoutError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
 
 
-def put(path: Path, content: bytes | memoryview) -> None:
-    """`write_whole`, with the error as it comes. Links are followed; only a regular file is
+def replace_file(path: Path, content: bytes | memoryview) -> None:
+    """`write_atomically`, with the error as it comes. Links are followed; only a regular file is
     replaced; all is on the disk before it bears its name.
 
     Raises:
@@ -68,7 +68,7 @@ def put(path: Path, content: bytes | memoryview) -> None:
     if path.exists() and not path.is_file():
         raise OSError(0, "it is not a regular file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(marked("partial"))
+    partial = path.with_name(temporary_name("partial"))
     try:
         with open(partial, "xb") as file:
             file.write(content)
@@ -77,10 +77,10 @@ def put(path: Path, content: bytes | memoryview) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    sync(path.parent)
+    _sync_folder(path.parent)
 
 
-def sync(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Puts a folder's names on the disk, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -92,13 +92,13 @@ def sync(folder: Path) -> None:
             os.close(handle)
 
 
-def marked(kind: str) -> str:
+def temporary_name(kind: str) -> str:
     """A hidden name that nobody else has, and that says who made it: machine and process."""
-    return f".{secrets.token_hex(4)}.{machine()}.{os.getpid()}.{kind}"
+    return f".{secrets.token_hex(4)}.{machine_id()}.{os.getpid()}.{kind}"
 
 
 @functools.cache
-def machine() -> str:
+def machine_id() -> str:
     """Where a process's number means this process: containers share names, not these numbers."""
     told = []
     with contextlib.suppress(OSError):  # another system than Linux: the name has to do
@@ -107,21 +107,24 @@ def machine() -> str:
     return f"{socket.gethostname()[:60]}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
 
 
-def left_over(path: Path) -> bool:
-    """Whether a file is `marked` and its maker gone: of this machine, its process has ended; of
-    another, it is a day old."""
-    mark = MARK.fullmatch(path.name)
+def is_abandoned(path: Path) -> bool:
+    """Returns whether a file has a `temporary_name` and its writer is gone.
+
+    A writer on this machine is gone when its process has ended; one on another machine, when the
+    file is a day old.
+    """
+    mark = _TEMPORARY_NAME.fullmatch(path.name)
     if mark is None or path.is_symlink() or not path.is_file():
         return False
-    if mark["machine"] == machine():
-        return int(mark["process"]) != os.getpid() and not alive(int(mark["process"]))
+    if mark["machine"] == machine_id():
+        return int(mark["process"]) != os.getpid() and not process_alive(int(mark["process"]))
     try:
-        return time.time() - path.stat().st_mtime > DAY
+        return time.time() - path.stat().st_mtime > _DAY
     except OSError:
         return False
 
 
-def alive(process: int) -> bool:
+def process_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -131,8 +134,8 @@ def alive(process: int) -> bool:
     return True
 
 
-def sweep_up(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Removes what writers that were killed have left."""
-    for path in filter(left_over, folder.glob(".*.*.*.*")):
+    for path in filter(is_abandoned, folder.glob(".*.*.*.*")):
         with contextlib.suppress(OSError):  # another's, in a folder that several use
             path.unlink()

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 T = TypeVar("T")
 
 
-LARGEST = 10_000_000
+MAX_RUNS = 10_000_000
 """Runs of one sweep: a value too many is answered, not allocated."""
 
 
@@ -53,20 +53,21 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
         return table[name]
     except (KeyError, TypeError):  # a list, say, is no key of a table
         raise FadeoutError(
-            f"unknown {kind} {shown(name)}{meant(name, table)}; choose from: {', '.join(table)}"
+            f"unknown {kind} {format_value(name)}{did_you_mean(name, table)}; "
+            f"choose from: {', '.join(table)}"
         ) from None
 
 
-def meant(name: str, names) -> str:
+def did_you_mean(name: str, names) -> str:
     """The nearest of some names, as a question."""
     nearest = difflib.get_close_matches(str(name), names, n=1)
     return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as an error says it: an array by its shape, what is long by its beginning.
 
-    >>> shown("relu"), shown(range(10**6))
+    >>> format_value("relu"), format_value(range(10**6))
     ("'relu'", 'range(0, 1000000)')
     """
     shape = getattr(value, "shape", None)
@@ -93,10 +94,10 @@ class Between(NamedTuple):
 
 
 NotNegative = Annotated[float, Between(0)]
-Share = Annotated[float, Between(0, 0.99999)]
+DecayRate = Annotated[float, Between(0, 0.99999)]
 
 
-class Parameter(NamedTuple):
+class _Parameter(NamedTuple):
     """A keyword-only parameter of an entry, which is one of its config keys.
 
     Attributes:
@@ -110,7 +111,7 @@ class Parameter(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def parameters(function: Callable) -> dict[str, Parameter]:
+def parameters(function: Callable) -> dict[str, _Parameter]:
     """The keyword-only parameters of an entry: what a config may set on it.
 
     Raises:
@@ -125,16 +126,16 @@ def parameters(function: Callable) -> dict[str, Parameter]:
         hints = typing.get_type_hints(inner, include_extras=True)
     except Exception as error:  # of as many kinds as there are annotations
         raise FadeoutError(
-            f"the annotations of {named(function)} cannot be read: {error}"
+            f"the annotations of {function_name(function)} cannot be read: {error}"
         ) from None
     return {
-        p.name: parameter(p.name, p.default, hints.get(p.name), named(function))
+        p.name: _make_parameter(p.name, p.default, hints.get(p.name), function_name(function))
         for p in signature
         if p.kind is p.KEYWORD_ONLY
     }
 
 
-def parameter(name: str, default: Any, hint: Any, of: str) -> Parameter:
+def _make_parameter(name: str, default: Any, hint: Any, of: str) -> _Parameter:
     if default is inspect.Parameter.empty:
         raise FadeoutError(f"{of}: its parameter {name} needs a default")
     between = Between()
@@ -155,11 +156,11 @@ def parameter(name: str, default: Any, hint: Any, of: str) -> Parameter:
         if not isinstance(default, good) or (isinstance(default, bool) and kind is not bool):
             raise FadeoutError(f"{of}: the default of {name}, {default!r}, is no {kind.__name__}")
         default = kind(default)
-    return Parameter(kind, default, between)
+    return _Parameter(kind, default, between)
 
 
 @contextlib.contextmanager
-def tried(what: str) -> Iterator[None]:
+def user_errors(what: str) -> Iterator[None]:
     """Answers whatever goes wrong when a user's function is tried, in a line."""
     try:
         yield
@@ -171,7 +172,7 @@ def tried(what: str) -> Iterator[None]:
         raise FadeoutError(f"{what} cannot be traced by JAX ({kind}: {why})") from error
 
 
-def named(function: Callable) -> str:
+def function_name(function: Callable) -> str:
     return getattr(function, "__name__", repr(function))
 
 
@@ -179,7 +180,7 @@ NAMES: dict[Callable, str] = {}
 """What every entry is called: a function may be given wherever its name is asked for."""
 
 
-def name_of(function: Callable, kind: str) -> str:
+def entry_name(function: Callable, kind: str) -> str:
     """The name of an entry that is given as the function itself.
 
     Raises:
@@ -189,7 +190,8 @@ def name_of(function: Callable, kind: str) -> str:
         return NAMES[function]
     except (KeyError, TypeError):
         raise FadeoutError(
-            f"{named(function)} is not known as {kind}: put @fadeout.{kind} above its definition"
+            f"{function_name(function)} is not known as {kind}: "
+            f"put @fadeout.{kind} above its definition"
         ) from None
 
 
@@ -199,7 +201,7 @@ RESERVED = frozenset((
 """What the section of an entry has besides its parameters, or a config: none may be called so."""
 
 
-class Entries(dict[str, Any]):
+class _Entries(dict[str, Any]):
     """A table of functions by name.
 
     Args:
@@ -234,14 +236,14 @@ class Entries(dict[str, Any]):
           FadeoutError: its name is taken, its signature says not what it takes, or `check` refuses.
         """
         if not callable(function):
-            raise FadeoutError(f"{self.kind} must be a function, not {shown(function)}")
+            raise FadeoutError(f"{self.kind} must be a function, not {format_value(function)}")
         if not isinstance(function, Hashable):
             raise FadeoutError(f"{self.kind} must be hashable: define it with def")
-        name = name or named(function).rstrip("_")
+        name = name or function_name(function).rstrip("_")
         if not name.isidentifier():
             raise FadeoutError(f"{self.kind} {name} needs a name: define it with def")
         before = self.get(name)
-        if before is not None and origin(function_in(before)) != origin(function):
+        if before is not None and _origin(entry_function(before)) != _origin(function):
             an = "an" if self.kind[0] in "aeio" else "a"
             raise FadeoutError(f"there is already {an} {self.kind} {name}: choose another name")
         try:
@@ -250,7 +252,7 @@ class Entries(dict[str, Any]):
             if isinstance(error, FadeoutError):
                 raise
             raise FadeoutError(f"{self.kind} {name}: {error}; define it with def") from None
-        if not is_own(function) and self.check is not None:
+        if not is_builtin(function) and self.check is not None:
             self.check(function)
         self[name] = function if entry is None else entry
         NAMES[function] = name
@@ -277,10 +279,10 @@ class Entries(dict[str, Any]):
 
     def own(self) -> dict[str, Any]:
         """The entries that are a user's."""
-        return {n: e for n, e in self.items() if not is_own(function_in(e))}
+        return {n: e for n, e in self.items() if not is_builtin(entry_function(e))}
 
 
-TABLES: dict[str, Entries] = {}
+TABLES: dict[str, _Entries] = {}
 """All tables of functions, by the group of the config that chooses among them, and the probes."""
 
 CONTENTS: dict[Callable, Callable[..., str]] = {}
@@ -288,38 +290,38 @@ CONTENTS: dict[Callable, Callable[..., str]] = {}
 file's name before it."""
 
 
-def table(kind: str, *positional: str, **about: Any) -> Entries:
+def new_table(kind: str, *positional: str, **about: Any) -> _Entries:
     """A new table of functions."""
-    TABLES[kind] = Entries(kind, positional, **about)
+    TABLES[kind] = _Entries(kind, positional, **about)
     return TABLES[kind]
 
 
-def function_in(entry: Any) -> Callable:
+def entry_function(entry: Any) -> Callable:
     """What an entry calls: itself, or of a probe and a loss its function."""
     return getattr(entry, "function", entry)
 
 
-def origin(function: Callable) -> tuple[bool, str]:
+def _origin(function: Callable) -> tuple[bool, str]:
     """Where a function comes from: one that is defined again, as in a notebook, replaces itself."""
-    return is_own(function), getattr(function, "__module__", "") or ""
+    return is_builtin(function), getattr(function, "__module__", "") or ""
 
 
 @lru_cache(maxsize=4096)
-def is_own(function: Callable) -> bool:
+def is_builtin(function: Callable) -> bool:
     """Whether the package wrote it; `functools.wraps` alone gives another function its name."""
     written = getattr(function, "__globals__", {}).get("__name__") or ""
     told = getattr(function, "__module__", None) or ""
-    return told.split(".")[0] == "fadeout" and written.split(".")[0] in ("fadeout", *CHECKERS)
+    return told.split(".")[0] == "fadeout" and written.split(".")[0] in ("fadeout", *_CHECKERS)
 
 
-CHECKERS = "jaxtyping", "beartype"
+_CHECKERS = "jaxtyping", "beartype"
 """Packages that wrap functions of this one to check the shapes that they declare."""
 
 
-def refuse(reasons: Counter[str], what: str) -> None:
+def raise_grouped(reasons: Counter[str], what: str) -> None:
     """Raises one error for many things, grouped by cause; none where there is no reason.
 
-    >>> refuse(Counter({"depth is 0": 2}), "runs cannot be trained")
+    >>> raise_grouped(Counter({"depth is 0": 2}), "runs cannot be trained")
     Traceback (most recent call last):
     ...
     fadeout.registry.FadeoutError: 2 runs cannot be trained:

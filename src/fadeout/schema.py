@@ -15,16 +15,23 @@ from functools import cache, cached_property, lru_cache
 from types import NoneType, UnionType
 from typing import Any
 
-from fadeout.registry import FadeoutError, lookup, meant, name_of, parameters, shown
+from fadeout.registry import (
+    FadeoutError,
+    did_you_mean,
+    entry_name,
+    format_value,
+    lookup,
+    parameters,
+)
 
 
-def bounded(default, minimum=None, maximum=None, choices=None):
+def bounded_field(default, minimum=None, maximum=None, choices=None):
     """A field with a range, or with a fixed set of words."""
     bounds = {"minimum": minimum, "maximum": maximum, "choices": choices}
     return field(default=default, metadata=bounds)
 
 
-def declared(section: type) -> dict[str, tuple[type, bool]]:
+def _field_types(section: type) -> dict[str, tuple[type, bool]]:
     """Per field of a section: its declared type, and whether it may be None."""
 
     def kind(hint) -> tuple[type, bool]:
@@ -36,7 +43,7 @@ def declared(section: type) -> dict[str, tuple[type, bool]]:
     return {name: kind(hint) for name, hint in hints.items() if name != "options"}
 
 
-kinds: Callable[[type], dict[str, tuple[type, bool]]] = cache(declared)
+kinds: Callable[[type], dict[str, tuple[type, bool]]] = cache(_field_types)
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,15 @@ class Section:
     """A frozen dataclass that checks and converts its own values."""
 
     def __post_init__(self):
-        for name, kind, optional, where, bounds in checks(type(self)):  # type: ignore[arg-type]
+        for name, kind, optional, where, bounds in _field_checks(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if value is None and optional:
                 continue
             if type(value) is kind and not bounds and issubclass(kind, str | bool | Section):
                 continue  # as it should be
-            found = convert(value, kind, where)
+            found = convert_value(value, kind, where)
             if bounds:
-                check_range(found, where, **bounds)
+                _check_range(found, where, **bounds)
             if found is not value:
                 object.__setattr__(self, name, found)
 
@@ -73,7 +80,7 @@ class Section:
 
     def as_dict(self) -> dict[str, Any]:
         """Its values by key, as plain data."""
-        return {name: plain(getattr(self, name)) for name in kinds(type(self))}
+        return {name: _to_plain(getattr(self, name)) for name in kinds(type(self))}
 
     @cached_property
     def all_keys(self) -> tuple[str, ...]:
@@ -87,13 +94,13 @@ class Section:
         What is at its default is left out: a key that comes new leaves all others as they were. Who
         changes a default raises `config.NUMERICS`.
         """
-        usual = defaults(type(self))  # type: ignore[arg-type]
+        usual = default_values(type(self))  # type: ignore[arg-type]
         data = {k: v for k, v in self.as_dict().items() if k not in usual or v != usual[k]}
         return json.dumps(data, sort_keys=True)
 
 
 @cache
-def checks(section: type) -> list[tuple[str, type, bool, str, dict[str, Any]]]:
+def _field_checks(section: type) -> list[tuple[str, type, bool, str, dict[str, Any]]]:
     """Per field of a section: its name and type, whether it may be None, what errors call it, and
     its range, if it has one."""
     found = []
@@ -112,8 +119,8 @@ class Entry(Section):
     """A section that names an entry of a table; the options of that entry, which its signature
     declares, are keys of the section as well, and attributes where they are set.
 
-    What they may be is known when the entry is looked up (`complete`); until then, a number, a word
-    or a truth value. None is left out.
+    Their types are known when the entry is looked up (`fill_options`). Until then a value may be a
+    number, a word or a truth value. None is left out.
 
     Attributes:
       name: of the entry; or the function itself.
@@ -132,11 +139,11 @@ class Entry(Section):
             object.__setattr__(self, f.name, given.pop(f.name, f.default))
         kind = type(self).__name__.lower()
         if callable(self.name):
-            object.__setattr__(self, "name", name_of(self.name, kind))
+            object.__setattr__(self, "name", entry_name(self.name, kind))
         if not isinstance(options, tuple | list | dict):
-            raise FadeoutError(f"{kind}.options must be pairs, not {shown(options)}")
+            raise FadeoutError(f"{kind}.options must be pairs, not {format_value(options)}")
         merged = {
-            key: option(value, f"{kind}.{key}")
+            key: _convert_option(value, f"{kind}.{key}")
             for key, value in (dict(options) | given).items()
             if value is not None
         }
@@ -153,32 +160,34 @@ class Entry(Section):
         return super().as_dict() | dict(self.options)
 
 
-def option(value: Any, where: str) -> Any:
+def _convert_option(value: Any, where: str) -> Any:
     """A value of an option whose type is not known yet."""
     if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):
-        return convert(value, float, where)
-    raise FadeoutError(f"{where} must be a number, a word or true or false, not {shown(value)}")
+        return convert_value(value, float, where)
+    raise FadeoutError(
+        f"{where} must be a number, a word or true or false, not {format_value(value)}"
+    )
 
 
-def complete(section: Entry, function: Callable, group: str) -> Entry:
+def fill_options(section: Entry, function: Callable, group: str) -> Entry:
     """The section with all options of its entry: what is set, in the declared type, and defaults
     for the rest.
 
     Raises:
       FadeoutError: an option that this entry does not take, or a value that it cannot be.
 
-    >>> complete(Entry("leaky"), lambda z, *, slope=0.01: z, "activation").slope
+    >>> fill_options(Entry("leaky"), lambda z, *, slope=0.01: z, "activation").slope
     0.01
     """
     takes, given = parameters(function), dict(section.options)
     for key in given:
         if key not in takes:
             has = f"it takes {' and '.join(takes)}" if takes else "it takes no parameter"
-            near = meant(key, [*takes, *kinds(type(section))])
+            near = did_you_mean(key, [*takes, *kinds(type(section))])
             raise FadeoutError(
                 f"{group} {section.name} has no {key}{near}: {has}; leave {group}.{key} out"
             )
@@ -186,8 +195,8 @@ def complete(section: Entry, function: Callable, group: str) -> Entry:
     for key, (kind, default, between) in takes.items():
         value = given.get(key, default)
         if value is not None:
-            value = convert(value, kind, f"{group}.{key}")
-            check_range(value, f"{group}.{key}", *between)
+            value = convert_value(value, kind, f"{group}.{key}")
+            _check_range(value, f"{group}.{key}", *between)
             filled[key] = value
     options = tuple(sorted(filled.items()))
     if [(k, type(v), v) for k, v in options] == [(k, type(v), v) for k, v in section.options]:
@@ -199,7 +208,7 @@ LARGEST_NUMBER = 3e38
 """Numbers must exist in float32."""
 
 
-def convert(value: Any, kind: type, where: str) -> Any:
+def convert_value(value: Any, kind: type, where: str) -> Any:
     """`value` as the declared type, or an error that says which type was expected."""
     if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
         value = value.item()  # a number of NumPy's or JAX's
@@ -211,7 +220,7 @@ def convert(value: Any, kind: type, where: str) -> Any:
         return int(value)
     if kind is tuple and isinstance(value, list | tuple):
         if not all(isinstance(word, str) for word in value):
-            raise FadeoutError(f"{where} must be a list of words, not {shown(value)}")
+            raise FadeoutError(f"{where} must be a list of words, not {format_value(value)}")
         return tuple(value)
     if kind is str and isinstance(value, str | int | float):
         return str(value)
@@ -223,10 +232,12 @@ def convert(value: Any, kind: type, where: str) -> Any:
         return kind(value)  # by its name alone
     expected = {float: "a finite number", int: "a whole number", tuple: "a list", str: "a word"}
     expected |= {bool: "true or false"}
-    raise FadeoutError(f"{where} must be {expected.get(kind, kind.__name__)}, not {shown(value)}")
+    raise FadeoutError(
+        f"{where} must be {expected.get(kind, kind.__name__)}, not {format_value(value)}"
+    )
 
 
-def check_range(value, where, minimum=None, maximum=None, choices=None):
+def _check_range(value, where, minimum=None, maximum=None, choices=None):
     if choices is not None:
         lookup(dict.fromkeys(choices), value, where)
     if minimum is not None and value < minimum:
@@ -235,12 +246,12 @@ def check_range(value, where, minimum=None, maximum=None, choices=None):
         raise FadeoutError(f"{where} must be at most {maximum}, not {value}")
 
 
-def written(value: Any) -> str:
+def to_json(value: Any) -> str:
     """A section or a value as JSON; the runs of a sweep share nearly all sections."""
     return value.as_text if isinstance(value, Section) else json.dumps(value)
 
 
-def plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     """A value of a section as JSON would have it."""
     if isinstance(value, Section):
         return value.as_dict()
@@ -248,22 +259,22 @@ def plain(value: Any) -> Any:
 
 
 @cache
-def defaults(section: type) -> dict[str, Any]:
+def default_values(section: type) -> dict[str, Any]:
     """Every key's default; the name has none."""
     fields = dataclasses.fields(section)
-    return {f.name: plain(f.default) for f in fields if f.name not in ("name", "options")}
+    return {f.name: _to_plain(f.default) for f in fields if f.name not in ("name", "options")}
 
 
-def find_sections(schema: type) -> tuple[str, ...]:
+def _find_sections(schema: type) -> tuple[str, ...]:
     """The fields of a schema that are sections themselves."""
     return tuple(name for name, (kind, _) in kinds(schema).items() if issubclass(kind, Section))
 
 
-sections_of: Callable[[type], tuple[str, ...]] = cache(find_sections)
+sections_of: Callable[[type], tuple[str, ...]] = cache(_find_sections)
 
 
 @lru_cache(maxsize=65536)
-def erase(section: Section) -> Section:
+def static_section(section: Section) -> Section:
     """The section with 0 for every float: what is left is static."""
     return dataclasses.replace(section, **section.nothing())
 

@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 
 
 @dataclass
-class LanesLauncherConf:
+class _LanesLauncherConf:
     _target_: str = "hydra_plugins.fadeout_lanes.LanesLauncher"
     fail_fast: bool = False
     job_dirs: bool = False
@@ -24,7 +24,7 @@ class LanesLauncherConf:
 
 
 @dataclass
-class LanesSweeperConf:
+class _LanesSweeperConf:
     _target_: str = "hydra_plugins.fadeout_lanes.LanesSweeper"
     params: dict[str, str] = field(default_factory=dict)
 
@@ -69,10 +69,10 @@ class LanesSweeper(BasicSweeper):
         super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from fadeout.cli.app import doors
+        from fadeout.cli.app import error_boundary
         from fadeout.cli.compose import expand_sweep
 
-        with doors():
+        with error_boundary():
             jobs = expand_sweep(self.hydra_context.config_loader, self.params, arguments)
         returns = self.launcher.launch(jobs, initial_job_idx=0)
         for job in returns:
@@ -80,7 +80,7 @@ class LanesSweeper(BasicSweeper):
         return [returns]
 
 
-for _group, _node in (("launcher", LanesLauncherConf), ("sweeper", LanesSweeperConf)):
+for _group, _node in (("launcher", _LanesLauncherConf), ("sweeper", _LanesSweeperConf)):
     ConfigStore.instance().store(
         group=f"hydra/{_group}", name="lanes", node=_node, provider="fadeout"
     )

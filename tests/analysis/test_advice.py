@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fadeout
-from fadeout.analysis.advice import advise_all, warning
+from fadeout.analysis.advice import advise_all, sweep_warning
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.registry import FadeoutError
 from helpers import script
@@ -78,25 +78,25 @@ def test_a_long_sweep_that_cannot_train_is_warned_of():
         return [Run(Activation("sigmoid"), model=Model(depth, 4), training=Training(steps, 5),
                     seed=seed) for seed in range(count)]  # fmt: skip
 
-    said = warning(runs(20))
+    said = sweep_warning(runs(20))
     assert said.startswith("by theory few or none of these runs can train")
     assert "the gradient loses 12 decades or more" in said
     assert "init=critical" in said
-    assert warning(runs(4)) is None
-    assert warning([*runs(20), *runs(4)]) is None, "some can"
-    assert warning(runs(20, count=99)) is None, "not worth a line"
-    assert warning(runs(20, steps=0)) is None, "nothing is trained"
+    assert sweep_warning(runs(4)) is None
+    assert sweep_warning([*runs(20), *runs(4)]) is None, "some can"
+    assert sweep_warning(runs(20, count=99)) is None, "not worth a line"
+    assert sweep_warning(runs(20, steps=0)) is None, "nothing is trained"
     unknown = [replace(run, init=Init("lsuv")) for run in runs(20)]
-    assert warning(unknown) is None, "theory has no word"
+    assert sweep_warning(unknown) is None, "theory has no word"
     for init in (Init("normal"), Init("torch"), Init("glorot_normal", 0.0)):
-        assert warning([replace(run, init=init) for run in runs(20)]), init
-    assert "loses all" in warning([replace(run, init=Init("zeros")) for run in runs(20)])
+        assert sweep_warning([replace(run, init=init) for run in runs(20)]), init
+    assert "loses all" in sweep_warning([replace(run, init=Init("zeros")) for run in runs(20)])
     many = [*runs(20, count=150), *runs(4, count=1), *runs(20, count=150)]
-    assert warning(many) is None, "one in 301 can"
+    assert sweep_warning(many) is None, "one in 301 can"
     steps = [replace(run, activation=Activation("step")) for run in runs(20)]
-    assert warning(steps) is None, "its readout may learn"
+    assert sweep_warning(steps) is None, "its readout may learn"
     cured = [replace(run, model=Model(20, 4, residual=1.0)) for run in runs(20)]
-    assert warning(cured) is None
+    assert sweep_warning(cured) is None
 
 
 def test_zeros_that_are_normalised_are_warned_of():
@@ -109,11 +109,11 @@ def test_zeros_that_are_normalised_are_warned_of():
                    training=Training(0, 1), probes=("delta_norm",))  # fmt: skip
 
     trained = replace(run(), training=Training(10, 10))
-    assert "task.inputs=bipolar" in warning([trained])
+    assert "task.inputs=bipolar" in sweep_warning([trained])
     result = fadeout.train(run(), quiet=True).isel(run=0)
     assert not float(result.delta_norm.sel(step=0, layer=11)) < 1e20
     for other in (run("relu"), run(inputs="bipolar"), run(bias=0.1)):
-        assert warning([replace(other, training=Training(10, 10))]) is None
+        assert sweep_warning([replace(other, training=Training(10, 10))]) is None
         fine = fadeout.train(other, quiet=True).isel(run=0)
         assert float(fine.delta_norm.sel(step=0).max()) < 1e3
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from fadeout.analysis.intervals import bootstrap, mean, share
-from fadeout.claims.select import by_seed, compared, ratio_of_means
+from fadeout.analysis.intervals import bootstrap, mean_interval, share_interval
+from fadeout.claims.select import by_seed, compare_by_seed, ratio_of_means
 from helpers import made
 
 
 def test_shares_have_wilson_intervals():
     """Wilson 1927: the roots of (p - share)^2 = z^2 p (1 - p) / n."""
     for hits, n in ((0, 10), (3, 10), (50, 50)):
-        low, value, high = share(np.arange(n) < hits)
+        low, value, high = share_interval(np.arange(n) < hits)
         assert value == hits / n
         for p in (low, high):
             z = 1.959963984540054
@@ -32,37 +32,37 @@ def coverage(interval, p=0.3, seeds=25, cells=16, trials=400, together=1.0):
 
 
 def test_a_share_of_runs_that_share_seeds_covers_the_truth():
-    naive = coverage(lambda flags, _: share(flags))
+    naive = coverage(lambda flags, _: share_interval(flags))
     assert naive < 0.65, "the fault: cells that share their draws taken for independent ones"
-    assert coverage(share) >= 0.93
-    assert coverage(share, p=0.05) >= 0.93
-    assert coverage(share, together=0.3) >= 0.93
-    assert coverage(share, together=0.0) >= 0.93
+    assert coverage(share_interval) >= 0.93
+    assert coverage(share_interval, p=0.05) >= 0.93
+    assert coverage(share_interval, together=0.3) >= 0.93
+    assert coverage(share_interval, together=0.0) >= 0.93
 
 
 def test_draws_that_are_all_distinct_change_nothing():
     flags = np.arange(40) < 13
-    assert share(flags, np.arange(40)) == share(flags)
+    assert share_interval(flags, np.arange(40)) == share_interval(flags)
 
 
 def test_a_share_that_is_nought_or_all_is_that_of_its_seeds():
-    low, value, high = share(np.zeros(200, bool), np.tile(np.arange(10), 20))
+    low, value, high = share_interval(np.zeros(200, bool), np.tile(np.arange(10), 20))
     assert (low, value) == (0, 0)
-    assert high == pytest.approx(share(np.zeros(10, bool)).high, abs=0.09)
+    assert high == pytest.approx(share_interval(np.zeros(10, bool)).high, abs=0.09)
 
 
 def test_nothing_measured_is_nan():
     for interval in (
-        share(np.array([], bool)),
-        mean(np.array([np.nan, np.inf])),
-        mean(np.empty(0)),
+        share_interval(np.array([], bool)),
+        mean_interval(np.array([np.nan, np.inf])),
+        mean_interval(np.empty(0)),
     ):
         assert np.isnan(interval).all()
 
 
 def test_bootstrap_intervals_of_a_mean_are_those_of_the_normal():
     sample = np.random.default_rng(1).normal(3.0, 2.0, 400)
-    low, value, high = mean(np.append(sample, np.nan))
+    low, value, high = mean_interval(np.append(sample, np.nan))
     reach = 1.96 * sample.std() / 20
     assert value == pytest.approx(sample.mean())
     assert low == pytest.approx(value - reach, abs=0.15 * reach)
@@ -103,9 +103,11 @@ def test_configs_that_share_seeds_are_compared_seed_by_seed():
     def ratio(a, b, axis):
         return np.nanmean(a, axis=axis) / np.nanmean(b, axis=axis)
 
-    low, value, high = compared(ratio, (2 * values, runs), (values, runs))
+    low, value, high = compare_by_seed(ratio, (2 * values, runs), (values, runs))
     assert (low, value, high) == pytest.approx((2, 2, 2)), "the same draws: the ratio has no spread"
-    assert np.isnan(compared(ratio, (values[:3], runs.isel(run=slice(3))), (values, runs))).all()
+    assert np.isnan(
+        compare_by_seed(ratio, (values[:3], runs.isel(run=slice(3))), (values, runs))
+    ).all()
 
 
 SAMPLES = {
@@ -123,7 +125,7 @@ def test_a_mean_of_few_seeds_covers_the_truth(kind, least, count):
     """The fault: the percentile bootstrap covered 53, 76, 84, 89 and 92 % of normal samples."""
     draw, truth = SAMPLES[kind]
     rng = np.random.default_rng(count)
-    found = [mean(draw(rng, count)) for _ in range(4000)]
+    found = [mean_interval(draw(rng, count)) for _ in range(4000)]
     covered = np.mean([low <= truth <= high for low, _, high in found])
     assert covered >= least - 0.01
     if kind == "normal":
@@ -138,12 +140,12 @@ def test_a_bootstrap_of_few_seeds_is_widened(count):
 
 
 def test_one_value_has_no_interval_and_nan_is_no_flag():
-    assert mean(np.array([2.0])).value == 2.0
-    assert np.isnan(mean(np.array([2.0]))[::2]).all()
+    assert mean_interval(np.array([2.0])).value == 2.0
+    assert np.isnan(mean_interval(np.array([2.0]))[::2]).all()
     assert np.isnan(bootstrap(np.median, np.array([2.0]))[::2]).all()
     assert np.isfinite(bootstrap(np.median, np.array([2.0, 3.0]))).all()
     assert np.isfinite(bootstrap(ratio_of_means, np.array([2.0, 3.0]), np.array([1.0, 2.0]))).all()
     flags = np.array([1.0, np.nan, 0.0, np.nan])
-    assert share(flags) == share(np.array([True, False]))
-    assert share(flags, np.arange(4)) == share(np.array([True, False]))
-    assert np.isnan(share(np.array([np.nan]))).all()
+    assert share_interval(flags) == share_interval(np.array([True, False]))
+    assert share_interval(flags, np.arange(4)) == share_interval(np.array([True, False]))
+    assert np.isnan(share_interval(np.array([np.nan]))).all()

@@ -6,11 +6,11 @@ import xarray as xr
 
 import fadeout
 from fadeout.analysis import verdicts as judging
-from fadeout.analysis.slopes import slopes
+from fadeout.analysis.slopes import log10_slopes
 from fadeout.analysis.verdicts import verdict_shares, verdicts
 from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.results import final
+from fadeout.sweeps.results import final_values
 
 pytestmark = pytest.mark.few("tanh", "relu", "identity", "step")
 
@@ -81,9 +81,9 @@ def test_shares_of_verdicts_come_in_their_order():
 
 def test_slopes_are_per_layer_and_over_hidden_layers_only():
     falling = made(depth=4, delta_norm=10.0 ** np.array([-6, -4, -2, 0, 5]))
-    assert slopes(falling["delta_norm"].sel(step=0)) == pytest.approx([2.0])
+    assert log10_slopes(falling["delta_norm"].sel(step=0)) == pytest.approx([2.0])
     dead = made(depth=4, delta_norm=[0.0, 0, 0, 1, 1])
-    assert np.isnan(slopes(dead["delta_norm"].sel(step=0))), "and nothing is said on the way"
+    assert np.isnan(log10_slopes(dead["delta_norm"].sel(step=0))), "and nothing is said on the way"
 
 
 def test_networks_that_work_are_not_called_saturated():
@@ -94,7 +94,7 @@ def test_networks_that_work_are_not_called_saturated():
         for seed in range(40)
     ]  # fmt: skip
     results = fadeout.train(runs)
-    counted = final(results["saturation"]).mean("layer").values > 0.5
+    counted = final_values(results["saturation"]).mean("layer").values > 0.5
     assert counted.mean() > 0.3, "more than half of the units, as the rule had it before"
     assert not (verdicts(results) == "saturated").any()
 

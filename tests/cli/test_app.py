@@ -23,7 +23,7 @@ from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.tasks import TASKS
 from fadeout.plots import figures
 from fadeout.registry import FadeoutError
-from fadeout.training.batches import batch_of
+from fadeout.training.batches import compile_group
 from fadeout.training.fit import fit
 from fadeout.training.programs import fit_arguments
 from fadeout.training.resolve import resolve
@@ -69,7 +69,7 @@ def test_every_study_composes_and_opens_with_its_command(study):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"+experiment={study}"], return_hydra_config=True)
     swept = list(config.hydra.sweeper.params)
-    config = composing.read(config)
+    config = composing.read_config(config)
     assert config.name == study
     assert "seed" in swept
     resolve(config.run())
@@ -91,14 +91,18 @@ def test_every_yaml_composes_writes_its_defaults_out_and_can_be_traced(tmp_path)
     quick = ["training.steps=2", "training.record_every=1", "probes=[gradient_norm]", "name=all"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         runs = [
-            composing.read(compose("config", [choice, *quick, *needed(choice, tmp_path)])).run()
+            composing.read_config(
+                compose("config", [choice, *quick, *needed(choice, tmp_path)])
+            ).run()
             for choice in choices()
         ]
     for run in runs:
         if run.init.name != "critical":  # whose weight variance is solved for
             said = dataclasses.replace(resolve(run), sources=())
             assert said == run, "the YAML leaves a parameter out"
-    programs = {batch_of(run).program for run in runs}  # the examples and networks are traced here
+    programs = {
+        compile_group(run).program for run in runs
+    }  # the examples and networks are traced here
     assert len(programs) > 10
     for program in programs:
         shapes = jax.eval_shape(partial(fit, program), *fit_arguments(program, 2))
@@ -134,7 +138,7 @@ def test_fast_composition_equals_hydras(loader, job):
     if not any(text.startswith("name=") for text in job):
         job.append("name=x")
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    slow = composing.read(loader.load_sweep_config(master, job))
+    slow = composing.read_config(loader.load_sweep_config(master, job))
     assert composing.compose_jobs(loader, master, [["seed=1"], job, job])[1:] == [slow, slow]
 
 
@@ -419,7 +423,7 @@ def test_a_picture_that_fails_costs_a_line_and_not_the_results(study, monkeypatc
     results = fadeout.load(where / "outputs/study")
     broken = figures.FIGURES["loss_curves"]._replace(draw=lambda results: 1 / 0)
     monkeypatch.setitem(figures.FIGURES, "loss_curves", broken)
-    paths, failures = plots.try_all(results, tmp_path)
+    paths, failures = plots.save_each(results, tmp_path)
     assert failures == {"loss_curves": "ZeroDivisionError: division by zero"}
     assert {path.stem for path in paths} == set(figures.FIGURES) - {"loss_curves", "run"}
 

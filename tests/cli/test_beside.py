@@ -8,12 +8,12 @@ from functools import partial
 import pytest
 
 from fadeout import plots
-from fadeout.cli.beside import Beside, Request, beside, shared
+from fadeout.cli.beside import PlotWorker, Request, draw_shared, start_plot_worker
 from fadeout.sweeps import store
 
 
 def drawn_here(results, folder, name):
-    return plots.try_all(results, folder, only=[name])
+    return plots.save_each(results, folder, only=[name])
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def sweep(small_sweep, tmp_path):
 
 def test_pictures_of_two_processes_are_those_of_one(sweep, tmp_path):
     results, told = store.load(sweep), []
-    names = plots.usual(results)
-    with beside(True) as other:
+    names = plots.informative_figures(results)
+    with start_plot_worker(True) as other:
         there = lambda name: other.draw(Request(sweep, name, ("png", "svg"), ()))  # noqa: E731
         assert there(names[0]) is not None, "the other process draws"
         here = partial(drawn_here, results, sweep)
-        paths, failures = shared(names, here, there, lambda: told.append("meanwhile"))
+        paths, failures = draw_shared(names, here, there, lambda: told.append("meanwhile"))
     assert failures == {}
     assert told == ["meanwhile"]
     assert [path.stem for path in paths[::2]] == names
@@ -42,8 +42,8 @@ def test_pictures_of_two_processes_are_those_of_one(sweep, tmp_path):
 
 def test_a_process_that_dies_leaves_its_pictures_to_the_other(sweep):
     results = store.load(sweep)
-    names = plots.usual(results)
-    other, asked = Beside(), []
+    names = plots.informative_figures(results)
+    other, asked = PlotWorker(), []
     os.kill(other.process.pid, signal.SIGKILL)
 
     def there(name):
@@ -54,7 +54,7 @@ def test_a_process_that_dies_leaves_its_pictures_to_the_other(sweep):
         time.sleep(0.05)  # so that it is asked before all is done
         return [sweep / name], {}
 
-    paths, failures = shared(names, here, there, lambda: time.sleep(0.2))
+    paths, failures = draw_shared(names, here, there, lambda: time.sleep(0.2))
     other.end()
     assert [path.name for path in paths] == names
     assert failures == {}
@@ -64,7 +64,7 @@ def test_a_process_that_dies_leaves_its_pictures_to_the_other(sweep):
 def test_an_error_here_waits_for_no_picture_there(sweep):
     began = time.monotonic()
     names = ["gradient_profile_at_start"] * 1000
-    with beside(True) as other:
+    with start_plot_worker(True) as other:
 
         def there(name):
             return other.draw(Request(sweep, name, ("png",), ()))
@@ -73,7 +73,7 @@ def test_an_error_here_waits_for_no_picture_there(sweep):
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            shared(names, None, there, interrupted)
+            draw_shared(names, None, there, interrupted)
     assert other.process.returncode is not None
     assert time.monotonic() - began < 60
 
@@ -81,12 +81,14 @@ def test_an_error_here_waits_for_no_picture_there(sweep):
 def test_a_folder_of_anybodys_files_is_not_imported_from(sweep, tmp_path, monkeypatch):
     (tmp_path / "random.py").write_text("raise SystemExit('not yours')")
     monkeypatch.chdir(tmp_path)
-    with beside(True) as other:
-        assert other.draw(Request(sweep, plots.usual(store.load(sweep))[0], ("png",), ()))
+    with start_plot_worker(True) as other:
+        assert other.draw(
+            Request(sweep, plots.informative_figures(store.load(sweep))[0], ("png",), ())
+        )
 
 
 def test_it_ends_with_whoever_started_it():
-    other = Beside()
+    other = PlotWorker()
     other.process.stdin.close()
     other.process.stdin = None
     assert other.process.wait(60) == 0

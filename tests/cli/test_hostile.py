@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from fadeout.cli import app
-from fadeout.cli.compose import checked, compose_jobs, expand_sweep, read
+from fadeout.cli.compose import check_command_line, compose_jobs, expand_sweep, read_config
 from fadeout.cli.config import Config
 from fadeout.registry import FadeoutError
 from fadeout.schema import kinds, sections_of
@@ -20,7 +20,7 @@ from helpers import CONF, script
 
 def planned(*arguments: str) -> dict:
     """What a command line plans to do: composed and checked, and nothing computed."""
-    arguments = checked(arguments, CONF)
+    arguments = check_command_line(arguments, CONF)
     swept = "-m" in arguments
     overrides = [text for text in arguments if text != "-m"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -29,13 +29,13 @@ def planned(*arguments: str) -> dict:
         master = loader.load_configuration("config", overrides, mode)
         HydraConfig.instance().set_config(master)
         if not swept:
-            return app.plan([read(master)])
+            return app.plan_sweeps([read_config(master)])
         task = list(master.hydra.overrides.task)
         jobs = expand_sweep(loader, master.hydra.sweeper.get("params") or {}, task)
         options = {
             k: v for k, v in master.hydra.launcher.items() if k not in ("_target_", "job_dirs")
         }
-        return app.plan(compose_jobs(loader, master, jobs), app.Launch(**options))
+        return app.plan_sweeps(compose_jobs(loader, master, jobs), app.Launch(**options))
 
 
 def count(*arguments: str) -> int:
@@ -153,7 +153,7 @@ def test_what_can_be_done_is_understood(line):
 @pytest.mark.parametrize("study", ["+experiment=gallery/glorot_2010", "hydra.mode=MULTIRUN"])
 def test_launching_is_understood_where_a_study_is_a_multirun_by_itself(study):
     line = [study, "hydra.launcher.executor=processes"]
-    assert checked(line, CONF) == line
+    assert check_command_line(line, CONF) == line
 
 
 @pytest.mark.parametrize("word", ["2024_11_25", "true", "007", "1e3", "a-b", "x=y"])

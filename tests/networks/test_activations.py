@@ -9,10 +9,10 @@ import pytest
 
 from fadeout.networks.activations import (
     ACTIVATIONS,
-    differentiate,
     get_activation,
-    one_of,
-    steepest_slope,
+    largest_slope,
+    slope_of,
+    switch_activation,
 )
 from fadeout.registry import FadeoutError
 from fadeout.registry import parameters as takes
@@ -32,7 +32,7 @@ def test_value_and_slope_match_the_formula(name):
         activation = get_activation(name)
         z = jnp.asarray(POINTS)
         np.testing.assert_allclose(activation(z), phi(POINTS), rtol=1e-7, atol=1e-12)
-        slopes = differentiate(activation, z)
+        slopes = slope_of(activation, z)
         np.testing.assert_allclose(slopes, derivative(POINTS), rtol=2e-7, atol=1e-12)
 
 
@@ -43,7 +43,7 @@ def test_slope_matches_finite_differences(name):
         activation = get_activation(name)
         z = jnp.asarray(POINTS)
         difference = (activation(z + h) - activation(z - h)) / (2 * h)
-        np.testing.assert_allclose(differentiate(activation, z), difference, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(slope_of(activation, z), difference, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_every_activation_is_chosen_by_its_place_in_the_table(name):
     own = {key: parameters[key] for key in takes(ACTIVATIONS[name])}
     alone = get_activation(name, **own)
     index = list(ACTIVATIONS).index(name)
-    chosen = one_of(list(ACTIVATIONS.values()), "none", index, parameters)
+    chosen = switch_activation(list(ACTIVATIONS.values()), "none", index, parameters)
     z = jnp.asarray(POINTS)
     np.testing.assert_allclose(chosen(z), alone(z), rtol=1e-5, atol=1e-5)
-    slopes = differentiate(alone, z)
-    np.testing.assert_allclose(differentiate(chosen, z), slopes, rtol=1e-5, atol=1e-5)
+    slopes = slope_of(alone, z)
+    np.testing.assert_allclose(slope_of(chosen, z), slopes, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_surrogate_changes_the_backward_pass_only(surrogate, expected):
     z = jnp.array([-2.0, 0.5, 2.0])
     activation = get_activation("step", surrogate)
     np.testing.assert_array_equal(activation(z), [0.0, 1.0, 1.0])
-    np.testing.assert_allclose(differentiate(activation, z), expected, rtol=1e-5)
+    np.testing.assert_allclose(slope_of(activation, z), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_surrogate_changes_the_backward_pass_only(surrogate, expected):
     + [("gelu", 1.128904), ("silu", 1.099839), ("lecun_tanh", 1.7159 * 2 / 3)],
 )
 def test_steepest_slope(name, value):
-    slope = partial(differentiate, get_activation(name))
-    np.testing.assert_allclose(steepest_slope(slope), value, rtol=1e-4)
+    slope = partial(slope_of, get_activation(name))
+    np.testing.assert_allclose(largest_slope(slope), value, rtol=1e-4)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_all():

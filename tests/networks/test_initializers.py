@@ -9,7 +9,7 @@ import fadeout
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.networks.initializers import FROM_FILE, INITIALIZERS, initialize, kernel_variance
 from fadeout.registry import FadeoutError
-from fadeout.training.programs import train
+from fadeout.training.programs import train_runs
 from fadeout.training.resolve import resolve
 from helpers import layers, network
 
@@ -130,7 +130,7 @@ def test_deep_orthogonal_networks_do_not_hang():
     """Twelve or more batched QR calls in one program deadlock; one for all layers does not."""
     training = Training(steps=0, record_every=1)
     run = Run(init=Init("orthogonal"), model=Model(60, 12), training=training, probes=())
-    (kernel, _), *_ = layers(train([run] * 3).model, 2)[1:]
+    (kernel, _), *_ = layers(train_runs([run] * 3).model, 2)[1:]
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(12), atol=1e-5)
 
 

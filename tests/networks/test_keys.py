@@ -7,10 +7,10 @@ import pytest
 
 from fadeout.config import Init, Model, Run, Task, Training
 from fadeout.networks import initializers, tasks
-from fadeout.networks.keys import GENERATOR, drawing, seeded
+from fadeout.networks.keys import GENERATOR, drawing_keys, seed_key
 from fadeout.networks.tasks import shuffle
-from fadeout.training.preparing import draw_keys, held_order
-from fadeout.training.programs import train
+from fadeout.training.preparing import holdout_order, run_keys
+from fadeout.training.programs import train_runs
 
 pytestmark = pytest.mark.few("tanh", "relu")
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.few("tanh", "relu")
 def test_keys_are_those_of_jax(depth):
     """Of many seeds at once, at both ends of what a seed may be."""
     seeds = np.array([0, 1, 77, 2**31, 2**32 - 1], np.uint32)
-    found = draw_keys(seeds, depth)
+    found = run_keys(seeds, depth)
     for number, seed in enumerate(seeds):
         key = jax.random.key(seed)
         below = [jax.random.fold_in(key, i) for i in range(3)]
@@ -33,8 +33,8 @@ def test_keys_are_those_of_jax(depth):
 
 def test_what_is_held_out_is_the_same_whatever_generator_jax_is_set_to():
     with jax.default_prng_impl("rbg"):
-        key = drawing(draw_keys(np.array([3], np.uint32), 1)["held"][:, 0], shuffle)
-        order = held_order(np.array([3], np.uint32), 8)[:, 0]
+        key = drawing_keys(run_keys(np.array([3], np.uint32), 1)["held"][:, 0], shuffle)
+        order = holdout_order(np.array([3], np.uint32), 8)[:, 0]
         np.testing.assert_array_equal(shuffle(key, 8), order)
 
 
@@ -57,7 +57,7 @@ DRAWS = {
 @pytest.mark.parametrize("name", DRAWS)
 def test_draws_are_those_of_jax(name):
     """Of several keys under vmap, as lanes have them."""
-    keys = seeded(np.array([0, 77, 2**32 - 1], np.uint32)) + np.uint32(5)
+    keys = seed_key(np.array([0, 77, 2**32 - 1], np.uint32)) + np.uint32(5)
     with jax.enable_x64(name == "64 bits"):
         wanted = jax.vmap(DRAWS[name])(jax.random.wrap_key_data(keys, impl="threefry2x32"))
         found = jax.vmap(DRAWS[name])(jax.random.wrap_key_data(keys, impl=GENERATOR))
@@ -66,14 +66,14 @@ def test_draws_are_those_of_jax(name):
 
 
 def test_functions_of_the_package_draw_from_it():
-    assert drawing(seeded(3), shuffle).dtype == jax.random.key(3, impl=GENERATOR).dtype
-    assert drawing(seeded(3), lambda key: key).dtype == jax.random.key(3).dtype
+    assert drawing_keys(seed_key(3), shuffle).dtype == jax.random.key(3, impl=GENERATOR).dtype
+    assert drawing_keys(seed_key(3), lambda key: key).dtype == jax.random.key(3).dtype
 
 
 def test_a_seed_is_the_key_of_jax():
     for seed in (0, 3, 2**32 - 1):
         key = jax.random.key(np.uint32(seed), impl=GENERATOR)
-        np.testing.assert_array_equal(jax.random.key_data(key), seeded(seed))
+        np.testing.assert_array_equal(jax.random.key_data(key), seed_key(seed))
 
 
 def test_functions_of_ones_own_draw_from_keys_of_jax():
@@ -88,4 +88,4 @@ def test_functions_of_ones_own_draw_from_keys_of_jax():
         return jax.random.poisson(key, 2.0, (4, 2)), jnp.arange(4) % 2
 
     run = Run(init=Init("counts"), task=Task("counted"), model=Model(1, 3), training=Training(1, 1))
-    assert np.isfinite(train(run).loss).all()
+    assert np.isfinite(train_runs(run).loss).all()

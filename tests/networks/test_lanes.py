@@ -55,7 +55,7 @@ def test_products_of_the_backward_pass(runs, examples, width):
 @pytest.mark.parametrize("count", [1, 2, 7, 48, 200])
 def test_mean(count):
     x = jax.random.normal(jax.random.key(0), (count, 3))
-    np.testing.assert_allclose(lanes.mean(x), np.mean(x, 0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(lanes.mean_over(x), np.mean(x, 0), rtol=1e-5, atol=1e-6)
 
 
 def test_lane_count_depends_on_the_network_only():

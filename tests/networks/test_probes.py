@@ -14,8 +14,8 @@ from fadeout.networks.lanes import per_lane
 from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.norms import by_scale, norm, root_mean_square
 from fadeout.networks.probes import PROBES, Probe
-from fadeout.training.measuring import measure
-from fadeout.training.programs import CPU_OPTIONS, train
+from fadeout.training.measuring import measure_layers
+from fadeout.training.programs import CPU_OPTIONS, train_runs
 from helpers import layers, network
 
 pytestmark = pytest.mark.few("tanh", "relu", "identity", "silu")
@@ -105,7 +105,7 @@ RUN = Run(
 
 @pytest.fixture(scope="module")
 def measured():
-    return {name: values[:, :, 0] for name, values in train(RUN).layers.items()}
+    return {name: values[:, :, 0] for name, values in train_runs(RUN).layers.items()}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_the_path_of_the_kernels(measured):
     ends = []
     for steps in range(5):
         training = Training(steps=steps, record_every=1, dtype="float64")
-        model = train(dataclasses.replace(RUN, training=training, probes=())).model
+        model = train_runs(dataclasses.replace(RUN, training=training, probes=())).model
         ends.append([kernel for kernel, _ in layers(model, 0)])
     for layer in range(4):
         kernels = [end[layer] for end in ends]
@@ -265,7 +265,7 @@ def of_largest(name, scale, quantity, expected):
 
 @functools.cache
 def measure_of(name):
-    return jax.jit(lambda layers: measure({name: PROBES[name]}, layers)[name])
+    return jax.jit(lambda layers: measure_layers({name: PROBES[name]}, layers)[name])
 
 
 def test_a_probe_may_give_a_whole_number_of_some_layers():
@@ -274,7 +274,7 @@ def test_a_probe_may_give_a_whole_number_of_some_layers():
 
     layers = layers_of(1.0, np.float32, "kernel")
     first = layers.first._replace(kernel=layers.first.kernel[:, :1])
-    found = measure({"width": Probe(width, "", True)}, layers._replace(first=first))["width"]
+    found = measure_layers({"width": Probe(width, "", True)}, layers._replace(first=first))["width"]
     assert found.dtype == np.float32
     assert found[0] == found[3] == 7
 
@@ -306,7 +306,7 @@ def test_an_identity_network_of_constant_weights(value):
     run = Run(Activation("identity"), Init("constant", value=value), model=Model(5, 4),
               training=Training(0, 1), probes=("activation_std", "activation_mean",
                                                "example_correlation"))  # fmt: skip
-    seen = {name: values[0, :, 0] for name, values in train(run).layers.items()}
+    seen = {name: values[0, :, 0] for name, values in train_runs(run).layers.items()}
     expected = value * (4 * value) ** np.arange(5.0) / np.sqrt(2)
     with np.errstate(over="ignore"):
         expected = np.where(expected > 3.4e38, np.inf, expected)

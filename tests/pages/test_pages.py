@@ -15,7 +15,7 @@ from fadeout.analysis import groups
 from fadeout.cli.compose import compose_jobs
 from fadeout.config import Activation, Optimizer, Run, Training
 from fadeout.pages import as_json, write_report
-from fadeout.pages.summary import NOTHING, ZERO, coded, summary
+from fadeout.pages.summary import NOTHING, ZERO, encode_values, summary
 from fadeout.registry import FadeoutError
 from fadeout.training.resolve import resolve
 from helpers import script
@@ -40,13 +40,13 @@ def results(small_sweep):
 
 def test_numbers_survive_their_coding():
     values = np.array([1e-30, 0.0, np.nan, np.inf, 1.0, 3.14159, 1e20])
-    back = decoded(coded(values, share=False), share=False)
+    back = decoded(encode_values(values, share=False), share=False)
     np.testing.assert_allclose(back[[0, 4, 5, 6]], values[[0, 4, 5, 6]], rtol=0.0012)
     assert back[1] == 0
     assert np.isnan(back[[2, 3]]).all()
     far = np.array([1e-60, 1e-300, 1.0])
-    np.testing.assert_allclose(decoded(coded(far, share=False), False), far, rtol=0.012)
-    shares = decoded(coded(np.array([0, 0.12345, 1.0, np.nan]), share=True), share=True)
+    np.testing.assert_allclose(decoded(encode_values(far, share=False), False), far, rtol=0.012)
+    shares = decoded(encode_values(np.array([0, 0.12345, 1.0, np.nan]), share=True), share=True)
     np.testing.assert_allclose(shares, [0, 0.1234, 1.0, np.nan], atol=1e-4)
 
 
@@ -57,7 +57,7 @@ def test_the_groups_hold_the_statistics_of_their_runs(results):
     group = next(g for g in data["groups"] if g["at"] == [1, 1])
     own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 5)).values)
     assert group["runs"] == own.sizes["run"]
-    expected = np.stack(groups.spread(own["delta_norm"].sel(layer=slice(1, 6))))
+    expected = np.stack(groups.quantile_spread(own["delta_norm"].sel(layer=slice(1, 6))))
     found = decoded(group["values"]["delta_norm"], share=False).reshape(expected.shape)
     np.testing.assert_allclose(found, expected, rtol=0.0012)
     assert group["steps"] == [0, 3, 6]

@@ -13,7 +13,7 @@ from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Traini
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.initializers import kernel_variance
 from fadeout.pages import write_playground
-from fadeout.pages.playground import INITS, words
+from fadeout.pages.playground import INITS, page_texts
 from fadeout.pages.translate import javascript
 from fadeout.registry import FadeoutError
 
@@ -171,7 +171,7 @@ def test_networks_are_drawn_with_fadeouts_variances(page):
 
 
 def test_no_text_is_missing_in_either_language():
-    told = words()
+    told = page_texts()
     assert told["en"].keys() == told["zh"].keys()
     assert all(told[language][key].strip() for language in ("en", "zh") for key in told["en"])
     holes = {
@@ -196,11 +196,11 @@ def test_no_text_is_missing_in_either_language():
 
 def test_it_speaks_the_browsers_language_and_the_other(opened, playground):
     page = opened(playground, locale="zh-CN")
-    chinese = words()["zh"]
+    chinese = page_texts()["zh"]
     assert page.locator("h1").inner_text() == chinese["title"]
     assert page.locator("html").get_attribute("lang") == "zh-CN"
     page.locator("#language").click()
-    assert page.locator("h1").inner_text() == words()["en"]["title"]
+    assert page.locator("h1").inner_text() == page_texts()["en"]["title"]
     assert "lang=en" in page.url
     assert page.locator("#gradient-text").inner_text().startswith("On the way down")
 
@@ -350,7 +350,7 @@ def test_every_tour_ends_as_it_says(opened, playground, tour):
     """Each stop is shown, and those that train come to their end; by keyboard alone."""
     page = opened(playground)
     page.locator("#tours").select_option(str(tour))
-    stops = words()["tours"][tour]["stops"]
+    stops = page_texts()["tours"][tour]["stops"]
     assert len(stops) == len(TOLD[tour])
     for number, (stop, wanted) in enumerate(zip(stops, TOLD[tour], strict=True)):
         assert page.locator("#tour-text").inner_text() == stop["en"]

@@ -15,20 +15,26 @@ from PIL import Image
 import fadeout
 from fadeout import plots, theory
 from fadeout.analysis import comparison, groups
-from fadeout.analysis.comparison import Comparison, cell_table, edges, is_geometric, settled
+from fadeout.analysis.comparison import (
+    Comparison,
+    cell_edges,
+    cell_table,
+    is_geometric,
+    resolve_comparison,
+)
 from fadeout.analysis.intervals import Interval
-from fadeout.analysis.looks import FORMATS
-from fadeout.analysis.predictions import PREDICTIONS, weight_variance
+from fadeout.analysis.looks import PICTURE_FORMATS
+from fadeout.analysis.predictions import PREDICTIONS, hidden_weight_variance
 from fadeout.claims import Claim, Finding, judge
 from fadeout.claims.rules import above
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.plots import atlas, neuron, style
-from fadeout.plots.comparison import compare
+from fadeout.plots.comparison import draw_comparison
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.results import together
+from fadeout.sweeps.results import concat_sweeps
 from helpers import made
 
 STEPS = tuple(range(0, 101, 10))
@@ -70,36 +76,36 @@ def sweep():
 
 def test_spreads_are_quantiles_of_what_is_finite():
     values = np.array([[1.0, np.nan], [2.0, np.inf], [3.0, np.nan], [4.0, np.nan], [50.0, np.nan]])
-    low, median, high = groups.spread(xr.DataArray(values, dims=("run", "layer")))
+    low, median, high = groups.quantile_spread(xr.DataArray(values, dims=("run", "layer")))
     assert (low[0], median[0], high[0]) == (1.4, 3.0, pytest.approx(31.6))
     assert np.isnan(median[1])
 
 
 def test_groups_are_cut_to_their_own_layers_and_in_the_tables_order(sweep):
-    found = [(group.hue, group.depth) for group in groups.cells(sweep)]
+    found = [(group.hue, group.depth) for group in groups.group_runs(sweep)]
     assert found == [(a, d) for a in ("step", "sigmoid", "tanh", "relu") for d in (2, 8)]
-    group = next(groups.cells(sweep))
+    group = next(groups.group_runs(sweep))
     assert group.runs.sizes == {"run": 6, "step": 11, "layer": 3}
     assert groups.pooled(sweep) == ["seed"]
-    assert groups.solved(group.runs).value == pytest.approx(4 / 6)
+    assert groups.solved_share(group.runs).value == pytest.approx(4 / 6)
 
 
 def test_of_very_many_values_some_evenly_spread_are_drawn():
-    assert groups.some(list(range(100)), 5) == [0, 25, 50, 74, 99]
-    assert groups.some([1, 2], 5) == [1, 2]
+    assert groups.subsample(list(range(100)), 5) == [0, 25, 50, 74, 99]
+    assert groups.subsample([1, 2], 5) == [1, 2]
 
 
 # --- comparisons
 
 
 def test_a_comparisons_defaults_follow_what_varies(sweep):
-    asked = settled(Comparison(), sweep)
+    asked = resolve_comparison(Comparison(), sweep)
     assert (asked.quantity, asked.x, asked.color, asked.column) == (
         "delta_norm", "layer", "activation", "depth",
     )  # fmt: skip
-    asked = settled(Comparison(quantity="solved"), sweep)
+    asked = resolve_comparison(Comparison(quantity="solved"), sweep)
     assert (asked.x, asked.color, asked.column) == ("depth", "activation", None)
-    assert settled(Comparison(quantity="loss"), sweep).x == "depth"
+    assert resolve_comparison(Comparison(quantity="loss"), sweep).x == "depth"
 
 
 @pytest.mark.parametrize(
@@ -120,18 +126,18 @@ def test_a_comparisons_defaults_follow_what_varies(sweep):
 )
 def test_what_cannot_be_compared_is_said(sweep, asked, words):
     with pytest.raises(FadeoutError, match=words):
-        compare(sweep, Comparison.from_dict(asked))
+        draw_comparison(sweep, Comparison.from_dict(asked))
 
 
 def test_points_over_a_config_axis_are_shares_and_medians(sweep):
     runs = sweep.isel(run=(sweep["activation"] == "tanh").values)
-    x, low, middle, high = comparison.points(runs, "solved", Comparison(x="depth"))
+    x, low, middle, high = comparison.axis_points(runs, "solved", Comparison(x="depth"))
     assert x.tolist() == [2, 8]
     assert middle == pytest.approx([4 / 6, 4 / 6])
     assert (low < middle).all()
     assert (middle < high).all()
     asked = Comparison(x="depth", layer=1, at="end")
-    _, _, middle, _ = comparison.points(runs, "delta_norm", asked)
+    _, _, middle, _ = comparison.axis_points(runs, "delta_norm", asked)
     own = runs["delta_norm"].sel(layer=1, step=100)
     assert middle[0] == pytest.approx(float(own.isel(run=(runs["depth"] == 2).values).median()))
 
@@ -147,8 +153,8 @@ def test_cells_of_a_map_hold_the_median_of_their_runs():
 
 
 def test_borders_lie_between_values_as_they_are_spaced():
-    assert edges(np.array([1.0, 2.0, 3.0])).tolist() == [0.5, 1.5, 2.5, 3.5]
-    assert edges(np.array([1.0, 10.0, 100.0])) == pytest.approx(
+    assert cell_edges(np.array([1.0, 2.0, 3.0])).tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert cell_edges(np.array([1.0, 10.0, 100.0])) == pytest.approx(
         10.0 ** np.array([-0.5, 0.5, 1.5, 2.5])
     )
     assert is_geometric(np.array([2, 8, 32]))
@@ -161,9 +167,9 @@ def test_borders_lie_between_values_as_they_are_spaced():
 def test_weight_variances_of_the_initialisers():
     expected = {"lecun_uniform": 1, "glorot_normal": 1, "he_normal": 2, "orthogonal": 1}
     for name, variance in expected.items():
-        assert weight_variance({"init": name, "gain": 3.0}) == 9 * variance
-    assert weight_variance({"init": "mean_field", "gain": 2.0, "weight_variance": 0.5}) == 2
-    assert weight_variance({"init": "normal", "gain": 1.0}) is None
+        assert hidden_weight_variance({"init": name, "gain": 3.0}) == 9 * variance
+    assert hidden_weight_variance({"init": "mean_field", "gain": 2.0, "weight_variance": 0.5}) == 2
+    assert hidden_weight_variance({"init": "normal", "gain": 1.0}) is None
 
 
 def test_theory_drawn_beside_is_theorys_own(sweep):
@@ -217,16 +223,16 @@ def test_theory_is_silent_where_it_knows_nothing(sweep, odd):
 
 def test_a_quantity_that_theory_knows_is_shown_where_it_knows_it(sweep):
     asked = Comparison(quantity="activation_std", x="layer")
-    assert comparison.moment("activation_std", asked) == "start"
-    assert comparison.moment("saturation", asked) == "end"
-    assert comparison.moment("activation_std", Comparison(x="layer", at="end")) == "end"
+    assert comparison.default_moment("activation_std", asked) == "start"
+    assert comparison.default_moment("saturation", asked) == "end"
+    assert comparison.default_moment("activation_std", Comparison(x="layer", at="end")) == "end"
 
 
 def test_two_sweeps_are_not_pooled(sweep):
-    both = together({"one": sweep, "two": sweep})
-    asked = settled(Comparison(), both)
+    both = concat_sweeps({"one": sweep, "two": sweep})
+    asked = resolve_comparison(Comparison(), both)
     assert "sweep" in (asked.color, asked.row, asked.column)
-    assert comparison.pooled_over(Comparison(x="layer", color="activation"), both) == (
+    assert comparison.pooled_labels(Comparison(x="layer", color="activation"), both) == (
         "; pooled over depth, sweep"
     )
 
@@ -240,8 +246,8 @@ def test_pictures_are_named_by_what_they_show(sweep):
 def test_what_was_not_recorded_is_not_counted(sweep):
     missing = sweep.copy()
     missing["dead_units"] = missing["dead_units"].where(missing["depth"] == 2)
-    assert np.isnan(comparison.flags(missing, "born_dead")).sum() == 24
-    _, low, middle, _ = comparison.points(missing, "born_dead", Comparison(x="depth"))
+    assert np.isnan(comparison.outcome_flags(missing, "born_dead")).sum() == 24
+    _, low, middle, _ = comparison.axis_points(missing, "born_dead", Comparison(x="depth"))
     assert np.isnan([low[1], middle[1]]).all()
     assert middle[0] == 0
 
@@ -314,7 +320,7 @@ COMPARISONS = {
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_comparison(name, sweep):
     with style.styled():
-        return compare(sweep, Comparison.from_dict(COMPARISONS[name]))
+        return draw_comparison(sweep, Comparison.from_dict(COMPARISONS[name]))
 
 
 @small_picture
@@ -325,7 +331,9 @@ def test_map_with_six_xi():
         axes, seeds=2, accuracy=lambda run: 0.5 + 0.1 * run["weight_variance"], labels=shared
     )
     with style.styled():
-        return compare(runs, Comparison(quantity="accuracy", map=("weight_variance", "depth")))
+        return draw_comparison(
+            runs, Comparison(quantity="accuracy", map=("weight_variance", "depth"))
+        )
 
 
 @small_picture
@@ -346,9 +354,9 @@ PAGES = {
     "gelu": lambda: atlas.activation_page("gelu", (-6, 6)),
     "step": lambda: atlas.activation_page("step", (-5, 5)),
     "sampled_sigmoid": atlas.sampled_sigmoid,
-    "one_neuron": lambda: neuron.one_neuron(plots.NOTE),
+    "one_neuron": lambda: neuron.one_neuron(plots.NOTE_ACTIVATIONS),
     "firing_rate": lambda: neuron.firing_rate(500),
-    "chain": lambda: neuron.chain(plots.NOTE),
+    "chain": lambda: neuron.chain(plots.NOTE_ACTIVATIONS),
 }
 
 
@@ -378,7 +386,7 @@ def test_formats_are_equal_on_repetition_and_say_what_they_were_made_of(sweep, t
     for folder in ("one", "two"):
         for look in style.STYLES:
             plots.save_comparison(sweep.assign_coords(id=("run", ids(sweep))), Comparison(),
-                                  tmp_path / folder / look, look, FORMATS)  # fmt: skip
+                                  tmp_path / folder / look, look, PICTURE_FORMATS)  # fmt: skip
     files = sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert {path.suffix for path in files} == {".png", ".svg", ".pdf"}
     for path in files:
@@ -393,7 +401,7 @@ def test_formats_are_equal_on_repetition_and_say_what_they_were_made_of(sweep, t
 def test_a_paper_has_its_width_and_legible_letters_and_no_title(name, width, sweep, tmp_path):
     with style.styled("paper", width=width):
         drawn = FIGURES[name].draw(sweep.isel(run=[8]) if FIGURES[name].of_one else sweep)
-        style.save(drawn, tmp_path, name, "")
+        style.save_figure(drawn, tmp_path, name, "")
     assert drawn.get_figwidth() == width
     assert drawn.get_suptitle() == ""
     shown = [text for text in drawn.findobj(Text) if text.get_text() and text.get_visible()]
@@ -413,7 +421,7 @@ def test_a_column_has_room_for_all_activations(tmp_path):
         for name, drawing in FIGURES.items():
             if not drawing.of_one:
                 drawn = drawing.draw(runs)
-                style.save(drawn, tmp_path, name, "")  # which warns where nothing fits
+                style.save_figure(drawn, tmp_path, name, "")  # which warns where nothing fits
                 sizes = [ax.get_position().size * drawn.get_size_inches() for ax in drawn.axes]
                 assert min(size[1] for size in sizes) > 0.7, name
                 assert drawn.get_figheight() < 16, name
@@ -429,12 +437,12 @@ def test_what_a_picture_leaves_out_is_said(sweep):
             words = " ".join(t.get_text() for t in FIGURES[name].draw(deep).findobj(Text))
             words = " ".join(words.split())
             assert "depths drawn" in words, name
-        drawn = compare(deep, Comparison(quantity="delta_norm,saturation"))
+        drawn = draw_comparison(deep, Comparison(quantity="delta_norm,saturation"))
         assert len(drawn.axes) == 1
         assert "1 of 2 quantities drawn" in " ".join(t.get_text() for t in drawn.findobj(Text))
     with style.styled("paper", width=3.25):
         chosen = Comparison(quantity="loss,delta_norm", map=("seed", "depth"))
-        drawn = compare(deep, chosen)
+        drawn = draw_comparison(deep, chosen)
         drawn.draw_without_rendering()
         widths = [ax.get_position().width * 3.25 for ax in drawn.axes[:2]]
         assert min(widths) > 1.4, "maps one above the other"
@@ -481,12 +489,12 @@ def test_two_values_are_never_one_line(tmp_path):
     results = made({"activation": ["tanh"], "learning_rate": rates}, seeds=3,
                    loss=lambda run: [1.0, run["learning_rate"]], status=lambda run: "solved",
                    labels={"record_every": 10})  # fmt: skip
-    assert groups.hues(results) == ["0.12341", "0.12342", "0.5"]
-    assert [group.runs.sizes["run"] for group in groups.cells(results)] == [3, 3, 3]
-    words, shown = groups.labels(results["learning_rate"].values)
+    assert groups.drawn_hues(results) == ["0.12341", "0.12342", "0.5"]
+    assert [group.runs.sizes["run"] for group in groups.group_runs(results)] == [3, 3, 3]
+    words, shown = groups.label_texts(results["learning_rate"].values)
     assert len(set(words)) == len(shown) == 3
     nearly = np.array([0.3, 0.1 + 0.2])
-    assert groups.labels(nearly)[1] == ["0.3"], "a rounding error is no other value"
+    assert groups.label_texts(nearly)[1] == ["0.3"], "a rounding error is no other value"
 
 
 def test_numbers_of_a_swept_axis_stay_where_rows_share_it():
@@ -513,30 +521,30 @@ def test_numbers_in_a_legend_are_named():
 
 
 def test_a_films_last_frame_is_the_trained_network():
-    from fadeout.training.films import film, respond
-    from fadeout.training.programs import train
+    from fadeout.training.films import network_output, train_with_snapshots
+    from fadeout.training.programs import train_runs
     from helpers import layers
 
     run = Run(Activation("tanh"), Init("glorot_normal"), model=Model(2, 3),
               optimizer=Optimizer("sgd", 0.5), training=Training(40, 10), probes=())  # fmt: skip
-    frames = film(run, frames=4)
+    frames = train_with_snapshots(run, frames=4)
     assert len(frames) == 5
     for (kernel, bias), (k, b) in zip(
-        layers(frames[-1]), layers(train(run).model, lane=0), strict=True
+        layers(frames[-1]), layers(train_runs(run).model, lane=0), strict=True
     ):
         np.testing.assert_allclose(kernel, k, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(bias, b, rtol=1e-5, atol=1e-7)
-    hidden, answers = respond(run, frames[-1], np.array([[0.0, 1.0], [1.0, 1.0]]))
+    hidden, answers = network_output(run, frames[-1], np.array([[0.0, 1.0], [1.0, 1.0]]))
     assert hidden.shape == (2, 2, 3)
     (k1, b1), (k2, b2), (k3, b3) = layers(frames[-1])
     first = np.tanh(np.array([[0.0, 1.0], [1.0, 1.0]]) @ k1 + b1)
     np.testing.assert_allclose(answers, (np.tanh(first @ k2 + b2) @ k3 + b3)[:, 0], rtol=1e-4)
     with pytest.raises(FadeoutError, match="cannot be cut into 7 frames"):
-        film(run, frames=7)
+        train_with_snapshots(run, frames=7)
     with pytest.raises(FadeoutError, match="steps that see all examples"):
-        film(replace(run, training=replace(run.training, batch_size=2)), frames=2)
+        train_with_snapshots(replace(run, training=replace(run.training, batch_size=2)), frames=2)
     for frames in (0, -1):
         with pytest.raises(FadeoutError, match="at least 1 frame"):
-            film(run, frames=frames)
+            train_with_snapshots(run, frames=frames)
     with pytest.raises(FadeoutError, match="optimizer=sgd"):
-        film(Run(), frames=2)
+        train_with_snapshots(Run(), frames=2)

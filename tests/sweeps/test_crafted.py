@@ -21,7 +21,7 @@ from fadeout.sweeps.sweep import sweep
 @pytest.fixture
 def copy(small_sweep, tmp_path):
     folder = shutil.copytree(small_sweep, tmp_path / "copy")
-    for path in store.files(folder)[1:]:
+    for path in store.result_files(folder)[1:]:
         path.unlink()
     return folder
 
@@ -165,7 +165,7 @@ CRAFTED = {
 
 @pytest.mark.parametrize("kind", CRAFTED)
 def test_a_crafted_file_is_one_clear_line(copy, kind):
-    (path,) = store.files(copy)
+    (path,) = store.result_files(copy)
     with h5py.File(path, "r+") as file:
         CRAFTED[kind](file, path)
     with pytest.raises(FadeoutError) as caught:  # noqa: PT012  (what one does not read another does)
@@ -180,7 +180,7 @@ def test_a_crafted_file_is_one_clear_line(copy, kind):
 
 
 def test_unknown_variables_are_not_read(copy):
-    (path,) = store.files(copy)
+    (path,) = store.result_files(copy)
     before = fadeout.load(copy)
     with h5py.File(path, "r+") as file:
         file["surprise"] = np.zeros(3)
@@ -203,7 +203,7 @@ def test_what_is_no_file_is_not_waited_for(copy, kind):
 
 
 def test_a_file_that_may_not_be_read_is_not_called_bad(copy):
-    (path,) = store.files(copy)
+    (path,) = store.result_files(copy)
     path.chmod(0)
     code = f"import os, fadeout; os.setuid(65534); fadeout.load({str(copy)!r})"
     if os.getuid():
@@ -218,7 +218,7 @@ def test_a_file_that_may_not_be_read_is_not_called_bad(copy):
 
 
 def test_a_file_that_another_program_holds_is_not_called_bad(copy):
-    (path,) = store.files(copy)
+    (path,) = store.result_files(copy)
     code = f"import h5py; f = h5py.File({str(path)!r}, 'r+'); print('open', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -235,7 +235,7 @@ def everything(folder):
 
 
 def test_a_flipped_bit_is_found_or_harmless(copy):
-    (path,) = store.files(copy)
+    (path,) = store.result_files(copy)
     whole = path.read_bytes()
     before = everything(copy)
     values = list(before.values())
@@ -257,7 +257,7 @@ def equal(a, b):
 
 def test_the_older_format_is_still_read(copy, small_sweep):
     """As version 2 wrote it: text for identity and status, and no checksums."""
-    (path,) = store.files(copy)
+    (path,) = store.result_files(copy)
     before = everything(copy)
     with h5py.File(path, "r+") as file:
         ids = [f"{number:016x}" for number in file["id"][:].tolist()]

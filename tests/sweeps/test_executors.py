@@ -15,10 +15,10 @@ from conftest import COMPILED, small_runs
 from fadeout.config import Run, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import distribute as sweeping
-from fadeout.sweeps.distribute import distribute, shares
+from fadeout.sweeps.distribute import distribute, split_by_work
 from fadeout.sweeps.executors import executor
 from fadeout.sweeps.provenance import provenance
-from fadeout.sweeps.survey import survey
+from fadeout.sweeps.survey import index_runs
 from helpers import script
 
 
@@ -54,8 +54,8 @@ def die_once(marker: Path, runs, *settings):
     try:
         os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        return sweeping.shard_sweep(runs, *settings)
-    sweeping.shard_sweep(runs[:2], *settings)
+        return sweeping.sweep_part(runs, *settings)
+    sweeping.sweep_part(runs[:2], *settings)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -114,8 +114,8 @@ def test_workers_that_always_die_are_told(tmp_path):
 
 
 def test_shares_hold_every_run_once_and_keep_programs_together():
-    looked = survey(small_runs(seeds=200))
-    parts = shares(looked, looked.once(), 4)
+    looked = index_runs(small_runs(seeds=200))
+    parts = split_by_work(looked, looked.once(), 4)
     assert sorted(place for part in parts for place in part) == list(range(800))
     assert 3 <= len(parts) <= 4
     depths = [{run.model.depth for run in looked.take(part)} for part in parts]
@@ -125,8 +125,8 @@ def test_shares_hold_every_run_once_and_keep_programs_together():
 @pytest.mark.parametrize("steps", [(1000, 0), (0,)])
 def test_shares_lose_no_run_that_takes_no_step(steps):
     runs = [Run(training=Training(n, n or 1), probes=(), seed=s) for n in steps for s in range(4)]
-    looked = survey(runs)
-    parts = shares(looked, looked.once(), 4)
+    looked = index_runs(runs)
+    parts = split_by_work(looked, looked.once(), 4)
     assert sorted(place for part in parts for place in part) == list(range(len(runs)))
 
 

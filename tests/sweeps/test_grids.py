@@ -9,8 +9,8 @@ from fadeout.cli.config import Config
 from fadeout.config import NUMERICS, Activation, Init, Optimizer, Run
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.grids import Chain
-from fadeout.sweeps.survey import survey
-from fadeout.training.batches import batch_of
+from fadeout.sweeps.survey import index_runs
+from fadeout.training.batches import compile_group
 from fadeout.training.resolve import identity, resolve
 
 
@@ -23,7 +23,7 @@ def test_axes_multiply_and_share_one_program():
     config = Config(axes=axes)
     expected = [(r, g) for r in np.geomspace(0.001, 10, 5) for g in np.linspace(0.2, 4, 3)]
     np.testing.assert_allclose(values(config), expected)
-    assert len({batch_of(run) for run in config.runs()}) == 1
+    assert len({compile_group(run) for run in config.runs()}) == 1
 
 
 def test_zipped_axes_advance_together_and_the_others_multiply():
@@ -62,10 +62,10 @@ def test_members_are_as_runs_that_are_checked_one_by_one():
     runs = Config(axes=axes).runs()
     for run in runs:
         assert repr(run) == repr(Run.from_dict(run.as_dict())), "the types as well"
-    looked = survey([*runs, Run(Activation("relu")), runs[0]])
+    looked = index_runs([*runs, Run(Activation("relu")), runs[0]])
     assert looked.identity.tolist() == [int(identity(run), 16) for run in looked.runs]
     assert repr(looked.take(np.arange(26))) == repr([resolve(run) for run in looked.runs])
-    assert [looked.batches[n] for n in looked.batch] == [batch_of(run) for run in looked.runs]
+    assert [looked.batches[n] for n in looked.batch] == [compile_group(run) for run in looked.runs]
 
 
 def test_a_grid_is_a_sequence():

@@ -14,10 +14,10 @@ import xarray as xr
 
 import fadeout
 from conftest import COMPILED, small_runs
-from fadeout.files import alive, machine
+from fadeout.files import machine_id, process_alive
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
-from fadeout.sweeps.interrupts import Interrupted, noted
+from fadeout.sweeps.interrupts import Interrupted, raising_interrupts
 from fadeout.sweeps.sweep import sweep
 from helpers import ROOT
 
@@ -70,7 +70,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         workers = children(parent.pid)
         assert len(workers) >= 2
         parent.kill()
-        assert until(lambda: not any(map(alive, workers)), 20)
+        assert until(lambda: not any(map(process_alive, workers)), 20)
 
 
 WAITS = """
@@ -115,7 +115,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path, again):
     assert "the same command goes on from there" in out
     assert "Traceback" not in err
     assert took < 10 if again else took > 10
-    assert len(store.files(tmp_path / "out")) == (0 if again else 1)
+    assert len(store.result_files(tmp_path / "out")) == (0 if again else 1)
 
 
 GROUP = (
@@ -139,7 +139,7 @@ def test_ctrl_c_in_a_terminal_keeps_what_workers_have_in_flight(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    assert len(store.files(tmp_path / "out")) == 1
+    assert len(store.result_files(tmp_path / "out")) == 1
 
 
 def test_a_file_that_is_gone_when_it_is_looked_for_fails_no_run(tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_file_that_is_gone_when_it_is_looked_for_fails_no_run(tmp_path, monkey
 
 def test_an_interrupt_that_the_loop_did_not_look_for_any_more_is_raised_at_the_end():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted), noted(hold=True):
+    with pytest.raises(Interrupted), raising_interrupts(hold=True):
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -166,7 +166,7 @@ def test_an_interrupt_inside_a_destructor_is_raised_a_little_later(capfd):
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted), noted():  # noqa: PT012
+    with pytest.raises(Interrupted), raising_interrupts():  # noqa: PT012
         Bad()
         time.sleep(5)
     assert "Exception ignored" not in capfd.readouterr().err
@@ -176,7 +176,7 @@ def test_a_signal_that_was_not_set_from_python_is_left_alone(monkeypatch):
     monkeypatch.setattr(signal, "getsignal", lambda number: None)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        with noted():
+        with raising_interrupts():
             pass
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -203,7 +203,7 @@ def test_what_another_process_stores_meanwhile_is_not_trained_again(tmp_path, sm
     def meanwhile(summary):
         if not stolen:
             stolen.append(True)
-            for path in store.files(small_sweep):
+            for path in store.result_files(small_sweep):
                 os.link(path, tmp_path / "results" / path.name)
 
     summary = sweep(small_runs(), tmp_path, meanwhile)
@@ -217,7 +217,7 @@ def test_a_killed_write_leaves_nothing_for_good(tmp_path, small_sweep):
     dead.wait()
     place = tmp_path / "results"
     place.mkdir()
-    left = [place / f".0123abcd.{machine()}.{dead.pid}.{kind}" for kind in ("partial", "writer")]
+    left = [place / f".0123abcd.{machine_id()}.{dead.pid}.{kind}" for kind in ("partial", "writer")]
     for path in left:
         path.touch()
     sweep(small_runs(), tmp_path)
@@ -239,7 +239,7 @@ def test_a_killed_worker_of_a_command_is_followed_by_another(tmp_path):
     with subprocess.Popen(COMMAND, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:  # fmt: skip
         folder = tmp_path / "outputs/killed"
-        assert until(lambda: store.files(folder) or process.poll() is not None)
+        assert until(lambda: store.result_files(folder) or process.poll() is not None)
         workers = [child for child in children(process.pid) if children_of_spawn(child)]
         assert workers
         os.kill(workers[0], signal.SIGKILL)

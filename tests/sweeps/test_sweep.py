@@ -17,11 +17,11 @@ from conftest import COMPILED, small_runs
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import forecast, store, training_queue
-from fadeout.sweeps.grids import Chain, expand
-from fadeout.sweeps.survey import survey
-from fadeout.sweeps.sweep import sweep, train
+from fadeout.sweeps.grids import Chain, expand_grid
+from fadeout.sweeps.survey import index_runs
+from fadeout.sweeps.sweep import sweep, train_in_memory
 from fadeout.training import programs
-from fadeout.training.fit import Program
+from fadeout.training.fit import ProgramKey
 from helpers import ROOT
 
 
@@ -40,7 +40,7 @@ def test_new_floats_and_seeds_compile_nothing(tmp_path):
 def test_all_reasons_are_given_at_once_and_grouped():
     bad = [Run(Activation("rleu"), seed=s) for s in range(3)] + [Run(init=Init("he")), Run()]
     with pytest.raises(FadeoutError) as caught:
-        survey(bad)
+        index_runs(bad)
     assert str(caught.value).startswith("4 runs cannot be trained:\n  3 x unknown activation")
 
 
@@ -99,7 +99,7 @@ def test_depths_share_their_blocks_and_fail_together(tmp_path, monkeypatch):
     results = fadeout.load(tmp_path / "sound")
     for depth in (1, 3, 4):
         own = [run for run in runs if run.model.depth == depth and run.activation.name == "tanh"]
-        alone = train(list(dict.fromkeys(own)))
+        alone = train_in_memory(list(dict.fromkeys(own)))
         found = results.isel(run=results["id"].isin(alone["id"].values).values)
         layers = slice(depth + 1)
         np.testing.assert_array_equal(
@@ -124,7 +124,7 @@ def test_what_is_asked_of_some_depths_is_told_of_those(losses):
         Run(Activation("tanh"), model=Model(depth, 4), training=Training(6, 3, until_loss=loss))
         for depth, loss in zip((1, 3), losses, strict=True)
     ]
-    found = train(runs)
+    found = train_in_memory(runs)
     assert found["reached_step"].shape == (2,)
 
 
@@ -180,7 +180,7 @@ def test_many_chunks_of_one_program_fill_the_store(tmp_path):
     runs = [Run(training=Training(2, 1), model=Model(1, 2), probes=(), seed=s) for s in range(300)]
     summary = sweep(runs, tmp_path)
     assert len(summary.compiled) == 1
-    assert len(store.files(tmp_path)) == 3
+    assert len(store.result_files(tmp_path)) == 3
     assert fadeout.load(tmp_path)["seed"].values.tolist() == list(range(300))
 
 
@@ -188,9 +188,9 @@ def test_chunks_of_several_blocks_give_the_same_results_in_fewer_files(tmp_path,
     runs = [Run(training=Training(2, 1), model=Model(1, 2), probes=(), seed=s) for s in range(300)]
     sweep(runs, tmp_path / "single")
     monkeypatch.setattr(training_queue, "core_count", lambda: 1)
-    monkeypatch.setattr(Program, "lanes", 16)
+    monkeypatch.setattr(ProgramKey, "lanes", 16)
     sweep(runs, tmp_path / "blocks")
-    assert len(store.files(tmp_path / "blocks")) == 5  # of 4 blocks of 16
+    assert len(store.result_files(tmp_path / "blocks")) == 5  # of 4 blocks of 16
     single, blocks = (fadeout.load(tmp_path / name) for name in ("single", "blocks"))
     assert single["seed"].equals(blocks["seed"])
     np.testing.assert_allclose(single["loss"], blocks["loss"], rtol=1e-5)
@@ -201,7 +201,7 @@ def test_a_forecast_trains_long_enough_and_compiles_nothing_for_it(tmp_path, mon
 
     def spied(batch, runs, *others):
         steps.append(runs[0].training.steps)
-        return programs.train_batch(batch, runs, *others)
+        return programs.train_group(batch, runs, *others)
 
     monkeypatch.setattr(forecast, "train_batch", spied)
     run = Run(model=Model(1, 4), training=Training(300, 1), probes=())
@@ -212,10 +212,10 @@ def test_a_forecast_trains_long_enough_and_compiles_nothing_for_it(tmp_path, mon
 
 
 def test_a_grid_is_never_held_as_a_list():
-    grid = expand(Run(), {"learning_rate": "logspace:-3:0:1000", "seed": "range:0:1000"})
+    grid = expand_grid(Run(), {"learning_rate": "logspace:-3:0:1000", "seed": "range:0:1000"})
     assert len(grid) == 1_000_000
     assert grid[1_000 * 7 + 3].seed == 3
-    looked = survey(Chain([grid.__class__(grid.base, []), [Run(seed=9)], [Run(seed=9)]]))
+    looked = index_runs(Chain([grid.__class__(grid.base, []), [Run(seed=9)], [Run(seed=9)]]))
     assert looked.once().tolist() == [0, 1]
     assert looked.take(np.array([1]))[0].seed == 9
     assert looked.batch.itemsize + looked.identity.itemsize == 12
@@ -239,7 +239,7 @@ def start(where, **options):
 
 
 def stored(where):
-    return len(store.files(where / "outputs/killed"))
+    return len(store.result_files(where / "outputs/killed"))
 
 
 def wait_for_files(process, where, count):

@@ -17,8 +17,8 @@ from fadeout.networks.tables import read_table
 from fadeout.networks.tasks import TASKS, arrays, classes_of, make_examples
 from fadeout.registry import NAMES, FadeoutError
 from fadeout.sweeps.sweep import sweep
-from fadeout.training.preparing import held_order
-from fadeout.training.programs import train
+from fadeout.training.preparing import holdout_order
+from fadeout.training.programs import train_runs
 from fadeout.training.resolve import identity, resolve
 from helpers import network
 
@@ -73,7 +73,7 @@ def test_three_classes_by_hand(table, loss):
     numbers = raw[:, :2].astype(float)
     np.testing.assert_allclose(x, (numbers - numbers.mean(0)) / numbers.std(0))
     assert targets.tolist() == ["abc".index(word) for word in raw[:, 2]]
-    trace = train(run)
+    trace = train_runs(run)
     for step in range(3):
         value, accuracy, gradients = by_hand(x, targets, weights, loss)
         assert trace.loss[step, 0] == pytest.approx(value, rel=1e-9)
@@ -108,7 +108,7 @@ def test_minibatches_against_plain_optax():
               probes=("delta_norm",),
               training=Training(steps, 5, dtype="float64", batch_size=size))  # fmt: skip
     (x, targets), weights = network(run)
-    trace = train(run)
+    trace = train_runs(run)
 
     def loss(weights, x, targets):
         h = x
@@ -181,7 +181,7 @@ def test_squashed_outputs_and_bipolar_targets_by_hand():
     )
     (x, targets), weights = network(run)
     assert targets.tolist() == [-1, 1, 1, -1]
-    trace = train(run)
+    trace = train_runs(run)
     z = np.tanh(x @ weights[0][0] + weights[0][1]) @ weights[1][0] + weights[1][1]
     y = np.tanh(z[:, 0])
     assert trace.loss[0, 0] == pytest.approx(((y - targets) ** 2).mean(), rel=1e-9)
@@ -193,7 +193,7 @@ def test_squashed_outputs_and_bipolar_targets_by_hand():
 def test_without_biases_none_ever_moves():
     run = Run(Activation("relu"), init=Init("torch"), model=Model(3, 4, bias=False),
               training=Training(10, 5), probes=("bias_gradient_norm", "gradient_norm"))  # fmt: skip
-    trace = train(run)
+    trace = train_runs(run)
     for part in (trace.model.first, trace.model.hidden, trace.model.readout):
         assert not part.bias[...].any()
     assert not trace.layers["bias_gradient_norm"].any()
@@ -413,7 +413,7 @@ def test_files_that_are_none_or_promise_too_much_are_refused_at_once(tmp_path):
     with pytest.raises(FadeoutError, match=r"is no npz file of numbers: .* its header says"):
         read_table(str(path))
     with pytest.raises(FadeoutError, match="cannot be read: it is no regular file"):
-        extensions.load([make_pipe(tmp_path)])
+        extensions.load_extensions([make_pipe(tmp_path)])
 
 
 def make_pipe(folder):
@@ -438,7 +438,7 @@ def test_the_scale_of_inputs_is_that_of_what_is_trained_on(tmp_path):
     np.testing.assert_allclose(inputs.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(inputs.std(0), 1, rtol=1e-12)
     loss = fadeout.train(run, quiet=True).loss.values
-    order = np.asarray(held_order(np.array([3], np.uint32), 20))[:6, 0]
+    order = np.asarray(holdout_order(np.array([3], np.uint32), 20))[:6, 0]
     changed = x.copy()
     changed[order] = far[order]
     write(changed)
@@ -497,10 +497,10 @@ def test_a_task_of_ones_own_has_the_classes_that_it_says(way):
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_refused(run, words):
-    from fadeout.training.batches import batch_of
+    from fadeout.training.batches import compile_group
 
     with pytest.raises(FadeoutError, match=words):
-        batch_of(run)
+        compile_group(run)
 
 
 @pytest.mark.parametrize("name", ["circles", "moons", "spirals"])
@@ -544,7 +544,7 @@ def test_the_last_network_and_its_answers_are_kept(table):
     result = kept(run)
     weights = fadeout.weights(result)
     x, targets = make_examples(None, jnp.float32, name="table", **dict(table.options))[:2]
-    held = np.asarray(held_order(np.array([3], np.uint32), len(x)))[:7, 0]
+    held = np.asarray(holdout_order(np.array([3], np.uint32), len(x)))[:7, 0]
     trained = np.delete(np.asarray(x), held, axis=0)
     scaled = (np.asarray(x) - trained.mean(0)) / trained.std(0)
     np.testing.assert_allclose(result.last_output, forward(scaled, weights), rtol=1e-4, atol=1e-5)
@@ -625,19 +625,19 @@ def test_given_weights_that_do_not_fit_are_refused(tmp_path):
     for arrays_, words in refused:
         np.savez(tmp_path / "w.npz", **arrays_)
         with pytest.raises(FadeoutError, match=words):
-            train(run)
+            train_runs(run)
     with (tmp_path / "w.npz").open("wb") as file:
         np.save(file, np.ones(3))
     for of_one in (run, Run(task=Task("table", file=str(tmp_path / "w.npz")))):
         with pytest.raises(FadeoutError, match=r"w\.npz is no npz file"):
-            train(of_one)
+            train_runs(of_one)
     (tmp_path / "w.npz").write_text("no")
     with pytest.raises(FadeoutError, match=r"w\.npz is no npz file"):
-        train(run)
+        train_runs(run)
     with pytest.raises(FadeoutError, match=r"init\.npz=weights\.npz"):
-        train(Run(init=Init("given")))
+        train_runs(Run(init=Init("given")))
     with pytest.raises(FadeoutError, match="has biases of its own"):
-        train(Run(init=Init("given", npz="w.npz", bias_variance=1.0)))
+        train_runs(Run(init=Init("given", npz="w.npz", bias_variance=1.0)))
     with pytest.raises(FadeoutError, match="did you mean weights"):
         Run(keep=("weight",))
 
@@ -698,7 +698,9 @@ def test_a_feature_that_is_constant_among_the_trained_rows_is_not_blown_up(tmp_p
     shared = {"task": Task("table", file=str(path)), "model": Model(1, 4), "probes": ()}
     shared |= {"training": Training(4, 2, held_out=25)}
     runs = [Run(Activation("relu"), **shared, seed=seed) for seed in range(16)]
-    held = [7 in np.asarray(held_order(np.array([s], np.uint32), 100))[:25, 0] for s in range(16)]
+    held = [
+        7 in np.asarray(holdout_order(np.array([s], np.uint32), 100))[:25, 0] for s in range(16)
+    ]
     assert any(held)
     assert fadeout.train(runs, cache=None, quiet=True).validation_loss.values.max() < 50
     assert not read_table(str(path)).inputs[:, 2].std() > 1e-15

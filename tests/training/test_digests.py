@@ -59,7 +59,7 @@ def test_a_changed_helper_is_another_run_however_it_is_imported(lab, way):
         f"import fadeout\nfrom their_package import {way}\n"
         f"@fadeout.activation\ndef bent(z): return {way}.bend(z)\n"
     )
-    extensions.load([str(path)])
+    extensions.load_extensions([str(path)])
     run = Run(Activation("bent"), **SHORT)
     before = identity(run)
     deeper = lab / "their_package" / "deeper.py"
@@ -67,12 +67,12 @@ def test_a_changed_helper_is_another_run_however_it_is_imported(lab, way):
         "BY = 2.0  # a comment\n\ndef bend(z):\n    twice = z * BY\n    return BY * z\n"
     )
     forget()
-    extensions.load([str(path)])
+    extensions.load_extensions([str(path)])
     assert identity(run) == before, "comments and dead code are no change"
     deeper.write_text("BY = 3.0\ndef bend(z):\n    return BY * z\n")
     assert identity(run) == before, "what was edited after it was imported is not what runs"
     forget()
-    extensions.load([str(path)])
+    extensions.load_extensions([str(path)])
     changed = identity(run)
     assert changed != before
     deeper.write_text("BY = 4.0\ndef bend(z):\n    return BY * z\n")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fadeout.config import NUMERICS, Activation, Init, Model, Optimizer, Run, Task, Training
-from fadeout.training.programs import train
+from fadeout.training.programs import train_runs
 
 GOLDEN = Path(__file__).parent / "numerics.json"
 PROBES = ("delta_norm", "gradient_norm", "activation_std", "weight_norm")
@@ -44,7 +44,7 @@ RUNS = {
 
 
 def measured(run: Run) -> dict[str, list]:
-    trace = train(run)
+    trace = train_runs(run)
     values = {"loss": trace.loss[:, 0]} | {n: v[:, :, 0] for n, v in trace.layers.items()}
     return {
         name: [

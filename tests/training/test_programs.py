@@ -22,15 +22,15 @@ from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import TASKS
 from fadeout.registry import FadeoutError
 from fadeout.training import compiled, programs
-from fadeout.training.batches import batch_of, steepness_of
-from fadeout.training.compiled import keep_compiled, machine, tallied
-from fadeout.training.programs import fit_arguments, train
+from fadeout.training.batches import compile_group, slope_key
+from fadeout.training.compiled import counting_compiles, machine_name, use_program_cache
+from fadeout.training.programs import fit_arguments, train_runs
 
 SHORT = Training(2, 1)
 
 
 def final(run: Run) -> float:
-    return float(train(run).loss[-1, 0])
+    return float(train_runs(run).loss[-1, 0])
 
 
 def double(z):
@@ -46,7 +46,9 @@ def test_a_function_that_is_added_or_replaced_is_the_one_that_trains(monkeypatch
     monkeypatch.setitem(ACTIVATIONS, "mine", double)
     linear = Run(Activation("identity"), Init(gain=2.0), training=SHORT, probes=())
     assert final(run) != final(Run(training=SHORT, probes=()))
-    assert train(run).loss[0, 0] != train(linear).loss[0, 0]  # the first layer is not scaled
+    assert (
+        train_runs(run).loss[0, 0] != train_runs(linear).loss[0, 0]
+    )  # the first layer is not scaled
     known = theory.moments("mine", 1.0).square
     assert known == pytest.approx(4.0), "theory knows of it as well"
     monkeypatch.setitem(ACTIVATIONS, "mine", jnp.sin)
@@ -55,10 +57,10 @@ def test_a_function_that_is_added_or_replaced_is_the_one_that_trains(monkeypatch
 
 def test_a_name_that_is_gone_is_refused(monkeypatch):
     monkeypatch.setitem(ACTIVATIONS, "mine", double)
-    batch_of(Run(Activation("mine")))
+    compile_group(Run(Activation("mine")))
     monkeypatch.delitem(ACTIVATIONS, "mine")
     with pytest.raises(FadeoutError, match="unknown activation 'mine'"):
-        batch_of(Run(Activation("mine")))
+        compile_group(Run(Activation("mine")))
 
 
 def half(key, shape, dtype):
@@ -86,20 +88,20 @@ def sevenths(layer):
     ids=["init", "task", "optimizer", "probe", "activation in an initialiser"],
 )  # fmt: skip
 def test_every_table_belongs_to_the_key(table, name, entry, run, monkeypatch):
-    before = batch_of(run)
+    before = compile_group(run)
     monkeypatch.setitem(table, name, entry)
-    assert batch_of(run) != before
+    assert compile_group(run) != before
     monkeypatch.undo()
-    assert batch_of(run) == before
+    assert compile_group(run) == before
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Programs are kept there, for as long as a test takes."""
-    before = compiled.PLACE["folder"]
-    keep_compiled(str(tmp_path))
-    yield tmp_path / machine()
-    compiled.PLACE["folder"] = before
+    before = compiled.CACHE_FOLDER["folder"]
+    use_program_cache(str(tmp_path))
+    yield tmp_path / machine_name()
+    compiled.CACHE_FOLDER["folder"] = before
 
 
 TINY = Run(model=Model(1, 3), training=Training(1, 1), probes=())
@@ -108,8 +110,8 @@ TINY = Run(model=Model(1, 3), training=Training(1, 1), probes=())
 def compile_tiny(run=TINY):
     """Compiled, or taken from the folder: how many were found, and why others were refused."""
     compile_fit = programs.compile_fit.__wrapped__
-    with tallied() as tally:
-        program = compile_fit(batch_of(run).program, 16, jax.local_devices()[0])
+    with counting_compiles() as tally:
+        program = compile_fit(compile_group(run).program, 16, jax.local_devices()[0])
     return program, sum(tally.found), tally.refused
 
 
@@ -119,13 +121,13 @@ def compile_small():
     def compile_now():
         return jax.jit(lambda x: x + 1).lower(jnp.zeros(3)).compile()
 
-    with tallied() as tally:
-        compiled.compiled(("x + 1",), False, jax.local_devices()[0], compile_now)
+    with counting_compiles() as tally:
+        compiled.load_or_compile(("x + 1",), False, jax.local_devices()[0], compile_now)
     return sum(tally.found), tally.refused
 
 
 def outcome(program):
-    values = fit_arguments(batch_of(TINY).program, 16)
+    values = fit_arguments(compile_group(TINY).program, 16)
     rng = np.random.default_rng(0)
     filled = jax.tree.map(lambda a: rng.normal(size=a.shape).astype(a.dtype), values)
     return jax.tree.leaves(program(*filled))
@@ -192,10 +194,10 @@ print(programs.steepest(of, ()))"""
 
 def test_programs_follow_the_folder_and_are_apart_by_version_and_processor(folder, tmp_path):
     compile_small()
-    keep_compiled(str(tmp_path / "another"))
+    use_program_cache(str(tmp_path / "another"))
     assert compile_small()[0] == 0
-    assert len(list((tmp_path / "another" / machine()).iterdir())) == 1
-    assert f"jaxlib-{jax.lib.__version__}-" in machine()
+    assert len(list((tmp_path / "another" / machine_name()).iterdir())) == 1
+    assert f"jaxlib-{jax.lib.__version__}-" in machine_name()
 
 
 @pytest.mark.parametrize("harm", ["cut off", "empty", "foreign", "flipped", "another program's"])
@@ -204,7 +206,7 @@ def test_an_entry_that_is_not_sound_is_compiled_again_and_replaced(folder, harm)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     if harm == "another program's":
-        programs.compile_steepness.__wrapped__(steepness_of(batch_of(TINY)))
+        programs.compile_slope.__wrapped__(slope_key(compile_group(TINY)))
         (other,) = (p for p in folder.iterdir() if p != path)
         path.write_bytes(other.read_bytes())
     else:
@@ -227,10 +229,10 @@ def test_what_decides_a_program_is_in_its_key(folder, monkeypatch):
     assert compile_tiny()[1] == 0
     monkeypatch.undo()
     monkeypatch.setattr(compiled, "machine", lambda: "another processor")
-    keep_compiled(str(folder.parent))
+    use_program_cache(str(folder.parent))
     assert compile_tiny()[1] == 0
     monkeypatch.undo()
-    keep_compiled(str(folder.parent))
+    use_program_cache(str(folder.parent))
     monkeypatch.setitem(ACTIVATIONS, "mine", double)
     found = len(list(folder.iterdir()))
     assert compile_tiny()[1] == 0
@@ -263,21 +265,21 @@ def test_a_folder_that_others_may_have_written_into_is_refused(folder, harm, mon
         monkeypatch.setattr(os, "getuid", lambda: 12345)
         words = "belongs to another user"
     with pytest.raises(FadeoutError, match=words):
-        keep_compiled(str(folder.parent))
+        use_program_cache(str(folder.parent))
 
 
 def test_programs_lie_in_the_users_own_cache_and_never_beside_results(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = compiled.PLACE["folder"]
+    before = compiled.CACHE_FOLDER["folder"]
     try:
-        keep_compiled(compiled.AUTO)
-        place = compiled.PLACE["folder"]
+        use_program_cache(compiled.DEFAULT_CACHE)
+        place = compiled.CACHE_FOLDER["folder"]
         compile_small()
     finally:
-        compiled.PLACE["folder"] = before
+        compiled.CACHE_FOLDER["folder"] = before
     assert place.is_relative_to(tmp_path / "cache" / "fadeout")
     assert {stat.S_IMODE(p.stat().st_mode) for p in (place, place.parent)} == {0o700}
-    assert Config().cache == compiled.AUTO
+    assert Config().cache == compiled.DEFAULT_CACHE
 
 
 def test_what_was_edited_after_it_was_imported_is_not_kept(folder, monkeypatch):
@@ -299,8 +301,10 @@ def test_the_same_seed_is_the_same_network_in_either_precision():
     for init, task in (("he_normal", Task()), ("orthogonal", Task("teacher")),
                        ("uniform", Task("noisy_xor"))):  # fmt: skip
         single, double_ = (
-            train(Run(init=Init(init, 1.3, 0.2), task=task, training=draw(dtype=dtype), probes=(),
-                      seed=5))
+            train_runs(
+                Run(init=Init(init, 1.3, 0.2), task=task, training=draw(dtype=dtype), probes=(),
+                    seed=5)
+            )
             for dtype in ("float32", "float64")
         )  # fmt: skip
         for name in ("first", "hidden", "readout"):

@@ -12,11 +12,11 @@ from fadeout.networks import remedies
 from fadeout.networks.activations import get_activation
 from fadeout.networks.losses import get_loss
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.survey import survey
-from fadeout.training.batches import batch_of, precision, prepare_values
-from fadeout.training.fit import remedy_of
-from fadeout.training.preparing import prepare
-from fadeout.training.programs import train
+from fadeout.sweeps.survey import index_runs
+from fadeout.training.batches import compile_group, init_values, precision_of
+from fadeout.training.fit import make_remedy
+from fadeout.training.preparing import initialize_run
+from fadeout.training.programs import train_runs
 from fadeout.training.resolve import identity, resolve
 
 pytestmark = pytest.mark.few("tanh", "relu", "softplus")
@@ -47,10 +47,12 @@ def remedied(name, depth, activation="tanh", training=Training(6, 3, dtype="floa
 
 def drawn(run):
     """A network without lanes, as the plain module, and its examples."""
-    batch = batch_of(run)
+    batch = compile_group(run)
     like = batch.preparation.run
-    values = prepare_values(like, [run])
-    examples, model = prepare(like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values))
+    values = init_values(like, [run])
+    examples, model = initialize_run(
+        like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values)
+    )
     return examples, model.cut(run.model.depth)
 
 
@@ -58,10 +60,10 @@ def drawn(run):
 @pytest.mark.parametrize("name", REMEDIES)
 def test_training_against_the_plain_module(name, depth):
     run = remedied(name, depth)
-    trace = train(run)
-    with precision(run):
+    trace = train_runs(run)
+    with precision_of(run):
         examples, model = drawn(run)
-        remedy = remedy_of(run, run.model.residual, depth)
+        remedy = make_remedy(run, run.model.residual, depth)
 
         def loss(model):
             _, output = model(examples.inputs, get_activation("tanh"), remedy)
@@ -90,8 +92,8 @@ def test_training_against_the_plain_module(name, depth):
 def test_delta_is_the_gradient_by_the_preactivation(name):
     """By hand in NumPy: a zero is added to z of one unit on one example, and moved."""
     run = remedied(name, 3, "softplus", Training(0, 1, dtype="float64"))
-    measured = train(run).layers["delta_norm"][0, :, 0]
-    with precision(run):
+    measured = train_runs(run).layers["delta_norm"][0, :, 0]
+    with precision_of(run):
         examples, model = drawn(run)
     x, targets = (np.asarray(a) for a in examples[:2])
     weights = [(model.first.kernel, model.first.bias),
@@ -131,13 +133,13 @@ def test_probes_of_all_layers_against_jacobians_of_the_plain_module(name):
     """The tangent kernel by jax.jacrev over all parameters, gains and factors among them; dz/dz_1
     of each example by jax.jacrev of the layers above, after two steps."""
     run = remedied(name, 4, training=Training(2, 1, dtype="float64"))
-    trace = train(run)
+    trace = train_runs(run)
     measured = {probe: values[-1, :, 0] for probe, values in trace.layers.items()}
     tanh = get_activation("tanh")
-    with precision(run):
+    with precision_of(run):
         examples, _ = drawn(run)
         model = jax.tree.map(jnp.asarray, jax.tree.map(lambda a: a[..., 0], trace.model))
-        remedy = remedy_of(run, run.model.residual, 4)
+        remedy = make_remedy(run, run.model.residual, 4)
         found = jax.jacrev(lambda m: m(examples.inputs, tanh, remedy)[1][:, 0])(model)
 
         def flat(part):
@@ -185,7 +187,7 @@ def test_clipping_where_the_squares_of_a_gradient_overflow():
         run = Run(Activation("relu"), Init("he_normal", 4.0), Task("xor", inputs="bipolar"),
                   Model(40, 8), Optimizer("sgd", 0.1, clip=1.0), Training(2, 1, dtype=dtype),
                   ("gradient_norm", "update_ratio", "weight_norm"), seed=2)  # fmt: skip
-        return train(run).layers
+        return train_runs(run).layers
 
     single, double = moved("float32"), moved("float64")
     assert np.max(double["gradient_norm"][0]) > 1e20
@@ -231,11 +233,11 @@ def test_no_residual_is_plain_to_the_last_bit():
     plain = Run(model=Model(3, 4), training=Training(8, 4), probes=("delta_norm",))
     zero = Run(model=Model(3, 4, residual=0.0), training=Training(8, 4), probes=("delta_norm",))
     assert identity(plain) == identity(zero)
-    assert batch_of(plain) == batch_of(zero)
+    assert compile_group(plain) == compile_group(zero)
     branches = Run(model=Model(3, 4, residual=0.1), training=Training(8, 4), probes=("delta_norm",))
-    assert batch_of(branches) != batch_of(plain)
+    assert compile_group(branches) != compile_group(plain)
     other = Run(model=Model(3, 4, residual=0.2), training=Training(8, 4), probes=("delta_norm",))
-    assert batch_of(branches) == batch_of(other), "the factor is traced"
+    assert compile_group(branches) == compile_group(other), "the factor is traced"
 
 
 def test_rezero_is_the_identity_at_the_start_and_trains():
@@ -289,7 +291,7 @@ def test_normalisations(name):
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(make, words):
     with pytest.raises(FadeoutError, match=words):
-        batch_of(make())
+        compile_group(make())
 
 
 @pytest.mark.parametrize(
@@ -302,6 +304,6 @@ def test_what_makes_no_sense_is_refused(make, words):
 def test_what_says_nothing_is_refused_unless_it_is_compared(says_nothing, words, other):
     alone, beside = Run(**says_nothing), Run(**says_nothing, **other)
     with pytest.raises(FadeoutError, match=words):
-        survey([alone, Run()])
-    looked = survey([alone, beside, Run()])
+        index_runs([alone, Run()])
+    looked = index_runs([alone, beside, Run()])
     assert looked.identity[0] == looked.identity[2] != looked.identity[1], "it is the plain network"

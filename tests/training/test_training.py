@@ -22,17 +22,17 @@ from fadeout.config import (
     Task,
     Training,
 )
-from fadeout.networks.activations import ACTIVATIONS, differentiate, get_activation
+from fadeout.networks.activations import ACTIVATIONS, get_activation, slope_of
 from fadeout.networks.initializers import INITIALIZERS
-from fadeout.networks.keys import of_layers, seeded
+from fadeout.networks.keys import layer_keys, seed_key
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, SCHEDULES, get_optimizer
-from fadeout.networks.stacks import Count
+from fadeout.networks.stacks import LayerCount
 from fadeout.registry import FadeoutError
-from fadeout.training.batches import batch_of, prepare_values
+from fadeout.training.batches import compile_group, init_values
 from fadeout.training.fit import fit
-from fadeout.training.preparing import prepare_lanes
-from fadeout.training.programs import fit_arguments, fit_values, train, train_batch
+from fadeout.training.preparing import initialize_lanes
+from fadeout.training.programs import fit_arguments, fit_values, train_group, train_runs
 from fadeout.training.resolve import resolve
 from helpers import layers, network
 from reference import FUNCTIONS, backward, probes
@@ -50,7 +50,7 @@ def measured_at_start(run):
     expected = probes(
         weights, x, t, phi, slope, steepest, loss, learning_rate=run.optimizer.learning_rate
     )
-    return train(run), expected, backward(weights, x, t, phi, slope, loss)[0]
+    return train_runs(run), expected, backward(weights, x, t, phi, slope, loss)[0]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -111,7 +111,7 @@ def test_gradient_matches_finite_differences_of_the_loss():
 
         difference = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
         np.testing.assert_allclose(np.sum(gradient * direction), difference, rtol=1e-7)
-    measured = train(run).layers["gradient_norm"][0, :, 0]
+    measured = train_runs(run).layers["gradient_norm"][0, :, 0]
     np.testing.assert_allclose(measured, [np.linalg.norm(g) for g in gradients], rtol=1e-12)
 
 
@@ -178,7 +178,7 @@ def test_optimizers_match_plain_optax(optimizer):
         training=Training(6, 3, dtype="float64"),
         probes=["gradient_norm"],
     )
-    mine = layers(train([dataclasses.replace(run, seed=s) for s in (5, 0, 9)]).model, lane=1)
+    mine = layers(train_runs([dataclasses.replace(run, seed=s) for s in (5, 0, 9)]).model, lane=1)
     with jax.enable_x64(True):
         plain = plain_training(run, 6)
     # optax keeps the factor of its warm-up in float32
@@ -202,7 +202,7 @@ def test_an_optimizer_with_norms_over_all_parameters_is_right_per_run(monkeypatc
         )
         for gain in (0.1, 1.0, 3.0)
     ]
-    together = train(runs)
+    together = train_runs(runs)
     for lane, run in enumerate(runs):
         (x, t), weights = network(run)
         phi, slope = FUNCTIONS["tanh"]
@@ -226,7 +226,7 @@ def test_updating_layer_by_layer_is_updating_all_at_once(depth, monkeypatch):
     """Adam under another name is not known to work element by element."""
     monkeypatch.setitem(OPTIMIZERS, "whole", lambda learning_rate: optax.adam(learning_rate))
     layered, whole = (
-        train(Run(model=Model(depth, 4), optimizer=Optimizer(name, 0.05, 0.5), probes=PATHS,
+        train_runs(Run(model=Model(depth, 4), optimizer=Optimizer(name, 0.05, 0.5), probes=PATHS,
                   training=Training(6, 3, dtype="float64")))
         for name in ("adam", "whole")
     )  # fmt: skip
@@ -243,13 +243,13 @@ def test_a_depth_that_is_no_number_gives_the_same(depth):
     chosen = ("delta_norm", "update_ratio", "ntk_largest", "path_length")
     training = Training(6, 3, dtype="float64")
     run = resolve(Run(model=Model(depth, 4), training=training, probes=chosen))
-    traced = train(run)
-    batch = batch_of(run)
+    traced = train_runs(run)
+    batch = compile_group(run)
     exact = dataclasses.replace(batch.program.run, model=run.model, training=run.training)
     tight = batch.program._replace(run=exact)
     with jax.enable_x64(True):
         like = dataclasses.replace(batch.preparation.run, model=run.model)
-        examples, model = prepare_lanes(like, without(prepare_values(like, [run] * 2)))
+        examples, model = initialize_lanes(like, without(init_values(like, [run] * 2)))
         values = without(fit_values(batch, [run] * 2))
         static = fit(tight, values, examples, model)
     np.testing.assert_allclose(static.loss[:, :1], traced.loss, rtol=1e-12)
@@ -268,7 +268,7 @@ def test_the_readout_may_have_a_rate_of_its_own():
     steps = []
     for factor in (1.0, 0.25):
         asked = dataclasses.replace(run, optimizer=Optimizer("sgd", 0.1, factor))
-        after = layers(train(asked).model, lane=0)
+        after = layers(train_runs(asked).model, lane=0)
         steps.append([k - k0 for (k, _), (k0, _) in zip(after, before, strict=True)])
     for hidden, same in zip(steps[0][:-1], steps[1][:-1], strict=True):
         np.testing.assert_array_equal(hidden, same)
@@ -313,11 +313,11 @@ def test_a_run_is_the_same_to_the_last_bit_alone_and_anywhere_in_a_batch(activat
             seed=seed,
         )
 
-    alone = lane(train(run(3)), 0)
+    alone = lane(train_runs(run(3)), 0)
     others = [run(seed, rate) for seed, rate in [(1, 0.1), (2, 1e6), (4, 0.02), (5, 0.0)]]
     for place in (0, 2, 4):
         batch = [*others[:place], run(3), *others[place:]]
-        assert same(alone, lane(train(batch), place))
+        assert same(alone, lane(train_runs(batch), place))
 
 
 @pytest.mark.parametrize(
@@ -359,10 +359,10 @@ def test_networks_of_several_depths_are_trained_side_by_side_and_change_no_bit(w
         for depth in (1, 2, 4)
         for seed in range(2)
     ]
-    batch = batch_of(runs[-1])
-    together = train_batch(batch, runs, batch.program.lanes, jax.local_devices()[0])
+    batch = compile_group(runs[-1])
+    together = train_group(batch, runs, batch.program.lanes, jax.local_devices()[0])
     for depth in (1, 2, 4):
-        alone = train([run for run in runs if run.model.depth == depth])
+        alone = train_runs([run for run in runs if run.model.depth == depth])
         for x, y in zip(*map(jax.tree.leaves, (alone, together[depth])), strict=True):
             np.testing.assert_array_equal(x, y)
     broken = like.init.gain > 1e8
@@ -372,62 +372,64 @@ def test_networks_of_several_depths_are_trained_side_by_side_and_change_no_bit(w
 
 
 def test_a_step_more_or_a_record_fewer_compiles_nothing():
-    usual = batch_of(Run(training=Training(100, 10)))
+    usual = compile_group(Run(training=Training(100, 10)))
     for steps, every in ((100, 1), (20_000, 200), (127, 1), (0, 1)):
-        other = batch_of(Run(training=Training(steps, every)))
+        other = compile_group(Run(training=Training(steps, every)))
         assert (other.program, other.preparation) == (usual.program, usual.preparation)
         assert other != usual
     scheduled = [
-        batch_of(Run(optimizer=Optimizer(schedule="cosine"), training=Training(steps, 10))).program
+        compile_group(
+            Run(optimizer=Optimizer(schedule="cosine"), training=Training(steps, 10))
+        ).program
         for steps in (100, 200)
     ]
     assert scheduled[0] != scheduled[1], "a schedule ends with the last step"
-    assert batch_of(Run(training=Training(128, 1))).program.records == 160
+    assert compile_group(Run(training=Training(128, 1))).program.records == 160
 
 
 def test_the_longest_and_the_deepest_run_have_room():
-    batch = batch_of(Run(training=Training(MOST_STEPS, 1)))
+    batch = compile_group(Run(training=Training(MOST_STEPS, 1)))
     assert batch.program.records == batch.training.records == MOST_STEPS + 1
-    assert batch_of(Run(model=Model(MOST_DEPTH, 2))).program.run.model.depth == MOST_DEPTH
+    assert compile_group(Run(model=Model(MOST_DEPTH, 2))).program.run.model.depth == MOST_DEPTH
 
 
 def test_more_runs_than_lanes_come_back_in_order():
     runs = [Run(seed=seed, training=Training(2, 1), probes=()) for seed in range(130)]
-    trace = train(runs)
+    trace = train_runs(runs)
     assert trace.loss.shape == (3, 130)
-    assert same(lane(trace, 129), lane(train(runs[129]), 0))
+    assert same(lane(trace, 129), lane(train_runs(runs[129]), 0))
 
 
 def test_runs_of_different_batches_are_refused():
     with pytest.raises(FadeoutError, match="2 batches"):
-        train([Run(), Run(model=Model(depth=3))])
+        train_runs([Run(), Run(model=Model(depth=3))])
 
 
 def test_a_new_float_or_seed_shares_the_program_and_a_new_word_does_not():
-    base = batch_of(Run(activation=Activation("elu", alpha=1.0)))
+    base = compile_group(Run(activation=Activation("elu", alpha=1.0)))
     same_program = [
         Run(activation=Activation("elu", alpha=0.3), seed=9),
         Run(activation=Activation("elu"), init=Init(gain=2.0)),
         Run(activation=Activation("elu"), optimizer=Optimizer(learning_rate=1)),
     ]
-    assert {batch_of(run) for run in same_program} == {base}
-    other_init = batch_of(
+    assert {compile_group(run) for run in same_program} == {base}
+    other_init = compile_group(
         Run(activation=Activation("elu"), init=Init("he_normal"), task=Task("or"))
     )
     assert other_init != base
     assert other_init.program == base.program
     for other in (Run(Activation("selu")), Run(Activation("elu"), model=Model(depth=4))):
-        assert batch_of(other) != base
-        assert batch_of(other).program == base.program  # on a CPU, a number
-    assert len({batch_of(Run(model=Model(depth))).program for depth in range(1, 65)}) == 3
-    assert batch_of(Run(optimizer=Optimizer("sgd"))).program != base.program
+        assert compile_group(other) != base
+        assert compile_group(other).program == base.program  # on a CPU, a number
+    assert len({compile_group(Run(model=Model(depth))).program for depth in range(1, 65)}) == 3
+    assert compile_group(Run(optimizer=Optimizer("sgd"))).program != base.program
 
 
 # --- outcomes
 
 
 def test_solved_counts_from_the_first_step_that_lasts():
-    trace = train([Run(seed=seed, training=Training(300, 1)) for seed in range(20)])
+    trace = train_runs([Run(seed=seed, training=Training(300, 1)) for seed in range(20)])
     for i in range(20):
         wrong = np.flatnonzero(trace.accuracy[:, i] < 1)
         since = wrong[-1] + 1 if wrong.size else 0
@@ -446,9 +448,9 @@ def test_a_diverged_run_says_where_and_leaves_its_neighbours_alone():
         )
 
     good, bad = run(0.01), run(1e6)
-    trace = train([good, bad, good])
-    assert same(lane(trace, 0), lane(train(good), 0))
-    assert same(lane(trace, 2), lane(train(good), 0))
+    trace = train_runs([good, bad, good])
+    assert same(lane(trace, 0), lane(train_runs(good), 0))
+    assert same(lane(trace, 2), lane(train_runs(good), 0))
     assert list(trace.outcome.diverged_step >= 0) == [False, True, False]
 
     # the same network step by step in NumPy's float32
@@ -476,18 +478,18 @@ def test_a_network_that_is_broken_from_the_start_diverges_at_step_0():
         training=Training(2, 1),
         model=Model(depth=3),
     )
-    outcome = train(run).outcome
+    outcome = train_runs(run).outcome
     assert outcome.diverged_step[0] == 0
     assert outcome.diverged_layer[0] == 2  # 1e30 in the first layer, 1e60 in the second
 
 
 def test_step_networks_have_exactly_zero_hidden_gradients():
     run = Run(activation=Activation("step"), init=Init("he_normal"), training=Training(50, 10))
-    trace = train([dataclasses.replace(run, seed=seed) for seed in range(10)])
+    trace = train_runs([dataclasses.replace(run, seed=seed) for seed in range(10)])
     assert np.all(trace.layers["gradient_norm"][:, :-1] == 0)
     assert np.all(trace.layers["gradient_norm"][0, -1] > 0)
     surrogate = dataclasses.replace(run, activation=Activation("step", surrogate="sigmoid"))
-    assert np.all(train(surrogate).layers["gradient_norm"][0] > 0)
+    assert np.all(train_runs(surrogate).layers["gradient_norm"][0] > 0)
 
 
 def test_sigmoid_at_depth_50_has_vanished_and_not_underflowed():
@@ -499,7 +501,7 @@ def test_sigmoid_at_depth_50_has_vanished_and_not_underflowed():
         probes=["delta_norm"],
     )
     double = dataclasses.replace(run, training=Training(0, 1, dtype="float64"))
-    norms = train(run).layers["delta_norm"][0, :, 0]
+    norms = train_runs(run).layers["delta_norm"][0, :, 0]
     assert np.all(np.isfinite(norms))
     assert np.all(norms > 0)
     assert norms[0] < 1e-23  # its square is 0 in float32
@@ -508,7 +510,7 @@ def test_sigmoid_at_depth_50_has_vanished_and_not_underflowed():
     weights = [(np.float64(w), np.float64(b)) for w, b in weights]
     deltas = backward(np.array(weights, object), np.float64(x), t, *FUNCTIONS["sigmoid"])[1]
     np.testing.assert_allclose(norms, [np.linalg.norm(d) for d in deltas], rtol=1e-3)
-    assert np.all(train(double).layers["delta_norm"] > 0)
+    assert np.all(train_runs(double).layers["delta_norm"] > 0)
     # mean field: chi = E sigmoid'(z)^2 at the fixed point q* = E sigmoid(z)^2
     slope = np.polyfit(np.arange(40), np.log10(norms[5:45]), 1)[0]
     z, w = np.polynomial.hermite_e.hermegauss(80)
@@ -526,7 +528,7 @@ def test_nothing_is_measured_in_a_layer_that_is_not_finite():
         optimizer=Optimizer("sgd", 1e6),
         training=Training(20, 1, loss_function="squared_error"),
     )
-    trace = train(run)
+    trace = train_runs(run)
     assert trace.outcome.diverged_step[0] >= 0
     for name, values in trace.layers.items():
         assert np.isfinite(values[0, :-1]).all()
@@ -537,7 +539,7 @@ def test_nothing_is_measured_in_a_layer_that_is_not_finite():
 def test_every_initialiser_builds_with_every_activation(init):
     def build(x):
         solved = {"weight_variance": 1.0} if init == "critical" else {}
-        model = MLP.create(of_layers(seeded(0), 3), 2, width=4, init={"name": init} | solved)
+        model = MLP.create(layer_keys(seed_key(0), 3), 2, width=4, init={"name": init} | solved)
         return [model(x, get_activation(activation)) for activation in ACTIVATIONS]
 
     for z, output in jax.eval_shape(build, jnp.zeros((4, 2))):
@@ -551,11 +553,11 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
     phi = get_activation("gelu")
 
     def graded(z):
-        return phi(z), differentiate(phi, z)
+        return phi(z), slope_of(phi, z)
 
     with jax.enable_x64(True):
         init = {"name": "he_normal", "bias_variance": 0.3}
-        roomy = MLP.create(of_layers(seeded(1), room), 2, 5, jnp.float64, init=init)
+        roomy = MLP.create(layer_keys(seed_key(1), room), 2, 5, jnp.float64, init=init)
         plain = roomy.cut(depth)
         x = jnp.asarray([[0.3, -0.7], [1.1, 0.4], [0.2, 0.9]])
         rubbish = jnp.full((room, 3, 5), 7.0)
@@ -568,7 +570,7 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
 
         @jax.jit
         def passes(most):
-            count = Count(most)
+            count = LayerCount(most)
             output, signals = roomy.forward(x, graded, count, Signals(rubbish, rubbish, rubbish))
             return output, *roomy.backward(x, jnp.cos(output), count, signals, roomy)
 
@@ -585,7 +587,7 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_the_training_program_lowers_for_every_platform(platform):
-    program = batch_of(Run(model=Model(depth=3), optimizer=Optimizer("adam"))).program
+    program = compile_group(Run(model=Model(depth=3), optimizer=Optimizer("adam"))).program
     arguments = fit_arguments(program, 128)
     if platform != "cpu":  # there the depth and the steps are no numbers
         arguments = without(arguments[0]), *arguments[1:]
@@ -635,7 +637,7 @@ def test_adaptive_steps_of_vanishing_gradients_by_hand(optimizer, by_hand, start
             states[n] = sw, sb
             new.append((w - step_w, b - step_b))
         weights = new
-    trained = train(run).model
+    trained = train_runs(run).model
     np.testing.assert_allclose(trained.first.kernel[..., 0], weights[0][0], rtol=1e-9)
     np.testing.assert_allclose(trained.readout.kernel[..., 0], weights[-1][0], rtol=1e-9)
 
@@ -643,7 +645,7 @@ def test_adaptive_steps_of_vanishing_gradients_by_hand(optimizer, by_hand, start
 def test_numbers_that_are_typed_are_those_numbers_in_float64():
     run = Run(init=Init("constant", value=0.1), model=Model(1, 4), probes=(), keep=("weights",),
               training=Training(0, 1, dtype="float64"))  # fmt: skip
-    assert np.asarray(train(run).model.first.kernel[...]).ravel()[0] == 0.1
+    assert np.asarray(train_runs(run).model.first.kernel[...]).ravel()[0] == 0.1
     with jax.enable_x64(True):
         factor = SCHEDULES["warmup"](100, 7)
         found = [float(factor(jnp.int32(step))) for step in range(101)]

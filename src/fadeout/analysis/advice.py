@@ -21,17 +21,17 @@ from fadeout.config import (
     Task,
     Training,
 )
-from fadeout.networks.activations import ACTIVATIONS, bound
-from fadeout.networks.initializers import OWN_BIASES, scaling
-from fadeout.registry import FadeoutError, lookup, named, parameters, shown
-from fadeout.schema import convert
-from fadeout.sweeps.sweep import train
+from fadeout.networks.activations import ACTIVATIONS, bind_static
+from fadeout.networks.initializers import OWN_BIASES, variance_scaling
+from fadeout.registry import FadeoutError, format_value, function_name, lookup, parameters
+from fadeout.schema import convert_value
+from fadeout.sweeps.sweep import train_in_memory
 from fadeout.training.resolve import resolve
 
-SEEDS = 8
+_MEASURED_SEEDS = 8
 
 
-class Choice(NamedTuple):
+class _Candidate(NamedTuple):
     """Something to choose.
 
     Attributes:
@@ -52,19 +52,21 @@ class Choice(NamedTuple):
         return "normalization" in self.model
 
 
-def choices(phi: Any, depth: int, bias_variance: float) -> list[Choice]:
+def _candidates(phi: Any, depth: int, bias_variance: float) -> list[_Candidate]:
     """The usual initialisers, those that follow from the activation, and remedies."""
     square = theory.moments(phi, 1.0).square
     auto = 1 / square if 0 < square < math.inf else 1.0
     found = [
-        Choice("init=glorot_normal, lecun_normal", 1.0, Init("lecun_normal"), {}),
-        Choice("init=he_normal", 2.0, Init("he_normal"), {}),
-        Choice("init=torch", 1 / 3, Init("mean_field", weight_variance=1 / 3), {}),
-        Choice("init=lecun_normal init.gain=auto", auto, Init("lecun_normal", gain=auto**0.5), {}),
+        _Candidate("init=glorot_normal, lecun_normal", 1.0, Init("lecun_normal"), {}),
+        _Candidate("init=he_normal", 2.0, Init("he_normal"), {}),
+        _Candidate("init=torch", 1 / 3, Init("mean_field", weight_variance=1 / 3), {}),
+        _Candidate(
+            "init=lecun_normal init.gain=auto", auto, Init("lecun_normal", gain=auto**0.5), {}
+        ),
     ]
     for point in theory.critical(phi, bias_variance):
         init = Init("mean_field", weight_variance=point.weight_variance)
-        found.append(Choice("init=critical", point.weight_variance, init, {}))
+        found.append(_Candidate("init=critical", point.weight_variance, init, {}))
     usual = found[0]
     shrunk = theory.branch_factor(1.0, "sqrt_depth", depth)
     found += [
@@ -109,30 +111,32 @@ def advise(
     >>> found.loc["init=he_normal", "word"], found.attrs["advice"].split(":")[0]
     ('healthy', 'init=he_normal')
     """
-    check_size(depth, width)
+    _check_size(depth, width)
     if not isinstance(measure, bool):
-        raise FadeoutError(f"measure must be true or false, not {shown(measure)}")
+        raise FadeoutError(f"measure must be true or false, not {format_value(measure)}")
     if isinstance(bias_variance, bool):
         raise FadeoutError(f"a variance is a number of 0 or more, not {bias_variance}")
     number = isinstance(bias_variance, int | float) and abs(bias_variance) < 1e300
     if not (number and bias_variance >= 0):
-        raise FadeoutError(f"a variance is a number of 0 or more, not {shown(bias_variance)}")
+        raise FadeoutError(
+            f"a variance is a number of 0 or more, not {format_value(bias_variance)}"
+        )
     function: Any = activation
     if isinstance(activation, Activation):
         function, options = activation.name, dict(activation.options) | options
     if isinstance(function, str):
         function = lookup(ACTIVATIONS, function, "activation")
     if not callable(function):
-        raise FadeoutError(f"an activation is a name or a function, not {shown(activation)}")
+        raise FadeoutError(f"an activation is a name or a function, not {format_value(activation)}")
     known_options = parameters(function)
     unknown = options.keys() - known_options.keys()
     if unknown:
-        raise FadeoutError(f"{named(function)} has no {' and no '.join(sorted(unknown))}")
+        raise FadeoutError(f"{function_name(function)} has no {' and no '.join(sorted(unknown))}")
     options = {
-        key: convert(value, known_options[key].kind, f"{named(function)}.{key}")
+        key: convert_value(value, known_options[key].kind, f"{function_name(function)}.{key}")
         for key, value in options.items()
     }
-    phi = theory.function_of(bound(function, tuple(sorted(options.items()))))
+    phi = theory.function_of(bind_static(function, tuple(sorted(options.items()))))
     known = theory.moments(phi, 1.0)
     if not (np.isfinite([known.square, known.slope_square]).all() and known.slope_square > 0):
         raise FadeoutError(
@@ -140,18 +144,20 @@ def advise(
             f"{known.square:g} and E phi'^2 {known.slope_square:g}"
         )
     rows = {}
-    for choice in choices(phi, depth, bias_variance):
-        row = expected(phi, choice, depth, width, bias_variance)
+    for choice in _candidates(phi, depth, bias_variance):
+        row = _expected_row(phi, choice, depth, width, bias_variance)
         if measure:
             chosen = Activation(activation, **options)
-            row["measured"] = measured(chosen, choice, depth, width, bias_variance)
-        rows[choice.words] = row | {"word": word(row, depth)}
+            row["measured"] = _measured_decades(chosen, choice, depth, width, bias_variance)
+        rows[choice.words] = row | {"word": _verdict_word(row, depth)}
     frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.attrs["advice"] = sentence(frame)
+    frame.attrs["advice"] = _advice_sentence(frame)
     return frame
 
 
-def expected(phi: Any, choice: Choice, depth: int, width: int, bias_variance: float) -> dict:
+def _expected_row(
+    phi: Any, choice: _Candidate, depth: int, width: int, bias_variance: float
+) -> dict:
     sw2 = choice.weight_variance
     found = theory.profile(
         phi, depth, sw2, bias_variance, sw2 + bias_variance, choice.branch, choice.normalised
@@ -164,11 +170,13 @@ def expected(phi: Any, choice: Choice, depth: int, width: int, bias_variance: fl
         "chi": found.gains[-1],
         "decades": found.gradient[0],
         "reach": reach,
-        "born_dead": born_dead(phi, depth, width) if plain and not bias_variance else math.nan,
+        "born_dead": _born_dead_share(phi, depth, width)
+        if plain and not bias_variance
+        else math.nan,
     }
 
 
-def born_dead(phi: Any, depth: int, width: int) -> float:
+def _born_dead_share(phi: Any, depth: int, width: int) -> float:
     """The share of networks some layer of which is born dead at one input; NaN of activations that
     are not flat for all negative inputs, and only for those."""
     _, slope = theory.value_and_slope(phi, np.concatenate([-np.geomspace(1e-3, 30, 50), [1e-3]]))
@@ -176,8 +184,8 @@ def born_dead(phi: Any, depth: int, width: int) -> float:
     return theory.dead_probability(*[width] * depth) if flat else math.nan
 
 
-def measured(
-    activation: Activation, choice: Choice, depth: int, width: int, bias_variance: float
+def _measured_decades(
+    activation: Activation, choice: _Candidate, depth: int, width: int, bias_variance: float
 ) -> float:
     """The median of the decades that the gradient gains on its way down, over the networks that any
     passes through; NaN if it is none, or fewer than half."""
@@ -185,16 +193,16 @@ def measured(
     runs = [
         Run(activation, init, Task(inputs="bipolar"), Model(depth, width, **choice.model),
             training=Training(0, 1), probes=("delta_norm",), seed=seed)
-        for seed in range(SEEDS)
+        for seed in range(_MEASURED_SEEDS)
     ]  # fmt: skip
-    delta = train(runs)["delta_norm"].isel(step=0).values
+    delta = train_in_memory(runs)["delta_norm"].isel(step=0).values
     alive = delta[(delta[:, 0] > 0) & np.isfinite(delta).any(axis=1)]
-    if 2 * len(alive) < SEEDS:
+    if 2 * len(alive) < _MEASURED_SEEDS:
         return math.nan
     return float(np.median(np.log10(alive[:, 0] / alive[:, depth - 1])))
 
 
-def word(row: dict, depth: int) -> str:
+def _verdict_word(row: dict, depth: int) -> str:
     """One word, as `verdicts` has them; *forgets* where inputs cannot be told apart at the top."""
     decades = row.get("measured", row["decades"])
     if "measured" in row and math.isnan(decades):
@@ -210,7 +218,7 @@ def word(row: dict, depth: int) -> str:
     return "forgets" if row["reach"] < depth else "healthy"
 
 
-def sentence(frame: pd.DataFrame) -> str:
+def _advice_sentence(frame: pd.DataFrame) -> str:
     """What to choose: an initialiser if one keeps the gradient within a decade, else the healthy
     choice that changes it least, else the least bad."""
     decades = frame["measured"] if "measured" in frame else frame["decades"]
@@ -238,7 +246,7 @@ adam-ignores`: none of 40 sigmoid networks at 7; of relu, with small steps of Ad
 many runs are worth a warning; and at how many it looks."""
 
 
-def warning(runs: Sequence[Run]) -> str | None:
+def sweep_warning(runs: Sequence[Run]) -> str | None:
     """A line for a sweep that theory expects little of, and what would help; else None, also where
     theory has no word."""
     looked = range(len(runs))
@@ -247,7 +255,7 @@ def warning(runs: Sequence[Run]) -> str | None:
     cases = list(dict.fromkeys(replace(runs[i], seed=0) for i in looked))
     if not cases or not cases[0].training.steps:
         return None
-    if all(has_steep_origin(run) for run in cases):
+    if all(_has_steep_origin(run) for run in cases):
         return (
             f"model.normalization={cases[0].model.normalization} without biases: of the example "
             "(0, 0) every z is 0, where the backward pass multiplies by up to 316 a layer; set "
@@ -257,7 +265,7 @@ def warning(runs: Sequence[Run]) -> str | None:
         return None
     least = -math.inf
     for run in cases:
-        found = decades_of(run)
+        found = _decades_gained(run)
         if found is None or found > HOPELESS:
             return None
         least = max(least, found)
@@ -274,7 +282,7 @@ def warning(runs: Sequence[Run]) -> str | None:
     )
 
 
-def has_steep_origin(run: Run) -> bool:
+def _has_steep_origin(run: Run) -> bool:
     """Whether a normalised network is shown an input of zeros without biases, which stays 0 from
     layer to layer: 1 / sqrt(EPSILON) is the slope of a normalisation there."""
     shown = (
@@ -292,10 +300,10 @@ def has_steep_origin(run: Run) -> bool:
     return not value[0] and bool(slope[0])
 
 
-def decades_of(run: Run) -> float | None:
+def _decades_gained(run: Run) -> float | None:
     """What theory expects delta to gain over the depth; None where it has no word."""
     run, model = resolve(run), run.model
-    known = scaling(run.init.name, **dict(run.init.options))
+    known = variance_scaling(run.init.name, **dict(run.init.options))
     if known is None or model.normalization == "batch" or run.activation.surrogate != "none":
         return None
     phi = theory.function_of(run.activation)
@@ -311,13 +319,15 @@ def decades_of(run: Run) -> float | None:
     return None if math.isnan(found) else float(found)
 
 
-def check_size(depth: int, width: int) -> None:
+def _check_size(depth: int, width: int) -> None:
     """Raises:
     FadeoutError: a depth or a width below 2, or larger than a network may have.
     """
     for name, size, most in (("depth", depth, MOST_DEPTH), ("width", width, MOST_WIDTH)):
         if not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= most:
-            raise FadeoutError(f"advice needs a {name} from 2 to {most:,}, not {shown(size)}")
+            raise FadeoutError(
+                f"advice needs a {name} from 2 to {most:,}, not {format_value(size)}"
+            )
 
 
 def advise_all(depth: int = 50, width: int = 64) -> pd.DataFrame:
@@ -327,7 +337,7 @@ def advise_all(depth: int = 50, width: int = 64) -> pd.DataFrame:
     Raises:
       FadeoutError: a depth or a width below 2.
     """
-    check_size(depth, width)
+    _check_size(depth, width)
     rows = {}
     for name in ACTIVATIONS:
         try:

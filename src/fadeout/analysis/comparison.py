@@ -12,14 +12,14 @@ import numpy as np
 import xarray as xr
 
 from fadeout.analysis import groups
-from fadeout.analysis.intervals import share
+from fadeout.analysis.intervals import share_interval
 from fadeout.analysis.predictions import PREDICTIONS, RELATIVE
 from fadeout.analysis.verdicts import VERDICTS, verdicts
 from fadeout.registry import FadeoutError, lookup
-from fadeout.schema import convert
-from fadeout.sweeps.results import dims, final, is_probe, settings
+from fadeout.schema import convert_value
+from fadeout.sweeps.results import config_labels, final_values, is_probe, variable_dims
 
-DIMS = ("layer", "step")
+RECORD_DIMS = ("layer", "step")
 MOST_HUES, MOST_CELLS = 7, 8
 """Rows or columns that are drawn."""
 
@@ -65,7 +65,7 @@ class Comparison:
                     raise FadeoutError(f"figure.map takes two names of the config, not {value!r}")
                 values[key] = tuple(value)
             elif key == "layer":
-                values[key] = convert(value, int, "figure.layer")
+                values[key] = convert_value(value, int, "figure.layer")
             elif not isinstance(value, str | int) or isinstance(value, bool):
                 raise FadeoutError(f"figure.{key} must be a word, not {value!r}")
             else:
@@ -77,21 +77,21 @@ class Comparison:
 
     def file_name(self, results: xr.Dataset) -> str:
         """Of its picture: what over what, and by what where that was asked for."""
-        full = settled(self, results)
+        full = resolve_comparison(self, results)
         over = "_and_".join(full.map or (str(full.x),))
         by = [name for name in (self.color, self.row, self.column, self.at) if name]
         return "_by_".join([f"{'-'.join(full.quantities())}_over_{over}", *by])
 
 
-def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
+def resolve_comparison(asked: Comparison, results: xr.Dataset) -> Comparison:
     """The comparison with its defaults, checked against what the results have.
 
     Raises:
       FadeoutError: a quantity or an axis that they lack, with those that they have.
     """
     results = groups.with_remedy(results)
-    varying = [name for name in coordinates(results) if groups.varies(results, name)]
-    known = dict.fromkeys([*DIMS, *coordinates(results)])
+    varying = [name for name in _config_coordinates(results) if groups.varies(results, name)]
+    known = dict.fromkeys([*RECORD_DIMS, *_config_coordinates(results)])
     measured = [str(n) for n in results.data_vars if n not in ("status", "error")]
     recorded = [name for name in measured if is_probe(name)]
     quantity = asked.quantity or ("delta_norm" if "delta_norm" in results else "loss")
@@ -104,25 +104,25 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     for axis in (filled.x, *(filled.map or ())):
         if axis is not None:
             lookup(known, axis, "axis")
-    if filled.x is not None and filled.x not in DIMS and filled.x not in varying:
-        value = groups.text(np.unique(results[filled.x].values)[0])
+    if filled.x is not None and filled.x not in RECORD_DIMS and filled.x not in varying:
+        value = groups.format_label(np.unique(results[filled.x].values)[0])
         vary = f": {', '.join(varying)} vary" if varying else ""
         raise FadeoutError(f"x={filled.x} is {value} in all runs, and no axis{vary}")
     told = [filled.color, filled.row, filled.column]
     for axis in told:
         if axis is not None:
-            lookup(dict.fromkeys(coordinates(results)), axis, "config value")
+            lookup(dict.fromkeys(_config_coordinates(results)), axis, "config value")
             if told.count(axis) > 1:
                 raise FadeoutError(f"{axis} cannot be two of color, row and column")
     if not 1 <= filled.layer <= results.sizes["layer"]:
         raise FadeoutError(f"layer must be from 1 to {results.sizes['layer']}, not {filled.layer}")
-    check_moment(filled.at, results["step"].values)
+    _check_moment(filled.at, results["step"].values)
     if filled.map:
         others = [name for name in ("x", "color", "row", "column") if getattr(filled, name)]
         if others:
             raise FadeoutError(f"a map has no {', no '.join(others)}: draw a map for each")
         for name in filled.map:
-            values = results[name].values if name not in DIMS else np.empty(0)
+            values = results[name].values if name not in RECORD_DIMS else np.empty(0)
             if values.dtype.kind not in "fiu" or np.unique(values).size < 2:
                 raise FadeoutError(f"map takes two swept numbers; {name} is not one here")
         if filled.map[0] == filled.map[1]:
@@ -133,8 +133,8 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
         numeric = [n for n in varying if n != "seed" and results[n].dtype.kind in "fiu"]
         fallback = "step" if "loss" in filled.quantities() else "depth"
         filled = dataclasses.replace(filled, x="layer" if layered else (*numeric, fallback)[0])
-    over_dim = [name for name in filled.quantities() if filled.x in dims_of(results, name)]
-    if filled.x in DIMS and len(over_dim) < len(filled.quantities()):
+    over_dim = [name for name in filled.quantities() if filled.x in _quantity_dims(results, name)]
+    if filled.x in RECORD_DIMS and len(over_dim) < len(filled.quantities()):
         odd = next(name for name in filled.quantities() if name not in over_dim)
         raise FadeoutError(f"{odd} has no {filled.x}: choose another --x")
     taken = {filled.x, filled.row, filled.column}
@@ -152,30 +152,30 @@ def settled(asked: Comparison, results: xr.Dataset) -> Comparison:
     return filled
 
 
-def dims_of(results: xr.Dataset, quantity: str) -> tuple[str, ...]:
+def _quantity_dims(results: xr.Dataset, quantity: str) -> tuple[str, ...]:
     """Those of a recorded quantity; what is judged of a run has one value."""
-    return dims(quantity) if quantity in results else ("run",)
+    return variable_dims(quantity) if quantity in results else ("run",)
 
 
-def check(asked: Comparison, results: xr.Dataset) -> None:
+def check_comparison(asked: Comparison, results: xr.Dataset) -> None:
     """Refuses a comparison that such results cannot answer.
 
     Raises:
       FadeoutError
     """
-    settled(asked, results)
+    resolve_comparison(asked, results)
 
 
-def coordinates(results: xr.Dataset) -> list[str]:
+def _config_coordinates(results: xr.Dataset) -> list[str]:
     """The config values of a dataset, and of several sweeps the sweep."""
-    return [*settings(results), *["sweep"] * ("sweep" in results.coords)]
+    return [*config_labels(results), *["sweep"] * ("sweep" in results.coords)]
 
 
 def is_share(quantity: str) -> bool:
     return quantity in ("solved", "born_dead", *VERDICTS)
 
 
-def flags(results: xr.Dataset, quantity: str) -> np.ndarray:
+def outcome_flags(results: xr.Dataset, quantity: str) -> np.ndarray:
     """1 for each run that is solved, born dead, or of a verdict, 0 for the others, NaN for those of
     which the probes do not tell."""
     if quantity == "solved":
@@ -188,60 +188,62 @@ def flags(results: xr.Dataset, quantity: str) -> np.ndarray:
     return np.where(words == "unknown", np.nan, words == quantity)
 
 
-def values_of(results: xr.Dataset, quantity: str, asked: Comparison) -> xr.DataArray:
+def comparison_values(results: xr.Dataset, quantity: str, asked: Comparison) -> xr.DataArray:
     """A quantity with the dims run and, where it is the axis, layer or step."""
     values = results[quantity]
     if "layer" in values.dims and asked.x != "layer":
         values = values.sel(layer=asked.layer)
     if "step" in values.dims and asked.x != "step":
-        values = at_step(values, moment(quantity, asked))
+        values = _select_step(values, default_moment(quantity, asked))
     return values.transpose("run", ...)
 
 
-def moment(quantity: str, asked: Comparison) -> str:
+def default_moment(quantity: str, asked: Comparison) -> str:
     """When a quantity is shown that is not over steps: where theory has something to say of it, at
     initialisation."""
     known = (quantity, asked.x) in PREDICTIONS or quantity in RELATIVE
     return asked.at or ("start" if known else "end")
 
 
-def at_step(values: xr.DataArray, at: str) -> xr.DataArray:
+def _select_step(values: xr.DataArray, at: str) -> xr.DataArray:
     if at in ("start", "end"):
-        return values.sel(step=0) if at == "start" else final(values)
+        return values.sel(step=0) if at == "start" else final_values(values)
     return values.sel(step=int(at))
 
 
-def check_moment(at: str | None, steps: np.ndarray) -> None:
+def _check_moment(at: str | None, steps: np.ndarray) -> None:
     number = str(at).isascii() and str(at).isdecimal()
     if at not in (None, "start", "end") and not (number and int(str(at)) in steps):
         raise FadeoutError(f"at takes start, end or a recorded step up to {steps[-1]}, not {at}")
 
 
-def words_of(results: xr.Dataset, name: str | None) -> tuple[np.ndarray, list[str]]:
+def axis_texts(results: xr.Dataset, name: str | None) -> tuple[np.ndarray, list[str]]:
     """Every run's value of an axis as text, and the texts in the order in which they are drawn."""
     if name is None:
         return np.full(results.sizes["run"], ""), [""]
-    return groups.labels(results[name].values)
+    return groups.label_texts(results[name].values)
 
 
-def pooled_over(asked: Comparison, results: xr.Dataset) -> str:
+def pooled_labels(asked: Comparison, results: xr.Dataset) -> str:
     """What varies, but for the seed, among the runs of one line or cell."""
     told = {asked.x, asked.color, asked.row, asked.column, *(asked.map or ()), "seed"}
     if "remedy" in results.coords:
-        told |= {*groups.REMEDIES}
-    names = [n for n in coordinates(results) if n not in told and groups.varies(results, n)]
+        told |= {*groups.REMEDY_LABELS}
+    names = [n for n in _config_coordinates(results) if n not in told and groups.varies(results, n)]
     return f"; pooled over {', '.join(names)}".replace("_", " ") if names else ""
 
 
-def left_out(asked: Comparison, shown: tuple[int, ...], every: tuple[int, ...]) -> str:
+def describe_left_out(asked: Comparison, shown: tuple[int, ...], every: tuple[int, ...]) -> str:
     """What of the values there are was not drawn."""
     names = (asked.color, asked.row, asked.column)
     counted = zip(names, shown, every, strict=True)
-    words = [groups.of_all(drawn, all_, f"values of {name}") for name, drawn, all_ in counted]
+    words = [
+        groups.describe_subsample(drawn, all_, f"values of {name}") for name, drawn, all_ in counted
+    ]
     return "".join(words).replace("_", " ")
 
 
-def points(runs: xr.Dataset, quantity: str, asked: Comparison):
+def axis_points(runs: xr.Dataset, quantity: str, asked: Comparison):
     """A quantity at every value of a config axis, with its interval or its spread."""
     axis = runs[asked.x].values
     xs = np.unique(axis)
@@ -250,19 +252,19 @@ def points(runs: xr.Dataset, quantity: str, asked: Comparison):
     for value in xs:
         own = runs.isel(run=axis == value)
         if is_share(quantity):
-            known = flags(own, quantity)
+            known = outcome_flags(own, quantity)
             some = np.isfinite(known)
-            found.append(tuple(share(known[some] == 1, own["seed"].values[some])))
+            found.append(tuple(share_interval(known[some] == 1, own["seed"].values[some])))
         else:
-            found.append(tuple(groups.spread(values_of(own, quantity, asked))))
+            found.append(tuple(groups.quantile_spread(comparison_values(own, quantity, asked))))
     low, middle, high = np.array(found, float).T
     return xs, low, middle, high
 
 
-def predicted(runs, quantity, x, asked, at, middle) -> np.ndarray | None:
+def theory_line(runs, quantity, x, asked, at, middle) -> np.ndarray | None:
     """What theory expects of a line, where it says something of all its runs."""
     expect = PREDICTIONS.get((quantity, x))
-    at_start = x != "layer" or moment(quantity, asked) in ("start", "0")
+    at_start = x != "layer" or default_moment(quantity, asked) in ("start", "0")
     if expect is None or not at_start:
         return None
     values = expect(shared_labels(runs), at)
@@ -275,7 +277,7 @@ def predicted(runs, quantity, x, asked, at, middle) -> np.ndarray | None:
 def shared_labels(runs: xr.Dataset) -> dict[str, Any]:
     """The config values that all runs have in common; NaN is what none of them has."""
     found = {}
-    for name in coordinates(runs):
+    for name in _config_coordinates(runs):
         values = runs[name].values
         first = values[0]
         if np.all((values == first) | ((values != values) & (first != first))):
@@ -288,9 +290,12 @@ def cell_table(results, quantity, across, up, asked):
     xs, i = np.unique(results[across].values, return_inverse=True)
     ys, j = np.unique(results[up].values, return_inverse=True)
     if is_share(quantity):
-        values, combine = flags(results, quantity), np.mean
+        values, combine = outcome_flags(results, quantity), np.mean
     else:
-        values, combine = values_of(results, quantity, asked).values.astype(float), np.median
+        values, combine = (
+            comparison_values(results, quantity, asked).values.astype(float),
+            np.median,
+        )
     place = j * xs.size + i
     order = np.argsort(place, kind="stable")
     parts = np.split(values[order], np.cumsum(np.bincount(place, minlength=xs.size * ys.size))[:-1])
@@ -298,7 +303,7 @@ def cell_table(results, quantity, across, up, asked):
     return xs, ys, table.reshape(ys.size, xs.size)
 
 
-def edges(values: np.ndarray) -> np.ndarray:
+def cell_edges(values: np.ndarray) -> np.ndarray:
     """The borders of cells around sorted values."""
     scaled = np.log(values) if is_geometric(values) else values
     middles = (scaled[1:] + scaled[:-1]) / 2

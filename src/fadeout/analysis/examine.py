@@ -10,15 +10,15 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
-from fadeout.networks.foreign import look
+from fadeout.networks.foreign import inspect_network
 from fadeout.networks.layers import Layer
 from fadeout.networks.norms import average, root_mean_square
 from fadeout.networks.probes import PROBES
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.results import described
+from fadeout.sweeps.results import variable_attributes
 
-ALWAYS = ("gradient_norm", "delta_norm", "weight_norm", "one_sided")
-GRADED = ("activation_mean", "activation_std", "saturation", "dead_units")
+_PROBES_ALWAYS = ("gradient_norm", "delta_norm", "weight_norm", "one_sided")
+_PROBES_WITH_SLOPE = ("activation_mean", "activation_std", "saturation", "dead_units")
 """Those of layers with an activation function."""
 
 
@@ -62,13 +62,14 @@ def examine(
     if loss is not None and not callable(loss):
         raise FadeoutError(f"loss must be a function of output and targets, not {loss!r:.60}")
     judge = loss or (lambda output, _: jnp.mean(jnp.square(output)))
-    value, layers = look(module, inputs, targets, judge, variables, keywords)
-    shown = jax.jit(lambda shown: [quantities(*pair) for pair in shown])(
+    value, layers = inspect_network(module, inputs, targets, judge, variables, keywords)
+    shown = jax.jit(lambda shown: [_probe_layer(*pair) for pair in shown])(
         [(seen.layer, seen.preactivation) for seen in layers]
     )  # at once: one by one, every operation is compiled by itself
     rows = [{name: float(value) for name, value in row.items()} for row in shown]
     variables_ = {
-        name: ("layer", np.array([row[name] for row in rows]), about(name)) for name in rows[0]
+        name: ("layer", np.array([row[name] for row in rows]), _examined_attributes(name))
+        for name in rows[0]
     }
     found = xr.Dataset(
         variables_,
@@ -79,33 +80,35 @@ def examine(
         },
         {"loss": float(value), "module": type(module).__name__},
     )
-    found["verdict"] = "layer", verdicts_of(found)
+    found["verdict"] = "layer", _layer_verdicts(found)
     return found
 
 
-def quantities(layer: Layer, z: Float[Array, "example fan_out"]) -> dict[str, Float[Array, ""]]:
+def _probe_layer(layer: Layer, z: Float[Array, "example fan_out"]) -> dict[str, Float[Array, ""]]:
     """What the probes make of a layer and its preactivations [example, out]."""
     graded = layer.slope is not None
-    found = {name: PROBES[name].function(layer) for name in ALWAYS}
+    found = {name: PROBES[name].function(layer) for name in _PROBES_ALWAYS}
     biased = layer.bias_gradient is not None
     found["bias_gradient_norm"] = PROBES["bias_gradient_norm"].function(layer) if biased else np.nan
     found["preactivation_mean"] = average(z)
     found["preactivation_std"] = root_mean_square(z - average(z))
-    found |= {name: PROBES[name].function(layer) if graded else np.nan for name in GRADED}
+    found |= {
+        name: PROBES[name].function(layer) if graded else np.nan for name in _PROBES_WITH_SLOPE
+    }
     if not graded:
         found["dead_units"] = jnp.mean(jnp.all(layer.delta == 0, axis=0))
     return {name: jnp.asarray(value) for name, value in found.items()}
 
 
-def about(name: str) -> dict[str, str]:
+def _examined_attributes(name: str) -> dict[str, str]:
     titles = {
         "preactivation_mean": "mean preactivation",
         "preactivation_std": "standard deviation of the preactivations",
     }
-    return {"long_name": titles[name]} if name in titles else described(name)
+    return {"long_name": titles[name]} if name in titles else variable_attributes(name)
 
 
-def verdicts_of(found: xr.Dataset) -> np.ndarray:
+def _layer_verdicts(found: xr.Dataset) -> np.ndarray:
     """One word for each layer, the first that applies.
 
     *diverged*, a value is not finite; *no_gradient*, delta is exactly 0; *dead*, all units are;

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.intervals import Interval, share
-from fadeout.networks.activations import ACTIVATIONS, ordered
-from fadeout.sweeps.results import final, settings
+from fadeout.analysis.intervals import Interval, share_interval
+from fadeout.networks.activations import ACTIVATIONS, in_table_order
+from fadeout.sweeps.results import config_labels, final_values
 
 HUES = (
     "activation", "remedy", "init", "task", "optimizer", "inputs", "surrogate", "learning_rate",
@@ -17,20 +17,20 @@ HUES = (
     "batch_size",
 )  # fmt: skip
 """Before all others, in this order."""
-NO_HUES = ("depth", "seed", "steps", "record_every")
-CARRIED = ("layer", "step", "seed", "depth", "steps", "record_every")
+_NO_HUES = ("depth", "seed", "steps", "record_every")
+_CARRIED = ("layer", "step", "seed", "depth", "steps", "record_every")
 """What a group keeps of some 45 coordinates, each of which xarray would cut for every group."""
-REMEDIES = ("residual", "residual_scale", "normalization", "affine")
+REMEDY_LABELS = ("residual", "residual_scale", "normalization", "affine")
 
 
-class Group(NamedTuple):
+class _Group(NamedTuple):
     """Runs that a figure draws as one line or cell.
 
     Attributes:
       hue: the value that gives the colour, as text.
       depth: of all its runs.
       runs: the dataset of these runs, cut to the layers that this depth has, with the coordinates
-        `CARRIED`.
+        `_CARRIED`.
     """
 
     hue: str
@@ -40,16 +40,16 @@ class Group(NamedTuple):
 
 def with_remedy(results: xr.Dataset) -> xr.Dataset:
     """With the coordinate `remedy`, where what it says varies: plain, residual, layer norm, ..."""
-    there = [name for name in REMEDIES if name in results.coords]
+    there = [name for name in REMEDY_LABELS if name in results.coords]
     if "remedy" in results.coords or not any(varies(results, name) for name in there):
         return results
     columns = [results[name].values.tolist() for name in there]
     rows = list(zip(*columns, strict=True))
-    words = {row: remedy(**dict(zip(there, row, strict=True))) for row in set(rows)}
+    words = {row: _remedy_label(**dict(zip(there, row, strict=True))) for row in set(rows)}
     return results.assign_coords(remedy=("run", [words[row] for row in rows]))
 
 
-def remedy(
+def _remedy_label(
     residual: float = 0.0,
     residual_scale: str = "constant",
     normalization: str = "none",
@@ -57,7 +57,7 @@ def remedy(
 ) -> str:
     """What a network has besides plain layers, in a word or two.
 
-    >>> remedy(), remedy(1.0, "sqrt_depth"), remedy(0.5, normalization="layer")
+    >>> _remedy_label(), _remedy_label(1.0, "sqrt_depth"), _remedy_label(0.5, normalization="layer")
     ('plain', 'residual / sqrt(depth)', 'residual x 0.5, layer norm')
     """
     words = []
@@ -74,27 +74,27 @@ def varies(results: xr.Dataset, name: str) -> bool:
     return name in results.coords and len(np.unique(results[name].values)) > 1
 
 
-def hue_of(results: xr.Dataset) -> str:
+def choose_hue(results: xr.Dataset) -> str:
     """The first config value that varies, by which figures colour: those of `HUES` before others,
     as a parameter of an activation of one's own; else the activation."""
-    others = (name for name in settings(results) if name not in NO_HUES)
+    others = (name for name in config_labels(results) if name not in _NO_HUES)
     return next((name for name in (*HUES, *others) if varies(results, name)), "activation")
 
 
 def pooled(results: xr.Dataset) -> list[str]:
     """Config values that vary within the groups: their spread is what the bands show."""
-    told = (hue_of(results), "depth", *(REMEDIES if "remedy" in results.coords else ()))
-    names = [name for name in settings(results) if name not in told]
+    told = (choose_hue(results), "depth", *(REMEDY_LABELS if "remedy" in results.coords else ()))
+    names = [name for name in config_labels(results) if name not in told]
     return [name for name in names if varies(results, name)]
 
 
 def rows_that_fit(results: xr.Dataset, most: int) -> tuple[list[str], list[str]]:
     """The config values by which a table of runs over depth has rows, and those that vary as well
     and are pooled, as they would make more rows than fit."""
-    told = {"seed", "depth", "activation", *(REMEDIES if "remedy" in results.coords else ())}
+    told = {"seed", "depth", "activation", *(REMEDY_LABELS if "remedy" in results.coords else ())}
     rows: list[str] = ["activation"]
     pooled: list[str] = []
-    for name in settings(results):
+    for name in config_labels(results):
         if name not in told and varies(results, name):
             columns = [results[n].astype(str).values.tolist() for n in (*rows, name)]
             fits = len(set(zip(*columns, strict=True))) <= most
@@ -102,79 +102,79 @@ def rows_that_fit(results: xr.Dataset, most: int) -> tuple[list[str], list[str]]
     return rows, pooled
 
 
-def some(values: list, most: int) -> list:
+def subsample(values: list, most: int) -> list:
     """All values, or of more than `most` some evenly spread over them."""
     picks = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
     return [values[i] for i in picks]
 
 
-def of_all(shown: int, every: int, what: str) -> str:
+def describe_subsample(shown: int, every: int, what: str) -> str:
     """What was left out, for a note; nothing where all is drawn.
 
-    >>> of_all(2, 8, "depths"), of_all(8, 8, "depths")
+    >>> describe_subsample(2, 8, "depths"), describe_subsample(8, 8, "depths")
     ('; 2 of 8 depths drawn', '')
     """
     return f"; {shown} of {every} {what} drawn" if shown < every else ""
 
 
-def depths(results: xr.Dataset) -> list[int]:
+def drawn_depths(results: xr.Dataset) -> list[int]:
     """The depths that are drawn: at most six."""
-    return some(np.unique(results["depth"].values).tolist(), most=6)
+    return subsample(np.unique(results["depth"].values).tolist(), most=6)
 
 
-def hues(results: xr.Dataset) -> list[str]:
+def drawn_hues(results: xr.Dataset) -> list[str]:
     """The values of the hue that are drawn, as text: all activations, or at most seven others."""
-    words = labels(results[hue_of(results)].values)[1]
-    return words if set(words) <= set(ACTIVATIONS) else some(words, most=7)
+    words = label_texts(results[choose_hue(results)].values)[1]
+    return words if set(words) <= set(ACTIVATIONS) else subsample(words, most=7)
 
 
-def labels(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def label_texts(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Every run's value of an axis as text, and the texts in the order in which they are drawn.
 
     Numbers get as many digits as tell them apart, twelve at most: what differs beyond them is a
     rounding error, and one value.
 
-    >>> labels(np.array([0.12341, 0.5, 0.12342]))[1]
+    >>> label_texts(np.array([0.12341, 0.5, 0.12342]))[1]
     ['0.12341', '0.12342', '0.5']
     """
     distinct, place = np.unique(values, return_inverse=True)
-    words = [text(value) for value in distinct]
-    for digits in range(5, MAX_DIGITS + 1):
+    words = [format_label(value) for value in distinct]
+    for digits in range(5, _MAX_DIGITS + 1):
         twice = {word for word, count in Counter(words).items() if count > 1}
         words = [
-            text(value, digits) if word in twice else word
+            format_label(value, digits) if word in twice else word
             for word, value in zip(words, distinct, strict=True)
         ]
-    return np.array(words)[place], ordered(list(dict.fromkeys(words)))
+    return np.array(words)[place], in_table_order(list(dict.fromkeys(words)))
 
 
-MAX_DIGITS = 12
+_MAX_DIGITS = 12
 
 
-def cells(results: xr.Dataset) -> Iterator[Group]:
+def group_runs(results: xr.Dataset) -> Iterator[_Group]:
     """The runs by hue and depth."""
-    words, _ = labels(results[hue_of(results)].values)
-    light = results.drop_vars([name for name in results.coords if name not in CARRIED])
-    for hue in hues(results):
-        for depth in depths(results):
+    words, _ = label_texts(results[choose_hue(results)].values)
+    light = results.drop_vars([name for name in results.coords if name not in _CARRIED])
+    for hue in drawn_hues(results):
+        for depth in drawn_depths(results):
             chosen = (words == hue) & (results["depth"].values == depth)
             if chosen.any():
                 runs = light.isel(run=chosen).sel(layer=slice(1, depth + 1))
-                yield Group(hue, depth, runs.isel(step=recorded(runs)))
+                yield _Group(hue, depth, runs.isel(step=recorded_steps(runs)))
 
 
-def recorded(runs: xr.Dataset) -> np.ndarray:
+def recorded_steps(runs: xr.Dataset) -> np.ndarray:
     """Which steps of the dataset some of these runs recorded."""
     steps = runs["step"].values[:, None]
     every, last = runs["record_every"].values, runs["steps"].values
     return ((steps % every == 0) & (steps <= last)).any(axis=1)
 
 
-def text(value, digits: int = 4) -> str:
+def format_label(value, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float | np.floating) else str(value)
 
 
-class Spread(NamedTuple):
+class _Spread(NamedTuple):
     """The median over runs, and the band from the 10th to the 90th percentile."""
 
     low: np.ndarray
@@ -182,7 +182,7 @@ class Spread(NamedTuple):
     high: np.ndarray
 
 
-def spread(values: xr.DataArray) -> Spread:
+def quantile_spread(values: xr.DataArray) -> _Spread:
     """Quantiles over runs, which are those of no run's logarithm but of its value.
 
     Runs that are not finite are left out; where none is finite, NaN.
@@ -194,7 +194,7 @@ def spread(values: xr.DataArray) -> Spread:
     gaps = np.isnan(data[:, some]).any()
     quantile = np.nanquantile if gaps else np.quantile  # the first goes column by column
     result[:, some] = quantile(data[:, some], [0.1, 0.5, 0.9], axis=0)
-    return Spread(*result)
+    return _Spread(*result)
 
 
 def at_start(values: xr.DataArray) -> xr.DataArray:
@@ -204,9 +204,9 @@ def at_start(values: xr.DataArray) -> xr.DataArray:
 
 def at_end(values: xr.DataArray) -> xr.DataArray:
     """At each run's last step."""
-    return final(values)
+    return final_values(values)
 
 
-def solved(runs: xr.Dataset) -> Interval:
+def solved_share(runs: xr.Dataset) -> Interval:
     """The share of runs that end with every example right."""
-    return share(runs["status"].values == "solved", runs["seed"].values)
+    return share_interval(runs["status"].values == "solved", runs["seed"].values)

@@ -26,12 +26,12 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 """Of nothing measured."""
 
 
-def exactly(value: float) -> Interval:
+def exact(value: float) -> Interval:
     """A number that was computed, not sampled."""
     return Interval(value, value, value)
 
 
-def share(flags: np.ndarray, draws: np.ndarray | None = None) -> Interval:
+def share_interval(flags: np.ndarray, draws: np.ndarray | None = None) -> Interval:
     """The share of true flags, with its Wilson interval; NaN of none.
 
     Args:
@@ -42,7 +42,7 @@ def share(flags: np.ndarray, draws: np.ndarray | None = None) -> Interval:
 
     Reference for `draws`: Korn & Graubard 1998.
 
-    >>> share(np.array([True, True, False, False])).value
+    >>> share_interval(np.array([True, True, False, False])).value
     0.5
     """
     flags = np.asarray(flags)
@@ -54,11 +54,11 @@ def share(flags: np.ndarray, draws: np.ndarray | None = None) -> Interval:
         return UNKNOWN
     value = float(flags.mean())
     if draws is None or np.unique(draws).size == flags.size:
-        return wilson(value, flags.size)
-    return wilson(value, independent(flags, np.asarray(draws)))
+        return _wilson_interval(value, flags.size)
+    return _wilson_interval(value, _effective_count(flags, np.asarray(draws)))
 
 
-def independent(flags: np.ndarray, draws: np.ndarray) -> float:
+def _effective_count(flags: np.ndarray, draws: np.ndarray) -> float:
     """How many independent flags would tell as much."""
     _, place = np.unique(draws, return_inverse=True)
     groups = int(place.max()) + 1
@@ -74,7 +74,7 @@ def independent(flags: np.ndarray, draws: np.ndarray) -> float:
     return size * float(ndtri(0.975) / stdtrit(groups - 1, 0.975)) ** 2
 
 
-def wilson(value: float, count: float) -> Interval:
+def _wilson_interval(value: float, count: float) -> Interval:
     """Wilson's interval of a share of a number of flags that need not be whole."""
     z2 = float(ndtri(0.975)) ** 2
     middle = (value + z2 / (2 * count)) / (1 + z2 / count)
@@ -103,7 +103,7 @@ def bootstrap(
     if fewest == 1:
         return Interval(math.nan, value, math.nan)
     if all(np.all(sample == sample[0]) for sample in samples):
-        return exactly(value)
+        return exact(value)
     from scipy.stats import bootstrap as resample  # the import takes as long as all of JAX's
 
     low, high = resample(
@@ -116,7 +116,7 @@ def bootstrap(
     )
 
 
-def mean(values: np.ndarray, flags: bool = True) -> Interval:
+def mean_interval(values: np.ndarray, flags: bool = True) -> Interval:
     """The mean of a sample, with Student's t interval; of zeros and ones, with Wilson's.
 
     What is not finite is left out. One value has no interval. The interval covers 95 % of samples
@@ -126,7 +126,7 @@ def mean(values: np.ndarray, flags: bool = True) -> Interval:
     Args:
       flags: whether values that are all 0 or 1 are flags; else they are sizes that happen to be.
 
-    >>> [round(bound, 3) for bound in mean(np.array([1.0, 2.0, 3.0]))]
+    >>> [round(bound, 3) for bound in mean_interval(np.array([1.0, 2.0, 3.0]))]
     [-0.484, 2.0, 4.484]
     """
     values = np.asarray(values, float)
@@ -137,7 +137,7 @@ def mean(values: np.ndarray, flags: bool = True) -> Interval:
     if values.size == 1:
         return Interval(math.nan, value, math.nan)
     if flags and np.isin(values, (0.0, 1.0)).all():
-        return wilson(value, values.size)
+        return _wilson_interval(value, values.size)
     with np.errstate(over="ignore", invalid="ignore"):
         reach = float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1)) / math.sqrt(values.size)
     return Interval(value - reach, value, value + reach)

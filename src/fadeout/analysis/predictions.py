@@ -9,36 +9,36 @@ import numpy as np
 
 from fadeout import theory
 from fadeout.networks.activations import ACTIVATIONS
-from fadeout.networks.initializers import OWN_BIASES, kernel_variance, scaling
+from fadeout.networks.initializers import OWN_BIASES, kernel_variance, variance_scaling
 from fadeout.registry import parameters
 from fadeout.sweeps.results import options_of
 
-Labels = Mapping[str, Any]
+_Labels = Mapping[str, Any]
 """The config values that all runs of a line share; others are absent."""
 
 
-def weight_variance(labels: Labels) -> float | None:
+def hidden_weight_variance(labels: _Labels) -> float | None:
     """Of the hidden kernels, times their fan-in; None where the initialiser says nothing of it.
 
-    >>> weight_variance({"init": "he_normal", "gain": 0.5})
+    >>> hidden_weight_variance({"init": "he_normal", "gain": 0.5})
     0.5
     """
     name, gain = str(labels.get("init")), labels.get("gain")
     drawn = labels.get("weight_variance")
     told = {} if drawn is None else {"weight_variance": drawn}
-    known = scaling(name, **told) if told or name != "mean_field" else None
+    known = variance_scaling(name, **told) if told or name != "mean_field" else None
     if known is None or gain is None or known[1] == "fixed" or name in OWN_BIASES:
         return None
     return known[0] * gain**2  # of square layers all fans are one
 
 
 @lru_cache(maxsize=256)
-def activation(function: Callable, parameters: tuple[tuple[str, Any], ...]) -> Callable:
+def _make_activation(function: Callable, parameters: tuple[tuple[str, Any], ...]) -> Callable:
     """One object for each choice of parameters, so that what is known of it is found again."""
     return partial(function, **dict(parameters)) if parameters else function
 
 
-def activation_of(labels: Labels) -> Callable | None:
+def activation_of(labels: _Labels) -> Callable | None:
     """None where it is not one, unknown, or its slope is a surrogate's, or where a parameter that
     it takes varies."""
     function = ACTIVATIONS.get(str(labels.get("activation")))
@@ -46,7 +46,7 @@ def activation_of(labels: Labels) -> Callable | None:
         return None
     chosen = options_of("activation", function, labels)
     return (
-        activation(function, tuple(chosen.items()))
+        _make_activation(function, tuple(chosen.items()))
         if {*parameters(function)} == {*chosen}
         else None
     )
@@ -56,27 +56,27 @@ BOOLEAN = ("xor", "and", "or", "nand", "linear", "parity")
 """Tasks whose inputs are corners, and nothing besides."""
 
 
-def features(labels: Labels) -> int | None:
+def _effective_inputs(labels: _Labels) -> int | None:
     """How many inputs of mean square 1 a task has; None where its examples are of another size, as
     XOR's on {0, 1}, which differ in norm."""
     task = labels.get("task")
     if task == "teacher":
-        return whole(labels.get("features"))
+        return _as_whole_number(labels.get("features"))
     if labels.get("inputs") != "bipolar" or task not in BOOLEAN:
         return None
-    return whole(labels.get("bits")) if task == "parity" else 2
+    return _as_whole_number(labels.get("bits")) if task == "parity" else 2
 
 
-def whole(value: Any) -> int | None:
+def _as_whole_number(value: Any) -> int | None:
     """A label as a whole number; None where runs differ in it, or have none."""
     return None if value is None or not np.isfinite(value) else int(value)
 
 
-def first_variance(labels: Labels, inputs: int, sw2: float) -> float | None:
+def _first_variance(labels: _Labels, inputs: int, sw2: float) -> float | None:
     """The variance of the first hidden layer's preactivations, but for the biases: its kernel is
     not square, which Glorot's and orthogonal ones notice."""
     name, width = str(labels.get("init")), labels.get("width")
-    known = scaling(name, weight_variance=1.0)
+    known = variance_scaling(name, weight_variance=1.0)
     if known is None or known[1] == "fan_in":
         return sw2
     if width is None:
@@ -85,7 +85,7 @@ def first_variance(labels: Labels, inputs: int, sw2: float) -> float | None:
     return sw2 * inputs * own / known[0] if own else None
 
 
-class Network(NamedTuple):
+class _RandomNetwork(NamedTuple):
     """A random network as mean field sees it.
 
     Attributes:
@@ -105,14 +105,18 @@ class Network(NamedTuple):
         return [theory.moments(self.phi, variance) for variance in self.variances]
 
 
-def network_of(labels: Labels) -> Network | None:
+def _random_network(labels: _Labels) -> _RandomNetwork | None:
     """The network of these labels; None where they leave open what theory needs."""
-    phi, sw2, sb2 = activation_of(labels), weight_variance(labels), labels.get("bias_variance")
-    inputs = features(labels)
-    named = {"depth", "init", *REMEDIES} <= set(labels)
+    phi, sw2, sb2 = (
+        activation_of(labels),
+        hidden_weight_variance(labels),
+        labels.get("bias_variance"),
+    )
+    inputs = _effective_inputs(labels)
+    named = {"depth", "init", *_REMEDY_KEYS} <= set(labels)
     if phi is None or sw2 is None or sb2 is None or inputs is None or not named:
         return None
-    first = first_variance(labels, inputs, sw2)
+    first = _first_variance(labels, inputs, sw2)
     if first is None:
         return None
     depth, normalization = int(labels["depth"]), labels["normalization"]
@@ -120,54 +124,54 @@ def network_of(labels: Labels) -> Network | None:
         return None
     branch = theory.branch_factor(labels["residual"], labels["residual_scale"], depth)
     found = theory.profile(phi, depth, sw2, sb2, first + sb2, branch, normalization != "none")
-    return Network(phi, sw2, sb2, found.seen.tolist(), found.gradient)
+    return _RandomNetwork(phi, sw2, sb2, found.seen.tolist(), found.gradient)
 
 
-REMEDIES = ("residual", "residual_scale", "normalization")
+_REMEDY_KEYS = ("residual", "residual_scale", "normalization")
 
 
-def is_plain(labels: Labels) -> bool:
+def _is_plain(labels: _Labels) -> bool:
     """Whether all layers are phi(W h + b)."""
     return labels.get("residual") == 0 and labels.get("normalization") == "none"
 
 
-def delta_norm(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+def predict_delta_norm(labels: _Labels, layers: np.ndarray) -> np.ndarray | None:
     """Relative to the last hidden layer's, by chi of every layer (Schoenholz 2017), with branches
     and normalisations (`theory.profile`)."""
-    network = network_of(labels)
+    network = _random_network(labels)
     if network is None:
         return None
-    return at_layers(10.0**network.gradient, layers)
+    return _at_layers(10.0**network.gradient, layers)
 
 
-def activation_std(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+def _predict_activation_std(labels: _Labels, layers: np.ndarray) -> np.ndarray | None:
     """sqrt(E phi^2 - (E phi)^2) at every layer's variance (Poole 2016)."""
-    if (network := network_of(labels)) is None:
+    if (network := _random_network(labels)) is None:
         return None
     spread = [math.sqrt(max(m.square - m.value**2, 0.0)) for m in network.moments()]
-    return at_layers(np.array(spread), layers)
+    return _at_layers(np.array(spread), layers)
 
 
-def activation_mean(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+def _predict_activation_mean(labels: _Labels, layers: np.ndarray) -> np.ndarray | None:
     """E phi at every layer's variance."""
-    if (network := network_of(labels)) is None:
+    if (network := _random_network(labels)) is None:
         return None
-    return at_layers(np.array([m.value for m in network.moments()]), layers)
+    return _at_layers(np.array([m.value for m in network.moments()]), layers)
 
 
-def jacobian_spread(labels: Labels, layers: np.ndarray) -> np.ndarray | None:
+def _predict_jacobian_spread(labels: _Labels, layers: np.ndarray) -> np.ndarray | None:
     """Sums of mu_2 / mu_1^2 - 1 - s_1 over the layers below (Pennington 2017, eq. 22)."""
-    if (network := network_of(labels)) is None or not is_plain(labels):
+    if (network := _random_network(labels)) is None or not _is_plain(labels):
         return None
     orthogonal = labels["init"] == "orthogonal"
     added = [theory.spread_added(m, orthogonal) for m in network.moments()]
-    return at_layers(np.cumsum([0.0, *added[:-1]]), layers)
+    return _at_layers(np.cumsum([0.0, *added[:-1]]), layers)
 
 
-def born_dead(labels: Labels, depths: np.ndarray) -> np.ndarray | None:
+def _predict_born_dead(labels: _Labels, depths: np.ndarray) -> np.ndarray | None:
     """1 - prod(1 - 2^-width), exact for relu and one input (Lu et al. 2019)."""
-    drawn = weight_variance(labels) is not None and labels.get("init") != "orthogonal"
-    drawn = drawn and is_plain(labels)
+    drawn = hidden_weight_variance(labels) is not None and labels.get("init") != "orthogonal"
+    drawn = drawn and _is_plain(labels)
     if labels.get("activation") != "relu" or labels.get("examples") != 1 or not drawn:
         return None
     if "width" not in labels:
@@ -175,7 +179,7 @@ def born_dead(labels: Labels, depths: np.ndarray) -> np.ndarray | None:
     return np.array([theory.dead_probability(*[int(labels["width"])] * int(d)) for d in depths])
 
 
-def loss(labels: Labels, steps: np.ndarray) -> np.ndarray | None:
+def _predict_loss(labels: _Labels, steps: np.ndarray) -> np.ndarray | None:
     """Gradient flow of a deep linear network whose layers are aligned (Saxe 2014)."""
     named = {
         "activation": "identity", "task": "linear", "inputs": "bipolar", "init": "constant",
@@ -186,7 +190,7 @@ def loss(labels: Labels, steps: np.ndarray) -> np.ndarray | None:
     numbers = {"depth", "width", "value", "gain", "learning_rate"}
     if any(labels.get(k) != v for k, v in named.items()) or not numbers <= set(labels):
         return None
-    if any(whole(labels.get(key, 1)) is not None for key in ("batch_size", "clip")):
+    if any(_as_whole_number(labels.get(key, 1)) is not None for key in ("batch_size", "clip")):
         return None
     weight, width = labels["value"] * labels["gain"], labels["width"]
     ends = [weight * math.sqrt(2 * width), weight * math.sqrt(width)]
@@ -196,19 +200,19 @@ def loss(labels: Labels, steps: np.ndarray) -> np.ndarray | None:
     return (product - strength) ** 2
 
 
-def at_layers(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
+def _at_layers(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
     """Of hidden layers 1, 2, ...; NaN at the readout."""
     padded = np.append(values, np.nan)
     return padded[np.minimum(layers - 1, values.size)]
 
 
-PREDICTIONS: dict[tuple[str, str], Callable[[Labels, np.ndarray], np.ndarray | None]] = {
-    ("delta_norm", "layer"): delta_norm,
-    ("activation_std", "layer"): activation_std,
-    ("activation_mean", "layer"): activation_mean,
-    ("jacobian_spread", "layer"): jacobian_spread,
-    ("born_dead", "depth"): born_dead,
-    ("loss", "step"): loss,
+PREDICTIONS: dict[tuple[str, str], Callable[[_Labels, np.ndarray], np.ndarray | None]] = {
+    ("delta_norm", "layer"): predict_delta_norm,
+    ("activation_std", "layer"): _predict_activation_std,
+    ("activation_mean", "layer"): _predict_activation_mean,
+    ("jacobian_spread", "layer"): _predict_jacobian_spread,
+    ("born_dead", "depth"): _predict_born_dead,
+    ("loss", "step"): _predict_loss,
 }
 """By quantity and axis: what is expected there, or None where theory says nothing of such runs."""
 

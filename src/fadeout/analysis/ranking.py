@@ -6,17 +6,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fadeout.analysis.comparison import flags, is_share
+from fadeout.analysis.comparison import is_share, outcome_flags
 from fadeout.analysis.groups import varies
-from fadeout.analysis.intervals import mean, share
-from fadeout.registry import FadeoutError, lookup, shown
-from fadeout.sweeps.results import OVER_STEPS, as_runs, final, of_results, settings
+from fadeout.analysis.intervals import mean_interval, share_interval
+from fadeout.registry import FadeoutError, format_value, lookup
+from fadeout.sweeps.results import (
+    OVER_STEPS,
+    config_labels,
+    final_values,
+    takes_results,
+    with_run_dim,
+)
 
-HIGHER_IS_BETTER = ("solved", "healthy", "accuracy", "validation_accuracy")
-LOWER_IS_BETTER = ("loss", "validation_loss", "solved_step", "reached_step")
+_HIGHER_IS_BETTER = ("solved", "healthy", "accuracy", "validation_accuracy")
+_LOWER_IS_BETTER = ("loss", "validation_loss", "solved_step", "reached_step")
 
 
-@of_results
+@takes_results
 def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFrame:
     """The best configs of a sweep, by a quantity over their seeds.
 
@@ -33,34 +39,42 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
     Raises:
       FadeoutError: a quantity that the results lack, or that has no better and worse.
 
-    >>> from fadeout.config import Optimizer, Run
-    >>> from fadeout.sweeps.sweep import train
+    >>> from fadeout import Optimizer, Run, train
     >>> rates = [Optimizer(learning_rate=rate) for rate in (1e-6, 0.05)]
-    >>> found = best(train([Run(optimizer=rate, seed=s) for rate in rates for s in range(4)]))
+    >>> runs = [Run(optimizer=rate, seed=s) for rate in rates for s in range(4)]
+    >>> found = best(train(runs, quiet=True))
     >>> found.learning_rate.tolist(), found.solved.tolist()
     ([0.05, 1e-06], [1.0, 0.0])
     """
-    results = as_runs(results, "best")
-    known = [n for n in (*HIGHER_IS_BETTER, *LOWER_IS_BETTER) if is_share(n) or n in results]
+    results = with_run_dim(results, "best")
+    known = [n for n in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER) if is_share(n) or n in results]
     lookup(dict.fromkeys(known), by, "quantity")
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        raise FadeoutError(f"at least one row is shown, not {shown(most)}")
+        raise FadeoutError(f"at least one row is shown, not {format_value(most)}")
     if is_share(by):
-        values = flags(results, by).astype(float)
+        values = outcome_flags(results, by).astype(float)
     else:
-        values = (final(results[by]) if by in OVER_STEPS else results[by]).values.astype(float)
-    names = [name for name in settings(results) if name != "seed" and varies(results, name)]
+        values = (final_values(results[by]) if by in OVER_STEPS else results[by]).values.astype(
+            float
+        )
+    names = [name for name in config_labels(results) if name != "seed" and varies(results, name)]
     columns = [results[name].astype(str).values for name in names]
     keys = np.array(["\x1f".join(row) for row in zip(*columns, strict=True)] if names else
                     [""] * results.sizes["run"])  # fmt: skip
     seeds, rows = results["seed"].values, []
-    losses = final(results["loss"]).values.astype(float) if "loss" in results else values * np.nan
+    losses = (
+        final_values(results["loss"]).values.astype(float) if "loss" in results else values * np.nan
+    )
     for key in dict.fromkeys(keys.tolist()):
         own = np.flatnonzero((keys == key) & np.isfinite(values))
         if not own.size:
             continue
         first: dict[str, Any] = {name: results[name].values[own[0]] for name in names}
-        interval = share(values[own] == 1, seeds[own]) if is_share(by) else mean(values[own])
+        interval = (
+            share_interval(values[own] == 1, seeds[own])
+            if is_share(by)
+            else mean_interval(values[own])
+        )
         middle = float(values[own].mean())
         ends = {by: middle, "low": interval[0], "high": interval[2]}
         if by != "loss":  # by which those that are equally good are ordered
@@ -71,8 +85,8 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
     then = [] if by == "loss" else ["final_loss"]
     frame = pd.DataFrame(rows, columns=[*names, "runs", by, "low", "high", *then])
     ordered = frame.sort_values(
-        [by, *then], ascending=[by in LOWER_IS_BETTER, True][: 1 + len(then)], kind="stable"
+        [by, *then], ascending=[by in _LOWER_IS_BETTER, True][: 1 + len(then)], kind="stable"
     )
-    ranks = ordered[by].rank(method="min", ascending=by in LOWER_IS_BETTER).astype(int)
+    ranks = ordered[by].rank(method="min", ascending=by in _LOWER_IS_BETTER).astype(int)
     ordered.insert(0, "rank", ranks)
     return ordered.head(most).reset_index(drop=True)

@@ -4,13 +4,13 @@ import numpy as np
 import xarray as xr
 
 
-def hidden(values: xr.DataArray) -> np.ndarray:
+def _hidden_layers(values: xr.DataArray) -> np.ndarray:
     """A probe's values at the hidden layers of runs of one depth, [..., layer]."""
     (depth,) = np.unique(values["depth"].values)
     return values.sel(layer=slice(1, int(depth))).values
 
 
-def slopes(values: xr.DataArray, lowest: int = 1) -> np.ndarray:
+def log10_slopes(values: xr.DataArray, lowest: int = 1) -> np.ndarray:
     """Per run, what a layer adds to log10 of a norm on the way up: least squares, [run].
 
     Args:
@@ -20,14 +20,14 @@ def slopes(values: xr.DataArray, lowest: int = 1) -> np.ndarray:
     Positive is a gradient that vanishes on its way down.
     """
     with np.errstate(divide="ignore"):
-        return trend(np.log10(hidden(values)[:, lowest - 1 :]))
+        return least_squares_slope(np.log10(_hidden_layers(values)[:, lowest - 1 :]))
 
 
-def trend(profile: np.ndarray) -> np.ndarray:
+def least_squares_slope(profile: np.ndarray) -> np.ndarray:
     """The slope of values over layers, [..., layer], by least squares; of infinite ones infinite
     or NaN.
 
-    >>> print(round(float(trend(np.array([3.0, 5.0, 7.0]))), 12))
+    >>> print(round(float(least_squares_slope(np.array([3.0, 5.0, 7.0]))), 12))
     2.0
     """
     layers = np.arange(profile.shape[-1]) - (profile.shape[-1] - 1) / 2

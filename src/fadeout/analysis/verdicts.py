@@ -4,10 +4,16 @@ import numpy as np
 import xarray as xr
 
 from fadeout import theory
-from fadeout.analysis.intervals import Interval, share
+from fadeout.analysis.intervals import Interval, share_interval
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES, get_activation
 from fadeout.registry import FadeoutError, parameters
-from fadeout.sweeps.results import as_runs, final, is_examined, of_results, options_of
+from fadeout.sweeps.results import (
+    final_values,
+    is_examined,
+    options_of,
+    takes_results,
+    with_run_dim,
+)
 
 # --- one word for every run
 
@@ -28,7 +34,7 @@ VERDICTS = (
 )
 
 
-@of_results
+@takes_results
 def verdicts(results: xr.Dataset) -> np.ndarray:
     """What is wrong with each run, or healthy: the first word that applies.
 
@@ -62,7 +68,7 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
         raise FadeoutError(
             "verdicts are of runs; of one network, examine has put them in: .verdict"
         )
-    results = as_runs(results, "verdicts")
+    results = with_run_dim(results, "verdicts")
     lacking = sorted(NEEDED - set(results))
     if lacking:
         raise FadeoutError(f"verdicts need the probes {', '.join(lacking)}: record them as well")
@@ -71,7 +77,7 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = first / last
     hidden_layers = start.where(start["layer"] <= results["depth"])
-    status, dead = results["status"].values, final(results["dead_units"])
+    status, dead = results["status"].values, final_values(results["dead_units"])
     unknown = np.any([results[name].sel(step=0, layer=1).isnull() for name in NEEDED], axis=0)
     conditions = {
         "failed": status == "failed",
@@ -82,15 +88,16 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
         "vanishing": ratio < VANISHING,
         "exploding": (ratio > EXPLODING) | np.isinf(first),
         "partly_dead": (dead > PARTLY_DEAD).any("layer").values,
-        "saturated": final(results["saturation"]).mean("layer").values > saturated_from(results),
+        "saturated": final_values(results["saturation"]).mean("layer").values
+        > _saturation_thresholds(results),
     }
     return np.select(list(conditions.values()), list(conditions), "healthy")
 
 
-def saturated_from(results: xr.Dataset) -> np.ndarray:
+def _saturation_thresholds(results: xr.Dataset) -> np.ndarray:
     """The share of saturated units above which a run counts as saturated, [run]: half of the way
     from its activation's own share, on a standard normal input, to all."""
-    names = ("activation", "surrogate", *labels_of(results))
+    names = ("activation", "surrogate", *_known_labels(results))
     present = [name for name in names if name in results.coords]
     if "activation" not in present:
         return np.full(results.sizes["run"], 0.5)
@@ -106,7 +113,7 @@ def saturated_from(results: xr.Dataset) -> np.ndarray:
     return np.array([(expected[row] + 1) / 2 for row in rows])
 
 
-def labels_of(results: xr.Dataset) -> list[str]:
+def _known_labels(results: xr.Dataset) -> list[str]:
     """The labels of parameters of those activations that are known here."""
     known = {key for function in ACTIVATIONS.values() for key in parameters(function)}
     return [n for n in map(str, results.coords) if n.removeprefix("activation.") in known]
@@ -134,4 +141,6 @@ def verdict_shares(words: np.ndarray, seeds: np.ndarray | None = None) -> dict[s
     >>> list(verdict_shares(np.array(["healthy", "dead", "healthy"])))
     ['dead', 'healthy']
     """
-    return {word: share(words == word, seeds) for word in VERDICTS if (words == word).any()}
+    return {
+        word: share_interval(words == word, seeds) for word in VERDICTS if (words == word).any()
+    }

@@ -5,18 +5,18 @@ import math
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.intervals import Interval, bootstrap, exactly, share
-from fadeout.analysis.slopes import trend
+from fadeout.analysis.intervals import Interval, bootstrap, exact, share_interval
+from fadeout.analysis.slopes import least_squares_slope
 from fadeout.claims.rules import Finding
 from fadeout.claims.select import (
     DECADES,
     cases,
     decades_lost,
     learns,
-    mean,
+    mean_of_networks,
     ratio_of_means,
-    solved,
-    where,
+    select_runs,
+    share_of_solved,
 )
 from fadeout.theory.finite_width import log_gradient_moments
 from fadeout.theory.gaussian import moments, value_and_slope
@@ -42,7 +42,7 @@ def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:
         shown = bootstrap(ratio_of_means, lost["gradient_norm"], lost["delta_norm"], paired=True)
         findings += [
             Finding("loss that weight gradients show of delta's", activation, shown),
-            Finding(DECADES, activation, mean(lost["delta_norm"])),
+            Finding(DECADES, activation, mean_of_networks(lost["delta_norm"])),
         ]
     return findings
 
@@ -51,12 +51,12 @@ def he_30(results: xr.Dataset) -> list[Finding]:
     findings = []
     for (init, optimizer), runs in cases(results, "init", "optimizer"):
         name = {"glorot_normal": "Xavier", "he_normal": "He"}[init]
-        learnt = share(learns(runs))
+        learnt = share_interval(learns(runs))
         findings.append(Finding(f"networks that learn with {name}", optimizer, learnt))
     return findings
 
 
-def from_top_to_bottom(results: xr.Dataset) -> list[Finding]:
+def _from_top_to_bottom(results: xr.Dataset) -> list[Finding]:
     """Decades that delta loses over the whole depth."""
     findings = []
     for (activation, depth, variance), runs in cases(
@@ -64,19 +64,21 @@ def from_top_to_bottom(results: xr.Dataset) -> list[Finding]:
     ):
         lost = decades_lost(runs) * (depth - 1)
         profile = gradient_profile(activation, depth, variance, variance=variance)
-        expected = float(trend(profile)) * (depth - 1)
+        expected = float(least_squares_slope(profile)) * (depth - 1)
         condition = f"{activation}, weight variance {variance:g}, {depth} layers"
-        findings.append(Finding("decades of delta lost in all", condition, mean(lost), expected))
+        findings.append(
+            Finding("decades of delta lost in all", condition, mean_of_networks(lost), expected)
+        )
     return findings
 
 
 def selu_stable(results: xr.Dataset) -> list[Finding]:
-    return from_top_to_bottom(where(results, activation="selu", weight_variance=1.0))
+    return _from_top_to_bottom(select_runs(results, activation="selu", weight_variance=1.0))
 
 
 def fuzzy_default(results: xr.Dataset) -> list[Finding]:
-    he = where(results, weight_variance=2.0)
-    return from_top_to_bottom(he.isel(run=he["activation"].isin(["gelu", "silu"]).values))
+    he = select_runs(results, weight_variance=2.0)
+    return _from_top_to_bottom(he.isel(run=he["activation"].isin(["gelu", "silu"]).values))
 
 
 def narrow_deep(results: xr.Dataset) -> list[Finding]:
@@ -95,22 +97,22 @@ def narrow_deep(results: xr.Dataset) -> list[Finding]:
         condition = f"width {width}"
         findings += [
             Finding(f"networks whose delta changes tenfold over {depth} layers", condition,
-                    share(strays)),
-            Finding("mean of log R per layer", condition, normal_mean(factors.ravel()), average),
+                    share_interval(strays)),
+            Finding("mean of log R per layer", condition, _normal_mean(factors.ravel()), average),
             Finding(f"variance of the mean log R of {depth - 1} layers", condition,
-                    bootstrap(variance_of, factors.mean(1)), variance / (depth - 1)),
+                    bootstrap(_variance_of, factors.mean(1)), variance / (depth - 1)),
         ]  # fmt: skip
     return findings
 
 
-def normal_mean(values: np.ndarray) -> Interval:
+def _normal_mean(values: np.ndarray) -> Interval:
     """The mean of many independent values, with its interval by the central limit theorem."""
     middle = float(values.mean())
     reach = 1.959963984540054 * float(values.std(ddof=1)) / math.sqrt(values.size)
     return Interval(middle - reach, middle, middle + reach)
 
 
-def variance_of(values, axis):
+def _variance_of(values, axis):
     return np.var(values, axis=axis, ddof=1)
 
 
@@ -123,33 +125,33 @@ def six_xi(results: xr.Dataset) -> list[Finding]:
         phase = "ordered" if chi("tanh", q, variance) < 1 else "chaotic"
         reach = 6 * depth_scales("tanh", variance, bias).correlation
         where_it_lies = "shallower" if depth < reach else "deeper"
-        own_cell = solved(runs), runs["seed"].values
+        own_cell = share_of_solved(runs), runs["seed"].values
         groups.setdefault((where_it_lies, phase), []).append(own_cell)
     findings = []
     for side in ("shallower", "deeper"):
         quantity = f"networks solved that are {side} than six xi_c"
         own = {phase: flags for (where_it, phase), flags in groups.items() if where_it == side}
         cells = [cell for flags in own.values() for cell in flags]
-        pooled = pooled_share(cells)
+        pooled = _pooled_share(cells)
         findings.append(Finding(quantity, f"{len(cells)} cells", pooled))
         findings += [
             Finding(
                 f"{quantity}, by phase",
                 f"{phase}, {len(flags)} cells",
-                pooled_share(flags),
+                _pooled_share(flags),
             )
             for phase, flags in own.items()
         ]
     return findings
 
 
-def pooled_share(cells: list[tuple[np.ndarray, np.ndarray]]) -> Interval:
+def _pooled_share(cells: list[tuple[np.ndarray, np.ndarray]]) -> Interval:
     """The share over several cells, each with its flags and their seeds, which the cells share."""
     flags, seeds = (np.concatenate(parts) for parts in zip(*cells, strict=True))
-    return share(flags, seeds)
+    return share_interval(flags, seeds)
 
 
-EARLY = 8
+_EARLY = 8
 """Layers over which a spread still grows in proportion: width 64 bounds it."""
 
 
@@ -159,24 +161,26 @@ def isometry(tanh: xr.Dataset, relu: xr.Dataset) -> list[Finding]:
     for results in (tanh, relu):
         for (activation, init), runs in cases(results, "activation", "init"):
             (gain,), (width,) = np.unique(runs["gain"].values), np.unique(runs["width"].values)
-            spread = runs["jacobian_spread"].sel(step=0, layer=1 + EARLY).values / EARLY
+            spread = runs["jacobian_spread"].sel(step=0, layer=1 + _EARLY).values / _EARLY
             kernels = "orthogonal" if init == "orthogonal" else "Gaussian"
             quantity = f"spread added per layer, {activation}"
             if activation == "tanh" and kernels == "Gaussian":
                 quantity += " with Gaussian kernels"
-            expected = spread_per_layer(activation, kernels, gain, width)
-            findings.append(Finding(quantity, f"{kernels} kernels", mean(spread), expected))
+            expected = _spread_per_layer(activation, kernels, gain, width)
+            findings.append(
+                Finding(quantity, f"{kernels} kernels", mean_of_networks(spread), expected)
+            )
     return findings
 
 
-def spread_per_layer(activation: str, kernels: str, gain: float, width: int) -> float:
+def _spread_per_layer(activation: str, kernels: str, gain: float, width: int) -> float:
     """What theory expects a layer to add, the mean over the first.
 
     Two inputs of +-1 through an orthogonal kernel share their norm among all units; through a
     Gaussian one each unit has it.
     """
     variance = gain**2 * (2 / width if kernels == "orthogonal" else 1.0)
-    layers = variances(activation, EARLY, gain**2, variance=variance)
+    layers = variances(activation, _EARLY, gain**2, variance=variance)
     added = [spread_added(moments(activation, q), kernels == "orthogonal") for q in layers]
     return float(np.mean(added))
 
@@ -193,11 +197,11 @@ def two_units(results: xr.Dataset) -> list[Finding]:
     ):
         runs = results.isel(run=results["activation"].isin(members).values)
         words = f"{kind}: {len(members)} activations"
-        pooled = share(solved(runs), runs["seed"].values)
+        pooled = share_interval(share_of_solved(runs), runs["seed"].values)
         findings.append(Finding("share solved by one unit", words, pooled))
         for (activation,), own in cases(runs, "activation"):
             name = f"share solved by one {kind} unit"
-            findings.append(Finding(name, activation, share(solved(own))))
+            findings.append(Finding(name, activation, share_interval(share_of_solved(own))))
     return findings
 
 
@@ -208,11 +212,13 @@ def parity_hard(results: xr.Dataset) -> list[Finding]:
         told, total = parity_signal(bits)
         expected = 2.0**-bits
         findings.append(
-            Finding("gradient that depends on the parity", f"{bits} bits", exactly(told / total),
+            Finding("gradient that depends on the parity", f"{bits} bits", exact(told / total),
                     expected)
         )  # fmt: skip
     for (bits,), runs in cases(results, "bits"):
-        findings.append(Finding("share solved", f"{bits:g} bits", share(solved(runs))))
+        findings.append(
+            Finding("share solved", f"{bits:g} bits", share_interval(share_of_solved(runs)))
+        )
     return findings
 
 

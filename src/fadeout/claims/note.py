@@ -6,21 +6,21 @@ import numpy as np
 import xarray as xr
 from scipy.special import expit
 
-from fadeout.analysis.intervals import Interval, bootstrap, exactly, share
-from fadeout.analysis.slopes import trend
+from fadeout.analysis.intervals import Interval, bootstrap, exact, share_interval
+from fadeout.analysis.slopes import least_squares_slope
 from fadeout.claims.rules import Finding
 from fadeout.claims.select import (
     DECADES,
     cases,
-    compared,
+    compare_by_seed,
     decades_lost,
-    mean,
+    mean_of_networks,
     ratio_of_means,
     ratio_of_medians,
-    solved,
-    where,
+    select_runs,
+    share_of_solved,
 )
-from fadeout.sweeps.results import final
+from fadeout.sweeps.results import final_values
 from fadeout.theory.finite_width import dead_probability
 from fadeout.theory.gaussian import moments, value_and_slope
 from fadeout.theory.mean_field import critical, gradient_profile
@@ -42,8 +42,8 @@ def sigmoid_formula() -> list[Finding]:
         rise = float(np.gradient(written, x)[x.size // 2])
         distance = float(np.abs(written - sigmoid).max())
         findings += [
-            Finding(f"largest distance from the sigmoid{more}", words, exactly(distance), 0.0),
-            Finding(f"slope at 0{more}", words, exactly(rise), float(slope[x.size // 2])),
+            Finding(f"largest distance from the sigmoid{more}", words, exact(distance), 0.0),
+            Finding(f"slope at 0{more}", words, exact(rise), float(slope[x.size // 2])),
         ]
     return findings
 
@@ -57,7 +57,7 @@ def neuron_fuzziness(draws: int = 100_000) -> list[Finding]:
     findings = []
     for noise, words in ((1.0, "noisy threshold"), (0.0, "hard threshold")):
         for x in (-4.0, -2.0, 0.0, 2.0, 4.0):
-            rate = share(x + noise * rng.logistic(size=draws) > 0)
+            rate = share_interval(x + noise * rng.logistic(size=draws) > 0)
             expected = float(expit(x))
             error = Interval(*(end - expected for end in rate))
             condition = f"{words}, input {x:g}"
@@ -74,17 +74,21 @@ def step_untrainable(results: xr.Dataset) -> list[Finding]:
     With random hidden units fixed, the share solved is at most that of units in whose outputs XOR
     is linearly separable.
     """
-    own = where(results, surrogate="none")
+    own = select_runs(results, surrogate="none")
     reached = own["gradient_norm"].sel(layer=own["depth"])
     findings = [
-        Finding("largest gradient of a hidden kernel", "step", exactly(float(reached.max())), 0.0)
+        Finding("largest gradient of a hidden kernel", "step", exact(float(reached.max())), 0.0)
     ]
     for (width,), runs in cases(own, "width"):
         expected = separable_share(width)
-        findings.append(Finding("share solved", f"{width} units", share(solved(runs)), expected))
-    for (width,), runs in cases(where(results, surrogate="sigmoid"), "width"):
+        findings.append(
+            Finding(
+                "share solved", f"{width} units", share_interval(share_of_solved(runs)), expected
+            )
+        )
+    for (width,), runs in cases(select_runs(results, surrogate="sigmoid"), "width"):
         name = "share solved with a sigmoid's slope in the backward pass"
-        findings.append(Finding(name, f"{width} units", share(solved(runs))))
+        findings.append(Finding(name, f"{width} units", share_interval(share_of_solved(runs))))
     return findings
 
 
@@ -117,28 +121,32 @@ def separable(features: np.ndarray, targets: np.ndarray) -> bool:
     return answer.status == 0
 
 
-def slope_findings(results: xr.Dataset, quantity: str = DECADES) -> list[Finding]:
+def _slope_findings(results: xr.Dataset, quantity: str = DECADES) -> list[Finding]:
     """Decades of delta lost per layer beside mean field's, by activation and weight variance."""
     findings = []
     for (activation, variance), runs in cases(results, "activation", "weight_variance"):
         (depth,) = np.unique(runs["depth"].values)
-        expected = trend(gradient_profile(activation, depth, variance, variance=variance))
+        expected = least_squares_slope(
+            gradient_profile(activation, depth, variance, variance=variance)
+        )
         condition = f"{activation}, weight variance {variance:.3g}"
-        findings.append(Finding(quantity, condition, mean(decades_lost(runs)), float(expected)))
+        findings.append(
+            Finding(quantity, condition, mean_of_networks(decades_lost(runs)), float(expected))
+        )
     return findings
 
 
 def sigmoid_saturation(results: xr.Dataset) -> list[Finding]:
     """Whether delta shrinks where units are saturated, and only there."""
     findings = []
-    for (variance,), runs in cases(where(results, activation="sigmoid"), "weight_variance"):
-        saturated = mean(runs["saturation"].sel(step=0).mean("layer").values)
+    for (variance,), runs in cases(select_runs(results, activation="sigmoid"), "weight_variance"):
+        saturated = mean_of_networks(runs["saturation"].sel(step=0).mean("layer").values)
         kind = "some"
         if saturated.low > 0.5:
             kind = "most"
         elif saturated.high < 0.01:
             kind = "no"
-        (found,) = slope_findings(runs, f"{DECADES}, {kind} units saturated")
+        (found,) = _slope_findings(runs, f"{DECADES}, {kind} units saturated")
         condition = f"weight variance {variance:.3g}"
         findings += [
             found._replace(condition=condition),
@@ -158,10 +166,10 @@ def init_avoids_saturation(results: xr.Dataset) -> list[Finding]:
         lost = decades_lost(runs)
         spared = (saturated < 0.05) & (lost < LEVEL)
         findings += [
-            Finding("neither saturated nor vanishing", words, share(spared)),
-            Finding("saturated units", words, mean(saturated)),
-            Finding(DECADES, words, mean(lost)),
-            Finding("share solved", words, share(solved(runs))),
+            Finding("neither saturated nor vanishing", words, share_interval(spared)),
+            Finding("saturated units", words, mean_of_networks(saturated)),
+            Finding(DECADES, words, mean_of_networks(lost)),
+            Finding("share solved", words, share_interval(share_of_solved(runs))),
         ]
     return findings
 
@@ -180,7 +188,7 @@ def one_sided_gradients(results: xr.Dataset) -> list[Finding]:
         quantity = "units with one-sided gradients"
         if activation == "tanh":
             quantity += ", outputs centred"
-        findings.append(Finding(quantity, condition, mean(values)))
+        findings.append(Finding(quantity, condition, mean_of_networks(values)))
     return findings
 
 
@@ -195,10 +203,10 @@ def zigzag(results: xr.Dataset) -> list[Finding]:
     for (inputs,), own in cases(results, "inputs"):
         chosen = min(
             cases(own, "learning_rate"),
-            key=lambda case: np.median(tenth(where(case[1], half="even"))[0]),
+            key=lambda case: np.median(_steps_to_tenth(select_runs(case[1], half="even"))[0]),
         )
-        odd = where(chosen[1], half="odd")
-        best[inputs] = chosen[0][0], *tenth(odd), odd
+        odd = select_runs(chosen[1], half="odd")
+        best[inputs] = chosen[0][0], *_steps_to_tenth(odd), odd
     raw = best["binary"]
     findings = []
     for inputs, words, more in (
@@ -209,14 +217,14 @@ def zigzag(results: xr.Dataset) -> list[Finding]:
         condition = f"against {words}, learning rates {raw[0]:g} and {rate:g}"
         findings += [
             Finding(f"steps from {{0, 1}} over the other's{more}", condition,
-                    compared(ratio_of_medians, (raw[1], raw[3]), (steps, runs))),
+                    compare_by_seed(ratio_of_medians, (raw[1], raw[3]), (steps, runs))),
             Finding(f"path over displacement, the same{more}", condition,
-                    compared(ratio_of_medians, (raw[2], raw[3]), (detour, runs))),
+                    compare_by_seed(ratio_of_medians, (raw[2], raw[3]), (detour, runs))),
         ]  # fmt: skip
     return findings
 
 
-def tenth(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _steps_to_tenth(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Per run, the step at which a tenth of the loss is left, inf where it never is, and path over
     displacement of the first kernel then."""
     loss = runs["loss"].transpose("run", "step").values
@@ -230,7 +238,7 @@ def tenth(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relu_no_vanishing(results: xr.Dataset) -> list[Finding]:
-    return slope_findings(
+    return _slope_findings(
         results.isel(
             run=((results["activation"] == "relu") & (results["weight_variance"] <= 2)).values
         )
@@ -249,34 +257,38 @@ def relu_faster(results: xr.Dataset) -> list[Finding]:
         best = {}
         for (activation,), own in cases(runs, "activation"):
             settings = [part for _, part in cases(own, "init", "learning_rate")]
-            best[activation] = where(max(settings, key=quickness), half="odd")
+            best[activation] = select_runs(max(settings, key=_speed_by_seed), half="odd")
         relu = best["relu"]
         for rival in ("sigmoid", "tanh"):
             other = best[rival]
             condition = f"{optimizer}, {width} units, {rival}"
-            steps = [(own["solved_step"].values, own) for own in map(who_solved, (relu, other))]
-            shares = [(solved(own).astype(float), own) for own in (relu, other)]
-            more = compared(difference_of_means, *shares)
+            steps = [
+                (own["solved_step"].values, own) for own in map(_solved_findings, (relu, other))
+            ]
+            shares = [(share_of_solved(own).astype(float), own) for own in (relu, other)]
+            more = compare_by_seed(_difference_of_means, *shares)
             findings += [
                 Finding("median steps to solve, relu's over the other's", condition,
-                        compared(ratio_of_medians, *steps)),
+                        compare_by_seed(ratio_of_medians, *steps)),
                 Finding("share solved, relu's less the other's", condition, more),
             ]  # fmt: skip
     return findings
 
 
-def quickness(runs: xr.Dataset) -> tuple[float, float]:
+def _speed_by_seed(runs: xr.Dataset) -> tuple[float, float]:
     """How well the even seeds fare: the share solved, in steps of a tenth, and then the speed."""
-    even = where(runs, half="even")
-    steps = even["solved_step"].values[solved(even)]
-    return round(float(solved(even).mean()), 1), -float(np.median(steps)) if steps.size else -np.inf
+    even = select_runs(runs, half="even")
+    steps = even["solved_step"].values[share_of_solved(even)]
+    return round(float(share_of_solved(even).mean()), 1), -float(
+        np.median(steps)
+    ) if steps.size else -np.inf
 
 
-def who_solved(runs: xr.Dataset) -> xr.Dataset:
-    return runs.isel(run=solved(runs))
+def _solved_findings(runs: xr.Dataset) -> xr.Dataset:
+    return runs.isel(run=share_of_solved(runs))
 
 
-def difference_of_means(a, b, axis):
+def _difference_of_means(a, b, axis):
     return np.nanmean(a, axis=axis) - np.nanmean(b, axis=axis)
 
 
@@ -290,9 +302,9 @@ def relu_dies(units: xr.Dataset, networks: xr.Dataset) -> list[Finding]:
         flags = (np.arange(width) < dead[:, None]).ravel()
         expected = {"binary": 0.25, "bipolar": 0.0}[inputs]
         words = {"binary": "inputs {0, 1}", "bipolar": "inputs {-1, 1}"}[inputs]
-        findings.append(Finding("units born dead", words, share(flags), expected))
-        dead = np.rint(final(runs["dead_units"]).sel(layer=1).values * width)
-        later = share(
+        findings.append(Finding("units born dead", words, share_interval(flags), expected))
+        dead = np.rint(final_values(runs["dead_units"]).sel(layer=1).values * width)
+        later = share_interval(
             (np.arange(width) < dead[:, None]).ravel(), np.repeat(runs["seed"].values, width)
         )
         findings.append(Finding("units dead after training", words, later))
@@ -301,7 +313,7 @@ def relu_dies(units: xr.Dataset, networks: xr.Dataset) -> list[Finding]:
         dead = (runs["dead_units"].sel(step=0) >= 1).any("layer").values
         expected = dead_probability(*[int(width)] * int(depth))
         condition = f"{depth} layers of {width} units, one input"
-        findings.append(Finding("networks born dead", condition, share(dead), expected))
+        findings.append(Finding("networks born dead", condition, share_interval(dead), expected))
     return findings
 
 
@@ -323,7 +335,7 @@ def relu_not_centred(results: xr.Dataset) -> list[Finding]:
             else:
                 name, scale = "mean output over its root mean square", np.sqrt(power)
                 expected = round(moments(activation, 1.0).value, 12) + 0.0
-            findings.append(Finding(name, condition, mean(average / scale), expected))
+            findings.append(Finding(name, condition, mean_of_networks(average / scale), expected))
     return findings
 
 
@@ -334,24 +346,24 @@ def decay_per_layer(results: xr.Dataset) -> list[Finding]:
     """
     saturating = results["activation"].isin(["sigmoid", "tanh"])
     runs = results.isel(run=(saturating & (results["weight_variance"] <= 2)).values)
-    findings = slope_findings(runs)
+    findings = _slope_findings(runs)
     for (activation, variance), group in cases(runs, "activation", "weight_variance"):
         (depth,) = np.unique(group["depth"].values)
         logs = np.log10(group["delta_norm"].sel(step=0, layer=slice(1, int(depth))).values)
         profile = gradient_profile(activation, int(depth), variance, variance=variance)
-        measured = bootstrap(ratio_of_means, *halves(logs), paired=True)
+        measured = bootstrap(ratio_of_means, *_halves(logs), paired=True)
         findings.append(
             Finding(
                 "decades lost per layer in the lower half over those in the upper",
                 f"{activation}, weight variance {variance:.3g}",
                 measured,
-                float(np.divide(*halves(profile))),
+                float(np.divide(*_halves(profile))),
             )
         )
     return findings
 
 
-def halves(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _halves(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is lost per layer on the way down the lower and the upper half of the network."""
     middle, top = logs.shape[-1] // 2, logs.shape[-1] - 1
     lower = (logs[..., middle] - logs[..., 0]) / middle

@@ -137,7 +137,7 @@ class Verdict(NamedTuple):
         return f"{how} in {len(words)} of {count} cases{open_}: {'; '.join(words)}"
 
 
-def judge(claim: Claim, findings: Sequence[Finding]) -> Verdict:
+def judge_claim(claim: Claim, findings: Sequence[Finding]) -> Verdict:
     """The verdict on a claim: it *holds* where every finding supports it, *fails* where none does,
     *holds only if* where some do and some do not; intervals that cross a bound leave it
     *undecided*, unless others decide."""

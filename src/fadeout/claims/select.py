@@ -9,21 +9,21 @@ import xarray as xr
 
 from fadeout.analysis import intervals
 from fadeout.analysis.intervals import UNKNOWN, Interval, bootstrap
-from fadeout.analysis.slopes import slopes
-from fadeout.sweeps.results import final
+from fadeout.analysis.slopes import log10_slopes
+from fadeout.sweeps.results import final_values
 
 DECADES = "decades of delta lost per layer"
 
-FEWEST = 8
+_FEWEST = 8
 """Of fewer values no interval is given."""
 
 
-def mean(values: np.ndarray) -> Interval:
+def mean_of_networks(values: np.ndarray) -> Interval:
     """The mean of what networks show; a share of units that is 0 in all of them is no flag."""
-    return intervals.mean(values, flags=False)
+    return intervals.mean_interval(values, flags=False)
 
 
-def where(results: xr.Dataset, **labels: Any) -> xr.Dataset:
+def select_runs(results: xr.Dataset, **labels: Any) -> xr.Dataset:
     """The runs whose config has these values; of their seeds, all or one `half`, even or odd: what
     is chosen by one half can be measured by the other."""
     chosen = np.ones(results.sizes["run"], bool)
@@ -39,27 +39,27 @@ def cases(results: xr.Dataset, *names: str) -> Iterator[tuple[tuple, xr.Dataset]
     """The runs of every combination of these config values that occurs, in order."""
     axes = [np.unique(results[name].values).tolist() for name in names]
     for values in itertools.product(*axes):
-        runs = where(results, **dict(zip(names, values, strict=True)))
+        runs = select_runs(results, **dict(zip(names, values, strict=True)))
         if runs.sizes["run"]:
             yield values, runs
 
 
-def solved(runs: xr.Dataset) -> np.ndarray:
+def share_of_solved(runs: xr.Dataset) -> np.ndarray:
     return runs["status"].values == "solved"
 
 
-LEARNT = 0.9
+_LEARNT = 0.9
 """The accuracy from which on a network counts as one that learns."""
 
 
 def learns(runs: xr.Dataset) -> np.ndarray:
-    return final(runs["accuracy"]).values >= LEARNT
+    return final_values(runs["accuracy"]).values >= _LEARNT
 
 
 def decades_lost(runs: xr.Dataset, probe: str = "delta_norm", lowest: int = 1) -> np.ndarray:
     """Per run, what a layer takes from log10 of a norm on its way down to the `lowest`, at
     initialisation."""
-    return slopes(runs[probe].sel(step=0), lowest)
+    return log10_slopes(runs[probe].sel(step=0), lowest)
 
 
 def by_seed(values: np.ndarray, runs: xr.Dataset, seeds: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def by_seed(values: np.ndarray, runs: xr.Dataset, seeds: np.ndarray) -> np.ndarr
     return found
 
 
-def compared(
+def compare_by_seed(
     statistic: Callable, one: tuple[np.ndarray, xr.Dataset], two: tuple[np.ndarray, xr.Dataset]
 ) -> Interval:
     """A statistic of two configs' values, each with the runs that it is of. Runs of one seed share
@@ -78,7 +78,7 @@ def compared(
     Args:
       statistic: it leaves out what is NaN.
     """
-    if min(values.size for values, _ in (one, two)) < FEWEST:
+    if min(values.size for values, _ in (one, two)) < _FEWEST:
         return UNKNOWN
     seeds = np.unique(np.concatenate([runs["seed"].values for _, runs in (one, two)]))
     return bootstrap(statistic, *(by_seed(*pair, seeds) for pair in (one, two)), paired=True)

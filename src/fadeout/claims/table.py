@@ -9,19 +9,19 @@ from fadeout.claims import literature, note, remedies
 from fadeout.claims.rules import Claim, Rule, above, below
 from fadeout.claims.select import DECADES
 
-NOTE = "the lecture note"
+_NOTE = "the lecture note"
 
 CLAIMS: dict[str, Claim] = {
     "sigmoid-formula": Claim(
         "The sigmoid is 1 / (1 + e^x).",
-        NOTE,
+        _NOTE,
         note.sigmoid_formula,
         {"largest distance from the sigmoid": below(1e-6), "slope at 0": above(0)},
         answer="fails: it is 1/(1 + e^-x), as the note's code has it",
     ),
     "neuron-fuzziness": Claim(
         "A neuron fires past a threshold, yet gradedly: a weak input gives a weak response.",
-        NOTE,
+        _NOTE,
         note.neuron_fuzziness,
         {"firing rate less sigmoid(input)": Rule(-0.01, 0.01)},
         answer="holds only for a noisy threshold",
@@ -35,7 +35,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "step-untrainable": Claim(
         "The step's derivative is zero, so that gradients cannot train a network of it.",
-        NOTE,
+        _NOTE,
         note.step_untrainable,
         {"largest gradient of a hidden kernel": below(0), "share solved": below(0.05)},
         ("step_untrainable",),
@@ -48,7 +48,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "sigmoid-saturation": Claim(
         "Saturation kills the gradients of sigmoid networks.",
-        NOTE,
+        _NOTE,
         note.sigmoid_saturation,
         {
             f"{DECADES}, most units saturated": above(note.LEVEL),
@@ -58,14 +58,14 @@ CLAIMS: dict[str, Claim] = {
     ),
     "init-avoids-saturation": Claim(
         "A careful initialisation avoids saturation, and so vanishing gradients.",
-        NOTE,
+        _NOTE,
         note.init_avoids_saturation,
         {"neither saturated nor vanishing": above(0.5)},
         ("init_avoids_saturation",),
     ),
     "one-sided-gradients": Claim(
         "Outputs that are not centred on zero give a unit weight gradients of one sign.",
-        f"{NOTE}; LeCun 1998",
+        f"{_NOTE}; LeCun 1998",
         note.one_sided_gradients,
         {"units with one-sided gradients": above(0.95)},
         ("one_sided",),
@@ -77,7 +77,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "zigzag": Claim(
         "Inputs that are not centred on zero make learning zigzag, and slow.",
-        f"{NOTE}; LeCun 1991, 1998",
+        f"{_NOTE}; LeCun 1991, 1998",
         note.zigzag,
         {
             "steps from {0, 1} over the other's": above(1),
@@ -87,7 +87,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "relu-no-vanishing": Claim(
         "Relu overcomes the vanishing gradient.",
-        NOTE,
+        _NOTE,
         note.relu_no_vanishing,
         {DECADES: below(note.LEVEL)},
         ("depth_slopes",),
@@ -96,7 +96,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "relu-faster": Claim(
         "Relu trains faster than sigmoid and tanh.",
-        f"{NOTE}; Krizhevsky 2012",
+        f"{_NOTE}; Krizhevsky 2012",
         note.relu_faster,
         {
             "median steps to solve, relu's over the other's": below(1),
@@ -119,7 +119,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "relu-dies": Claim(
         "Relu units die, because negative inputs have no gradient.",
-        NOTE,
+        _NOTE,
         note.relu_dies,
         {"units born dead": above(0.01), "networks born dead": above(0.01)},
         ("relu_dies_units", "relu_dies_networks"),
@@ -128,14 +128,14 @@ CLAIMS: dict[str, Claim] = {
     ),
     "relu-not-centred": Claim(
         "Relu's outputs are not centred on zero.",
-        NOTE,
+        _NOTE,
         note.relu_not_centred,
         {"mean output over the deviation of the input": above(0.1)},
         ("not_centred",),
     ),
     "decay-per-layer": Claim(
         "With saturating activations, gradients shrink by phi' at every layer.",
-        NOTE,
+        _NOTE,
         note.decay_per_layer,
         {DECADES: above(note.LEVEL)},
         ("depth_slopes",),

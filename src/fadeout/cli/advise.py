@@ -9,10 +9,10 @@ import argparse
 from pathlib import Path
 
 from fadeout.cli.app import command
-from fadeout.extensions import load
+from fadeout.extensions import load_extensions
 from fadeout.registry import FadeoutError
 
-FORMATS = {
+_COLUMN_FORMATS = {
     "weight_variance": "{:.3g}", "variance": "{:.3g}", "chi": "{:.3f}", "decades": "{:+.1f}",
     "measured": "{:+.1f}", "reach": "{:.0f}", "born_dead": "{:.1%}",
 }  # fmt: skip
@@ -33,7 +33,7 @@ def run() -> int:
     parser.add_argument("--extensions", nargs="*", default=[], help="files of your own")
     parser.add_argument("--csv", type=Path, help="writes the table")
     chosen = parser.parse_args()
-    load(chosen.extensions)
+    load_extensions(chosen.extensions)
     from fadeout.analysis.advice import advise, advise_all
 
     if chosen.activation is None:
@@ -46,13 +46,13 @@ def run() -> int:
     else:
         frame = advise(
             chosen.activation, chosen.depth, chosen.width, chosen.bias_variance, chosen.measure,
-            **dict(map(option, chosen.option)),
+            **dict(map(_parse_option, chosen.option)),
         )  # fmt: skip
     if chosen.csv is not None:
         frame.to_csv(chosen.csv)
     shown = frame.copy()
     for name in shown.columns:
-        form = FORMATS.get(name, "{:+.1f}")
+        form = _COLUMN_FORMATS.get(name, "{:+.1f}")
         shown[name] = [v if isinstance(v, str) else "" if v != v else form.format(v)
                        for v in frame[name]]  # fmt: skip
     print(shown.to_string())
@@ -61,7 +61,7 @@ def run() -> int:
     return 0
 
 
-def option(text: str) -> tuple[str, float]:
+def _parse_option(text: str) -> tuple[str, float]:
     key, _, value = text.partition("=")
     try:
         return key, float(value)

@@ -18,16 +18,16 @@ import numpy as np
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from fadeout.cli.beside import Beside, Drawn, Request, beside, shared
-from fadeout.cli.compose import compose_jobs, read
+from fadeout.cli.beside import Drawn, PlotWorker, Request, draw_shared, start_plot_worker
+from fadeout.cli.compose import compose_jobs, read_config
 from fadeout.cli.config import Config
 from fadeout.cli.jobs import Jobs
 from fadeout.config import Run
-from fadeout.extensions import load
+from fadeout.extensions import load_extensions
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.executors import EXECUTORS, core_count, executor
 from fadeout.sweeps.grids import Chain
-from fadeout.sweeps.interrupts import Interrupted, noted
+from fadeout.sweeps.interrupts import Interrupted, raising_interrupts
 
 
 class Refused(CompactHydraException):
@@ -50,16 +50,16 @@ class Launch(NamedTuple):
     options: Mapping[str, Any] = {}
 
 
-LOCAL = Launch()
+_LOCAL_LAUNCH = Launch()
 
 TRAINING = Event()
 """Set as soon as runs are trained and stored."""
 
-MANY = 2000
+_MANY_RUNS = 2000
 """Jobs from which on it is said that they are being read, which takes a second or more."""
 
 
-SEVERAL = 24
+_MANY_JOBS = 24
 """Jobs from which on pictures are drawn by two processes: of fewer, one that draws is sooner done
 than another with its imports."""
 
@@ -70,11 +70,11 @@ def run_job(config: DictConfig) -> float:
     Raises:
       Refused
     """
-    with doors():
-        return objective(train_all([read(config)])[0])
+    with error_boundary():
+        return _search_objective(_train_all([read_config(config)])[0])
 
 
-def objective(loss: float) -> float:
+def _search_objective(loss: float) -> float:
     """The loss that a search is told; of a run that diverged, failed or was not trained the worst
     there is, because searches take NaN for an error."""
     return math.inf if math.isnan(loss) else loss
@@ -94,18 +94,18 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
     Raises:
       Refused
     """
-    with doors():
+    with error_boundary():
         began = perf_counter()
-        if len(overrides) > MANY:
+        if len(overrides) > _MANY_RUNS:
             print(f"{len(overrides):,} jobs: reading and checking each of them", flush=True)
         configs = compose_jobs(jobs.context.config_loader, jobs.master, overrides)
         jobs.start(overrides)
-        losses = train_all(configs, launch, compose_seconds=perf_counter() - began)
-        return list(map(objective, losses))
+        losses = _train_all(configs, launch, compose_seconds=perf_counter() - began)
+        return list(map(_search_objective, losses))
 
 
 @contextmanager
-def doors() -> Iterator[None]:
+def error_boundary() -> Iterator[None]:
     """Turns our errors and interrupts into what Hydra and a shell expect."""
     try:
         with stoppable():
@@ -119,7 +119,7 @@ def stoppable() -> Iterator[None]:
     """Ends a command that was interrupted with what a shell expects, once all is written."""
     TRAINING.clear()
     try:
-        with noted():
+        with raising_interrupts():
             yield
     except KeyboardInterrupt as error:
         if TRAINING.is_set():
@@ -152,7 +152,7 @@ def command(main: Callable[[], int]) -> int:
         return 130
 
 
-class Planned(NamedTuple):
+class _PlannedSweep(NamedTuple):
     """What goes into one folder.
 
     Attributes:
@@ -168,7 +168,9 @@ class Planned(NamedTuple):
     asked: Any
 
 
-def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planned]:
+def plan_sweeps(
+    configs: Sequence[Config], launch: Launch = _LOCAL_LAUNCH
+) -> dict[Path, _PlannedSweep]:
     """All that is asked, by its folder, and checked: nothing is computed, nothing written.
 
     Raises:
@@ -176,44 +178,44 @@ def plan(configs: Sequence[Config], launch: Launch = LOCAL) -> dict[Path, Planne
         results could not answer, or a launch that makes no sense.
     """
     from fadeout.cli import console
-    from fadeout.sweeps.chunks import check_memory, cut
-    from fadeout.sweeps.survey import survey
-    from fadeout.sweeps.sweep import check
-    from fadeout.training.compiled import keep_compiled
+    from fadeout.sweeps.chunks import check_memory, split_runs
+    from fadeout.sweeps.survey import index_runs
+    from fadeout.sweeps.sweep import check_sweep
+    from fadeout.training.compiled import use_program_cache
 
     if not configs:
         raise FadeoutError("nothing to train: the sweep is empty")
     lookup(EXECUTORS, launch.executor, "hydra.launcher.executor")
     if not isinstance(launch.jobs, int) or launch.jobs < 1:
         raise FadeoutError(f"hydra.launcher.jobs must be at least 1, not {launch.jobs}")
-    keep_compiled(configs[0].cache)
-    load(extensions_of(configs))
+    use_program_cache(configs[0].cache)
+    load_extensions(_extensions_used(configs))
     folders: dict[Path, list[int]] = {}
     for number, config in enumerate(configs):
         folders.setdefault(config.folder(), []).append(number)
     planned = {}
-    with console.solving(configs):
+    with console.announce_solving(configs):
         for folder, members in folders.items():
             grids = [configs[number].runs() for number in members]
             if any(configs[number].skip_impossible for number in members):
-                grids = possible(grids)
-            looked = survey(Chain(grids))
-            for note in check(folder, looked):  # all folders, before any is filled
+                grids = _trainable_runs(grids)
+            looked = index_runs(Chain(grids))
+            for note in check_sweep(folder, looked):  # all folders, before any is filled
                 print(note, flush=True)
             if launch.executor in ("local", "processes"):
-                check_memory(cut(looked, looked.once(), threads=1))
-            asked = picture(configs[members[0]], looked)
-            planned[folder] = Planned(members, np.cumsum([*map(len, grids)]), looked, asked)
+                check_memory(split_runs(looked, looked.once(), threads=1))
+            asked = _requested_picture(configs[members[0]], looked)
+            planned[folder] = _PlannedSweep(members, np.cumsum([*map(len, grids)]), looked, asked)
     return planned
 
 
-def possible(grids: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
+def _trainable_runs(grids: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
     """The runs that can be trained, of each config; what is left out is said.
 
     Raises:
       FadeoutError: none can.
     """
-    from fadeout.training.batches import batch_of
+    from fadeout.training.batches import compile_group
 
     reasons: Counter[str] = Counter()
     kept: list[Sequence[Run]] = []
@@ -221,7 +223,7 @@ def possible(grids: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
         own = []
         for run in grid:
             try:
-                batch_of(run)
+                compile_group(run)
                 own.append(run)
             except FadeoutError as error:
                 reasons[str(error)] += 1
@@ -233,8 +235,8 @@ def possible(grids: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
     return kept
 
 
-def train_all(
-    configs: Sequence[Config], launch: Launch = LOCAL, compose_seconds: float = 0.0
+def _train_all(
+    configs: Sequence[Config], launch: Launch = _LOCAL_LAUNCH, compose_seconds: float = 0.0
 ) -> list[float]:
     """Trains the runs of all configs, stores them, and shows what became of them.
 
@@ -246,43 +248,43 @@ def train_all(
       FadeoutError: before any compute, where a run or a folder is not good.
       SystemExit: some runs failed; the others are stored.
     """
-    from fadeout.analysis.advice import warning
+    from fadeout.analysis.advice import sweep_warning
     from fadeout.cli import console
     from fadeout.sweeps.forecast import forecast
 
-    console.hush()
+    console.quiet_libraries()
     began = perf_counter()
     forecasts = any(config.forecast for config in configs)
-    several = len(configs) >= SEVERAL or any(config.axes for config in configs)
+    several = len(configs) >= _MANY_JOBS or any(config.axes for config in configs)
     drawn = bool(configs) and bool(configs[0].formats) and not forecasts
-    with beside(several and drawn and core_count() > 1) as other:
-        planned = plan(configs, launch)
+    with start_plot_worker(several and drawn and core_count() > 1) as other:
+        planned = plan_sweeps(configs, launch)
         losses = np.full(len(configs), np.nan)
         if forecasts:
             for folder, sweep in planned.items():
-                console.foretell(forecast(sweep.looked, folder), folder)
+                console.show_forecast(forecast(sweep.looked, folder), folder)
             return losses.tolist()
         cache, scratch = configs[0].cache, Path(configs[0].outputs)
-        extensions = load(extensions_of(configs))  # by their full paths, for workers
+        extensions = load_extensions(_extensions_used(configs))  # by their full paths, for workers
         failed = False
         if drawn:
-            Thread(target=import_pictures).start()
+            Thread(target=_import_pictures).start()
         TRAINING.set()
         for folder, sweep in planned.items():
             firsts = np.unique(sweep.looked.batch, return_index=True)[1]
             console.show_data(sweep.looked.take(firsts))
-            if words := warning(sweep.looked.runs):
+            if words := sweep_warning(sweep.looked.runs):
                 console.console.print(f"warning:  {words}")
             with (
                 console.progress() as watch,
                 executor(launch.executor, launch.options, scratch) as workers,
             ):
-                summary = train_folder(
+                summary = _train_folder(
                     sweep.looked, folder, watch, launch, workers, cache, extensions
                 )
-            console.account(summary, compose_seconds, perf_counter() - began)
-            draw = partial(draw_all, other, folder, sweep.asked, configs[0].formats, extensions)
-            ends = finish(sweep.looked, folder, draw)
+            console.show_account(summary, compose_seconds, perf_counter() - began)
+            draw = partial(_draw_all, other, folder, sweep.asked, configs[0].formats, extensions)
+            ends = _show_and_draw(sweep.looked, folder, draw)
             failed |= bool(summary.errors)
             parts = np.split(ends, sweep.ends[:-1])
             losses[sweep.members] = [part.mean() if part.size else np.nan for part in parts]
@@ -291,17 +293,17 @@ def train_all(
     return losses.tolist()
 
 
-def import_pictures() -> None:
+def _import_pictures() -> None:
     """Imports what draws, while XLA compiles; if it fails, so will the drawing, and say why."""
     with suppress(Exception):
         import_module("fadeout.plots")
 
 
-def extensions_of(configs: Sequence[Config]) -> list[str]:
+def _extensions_used(configs: Sequence[Config]) -> list[str]:
     return list(dict.fromkeys(name for config in configs for name in config.extensions))
 
 
-def train_folder(looked, folder, watch, launch: Launch, workers, cache, extensions):
+def _train_folder(looked, folder, watch, launch: Launch, workers, cache, extensions):
     from fadeout.sweeps.distribute import distribute
     from fadeout.sweeps.sweep import sweep
 
@@ -313,7 +315,7 @@ def train_folder(looked, folder, watch, launch: Launch, workers, cache, extensio
     )  # fmt: skip
 
 
-def picture(config: Config, looked):
+def _requested_picture(config: Config, looked):
     """The figure that a config asks for, checked against the runs that there will be.
 
     Raises:
@@ -321,42 +323,44 @@ def picture(config: Config, looked):
     """
     if not config.figure:
         return None
-    from fadeout.analysis.comparison import Comparison, check
-    from fadeout.sweeps.results import join, planned
-    from fadeout.sweeps.store import files, head
+    from fadeout.analysis.comparison import Comparison, check_comparison
+    from fadeout.sweeps.results import join_parts, planned_part
+    from fadeout.sweeps.store import read_labels, result_files
 
     asked = Comparison.from_dict(config.figure)
     folder = config.folder()
-    parts = [head(path) for path in files(folder)]
+    parts = [read_labels(path) for path in result_files(folder)]
     every = np.arange(looked.identity.size)
-    parts += [planned(looked.take(every[looked.batch == n])) for n in range(len(looked.batches))]
-    check(asked, join(parts))
+    parts += [
+        planned_part(looked.take(every[looked.batch == n])) for n in range(len(looked.batches))
+    ]
+    check_comparison(asked, join_parts(parts))
     return asked
 
 
-def finish(looked, folder: Path, draw: Callable) -> np.ndarray:
+def _show_and_draw(looked, folder: Path, draw: Callable) -> np.ndarray:
     """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
     from fadeout.cli import console
     from fadeout.sweeps import store
-    from fadeout.sweeps.results import final, numbers, only
+    from fadeout.sweeps.results import final_values, identity_numbers, select_identities
 
-    if not store.files(folder):  # all workers died
+    if not store.result_files(folder):  # all workers died
         return np.full(looked.identity.size, np.nan)
     results = store.load(folder)
-    own = only(results, looked.identity)
+    own = select_identities(results, looked.identity)
     if not own.sizes["run"]:
         return np.full(looked.identity.size, np.nan)
-    draw(results, partial(console.show, own))
-    identities = numbers(own["id"].values)
+    draw(results, partial(console.show_results, own))
+    identities = identity_numbers(own["id"].values)
     order = np.argsort(identities)
     place = np.searchsorted(identities, looked.identity, sorter=order).clip(max=order.size - 1)
-    ends = final(own["loss"]).values[order[place]]
+    ends = final_values(own["loss"]).values[order[place]]
     return np.where(identities[order[place]] == looked.identity, ends, np.nan)
 
 
-def draw_all(
-    other: Beside | None, folder: Path, asked, formats: Sequence[str], extensions: Sequence[str],
-    results, meanwhile: Callable[[], None],
+def _draw_all(
+    other: PlotWorker | None, folder: Path, asked, formats: Sequence[str],
+    extensions: Sequence[str], results, meanwhile: Callable[[], None],
 ) -> None:  # fmt: skip
     """Draws all pictures of a sweep, some of them in another process, and says where they lie.
 
@@ -372,15 +376,15 @@ def draw_all(
     from fadeout import plots
 
     def here(name: str) -> Drawn:
-        return plots.try_all(results, folder, formats=formats, only=[name])
+        return plots.save_each(results, folder, formats=formats, only=[name])
 
     def there(name: str) -> Drawn | None:
         assert other is not None
         return other.draw(Request(folder, name, formats, extensions))
 
-    names = plots.usual(results)
-    paths, failures = shared(names, here, there if other is not None else None, meanwhile)
+    names = plots.informative_figures(results)
+    paths, failures = draw_shared(names, here, there if other is not None else None, meanwhile)
     if asked is not None:
-        more = plots.try_all(results, folder, asked, formats=formats, only=[])
+        more = plots.save_each(results, folder, asked, formats=formats, only=[])
         paths, failures = [*paths, *more[0]], failures | more[1]
     console.show_places(folder, paths, failures)

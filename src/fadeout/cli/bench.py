@@ -28,26 +28,26 @@ from fadeout.config import DEFAULT_PROBES
 from fadeout.pages import write_report
 from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.sweep import sweep
-from fadeout.training.batches import batch_of
-from fadeout.training.compiled import keep_compiled
+from fadeout.training.batches import compile_group
+from fadeout.training.compiled import use_program_cache
 from fadeout.training.fit import fit
 from fadeout.training.programs import (
     CPU_OPTIONS,
-    compile_batch,
     compile_fit,
-    draw,
+    compile_group_programs,
+    draw_networks,
     fit_arguments,
     fit_values,
-    train_batch,
+    train_group,
 )
 
-SHAPES = ((4, 4, 2048), (8, 2, 2048), (8, 16, 1024), (16, 8, 1024), (32, 16, 256))
+_SHAPES = ((4, 4, 2048), (8, 2, 2048), (8, 16, 1024), (16, 8, 1024), (32, 16, 256))
 """(width, depth, runs)"""
-ROUNDS = 3
-HERE = Path(__file__).parent
+_ROUNDS = 3
+_HERE = Path(__file__).parent
 
 
-def describe_run(width, depth, seed, **changes: Any) -> Run:
+def _describe_run(width, depth, seed, **changes: Any) -> Run:
     run = Run(
         Activation("relu"), Init("he_normal"), model=Model(depth, width), seed=seed,
         optimizer=Optimizer("sgd", 0.01), training=Training(300, 1), probes=("gradient_norm",),
@@ -55,26 +55,26 @@ def describe_run(width, depth, seed, **changes: Any) -> Run:
     return replace(run, **changes)
 
 
-def lanes(width, depth, runs, **changes) -> Callable[[], None]:
+def _lanes(width, depth, runs, **changes) -> Callable[[], None]:
     """Trains runs as a sweep does, in chunks on every core; compiled before it is timed."""
-    members = [describe_run(width, depth, seed, **changes) for seed in range(runs)]
-    batch, device = batch_of(members[0]), jax.local_devices()[0]
+    members = [_describe_run(width, depth, seed, **changes) for seed in range(runs)]
+    batch, device = compile_group(members[0]), jax.local_devices()[0]
     size = batch.program.lanes
     chunks = [members[start : start + size] for start in range(0, runs, size)]
-    compile_batch(batch, size, device)
+    compile_group_programs(batch, size, device)
     pool = ThreadPoolExecutor(core_count())
 
     def train():
-        list(pool.map(lambda chunk: train_batch(batch, chunk, size, device), chunks))
+        list(pool.map(lambda chunk: train_group(batch, chunk, size, device), chunks))
 
     return train
 
 
-def own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
+def _own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
     """The same training program, written for one network, under jax.vmap instead of lanes."""
-    members = [describe_run(width, depth, seed, **changes) for seed in range(runs)]
-    batch = batch_of(members[0])
-    examples, model = draw(batch, members, jax.local_devices()[0])
+    members = [_describe_run(width, depth, seed, **changes) for seed in range(runs)]
+    batch = compile_group(members[0])
+    examples, model = draw_networks(batch, members, jax.local_devices()[0])
     values = fit_values(batch, members)
     shared = {name: values.pop(name) for name in ("index", "records", "every") if name in values}
     if "depth" in values:
@@ -89,23 +89,23 @@ def own_program_vmapped(width, depth, runs, **changes) -> Callable[[], None]:
     return lambda: jax.block_until_ready(compiled(*single))
 
 
-def seconds(function: Callable[[], object]) -> float:
+def _seconds(function: Callable[[], object]) -> float:
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
 
 
-def side_by_side(ours: Callable, theirs: Callable) -> np.ndarray:
+def _side_by_side(ours: Callable, theirs: Callable) -> np.ndarray:
     """How many times longer theirs takes, once a round, after one round that is not counted."""
     ours(), theirs()
-    return np.array([seconds(theirs) / seconds(ours) for _ in range(ROUNDS)])
+    return np.array([_seconds(theirs) / _seconds(ours) for _ in range(_ROUNDS)])
 
 
-def geometric(rows: list[np.ndarray]) -> np.ndarray:
+def _geometric(rows: list[np.ndarray]) -> np.ndarray:
     return np.exp(np.mean(np.log(rows), axis=0))
 
 
-class Table:
+class _Table:
     """Rows as they come, printed and kept."""
 
     def __init__(self):
@@ -120,16 +120,16 @@ class Table:
         print(f"| {what} | {against} | {text} |", flush=True)
 
 
-def throughput(table: Table, shapes, folder: Path) -> None:
+def _throughput(table: _Table, shapes, folder: Path) -> None:
     """Training throughput against vmap of plain code, and against C."""
-    fused = build_yardstick(table, folder)
+    fused = _build_yardstick(table, folder)
     by_vmap, by_c = [], []
     for width, depth, runs in shapes:
         steps = 300
-        ours = lanes(width, depth, runs)
+        ours = _lanes(width, depth, runs)
         theirs = plain.vmapped(depth, width, steps, runs, CPU_OPTIONS)
-        ratios = side_by_side(ours, theirs)
-        rate = runs * steps / seconds(ours)
+        ratios = _side_by_side(ours, theirs)
+        rate = runs * steps / _seconds(ours)
         shape = f"{width} x {depth}, {runs} runs ({rate:.2g} run-steps/s)"
         table.ratio(shape, "jax.vmap of plain code", ratios)
         by_vmap.append(ratios)
@@ -140,72 +140,72 @@ def throughput(table: Table, shapes, folder: Path) -> None:
                 done = subprocess.run(words, capture_output=True, text=True, check=True)
                 return float(done.stdout.split()[0])
 
-            ratios = np.array([yardstick() / seconds(ours) for _ in range(ROUNDS)])
+            ratios = np.array([yardstick() / _seconds(ours) for _ in range(_ROUNDS)])
             table.ratio(shape, "fused C loop", ratios)
             by_c.append(ratios)
-    table.ratio("geometric mean", "jax.vmap of plain code", geometric(by_vmap))
+    table.ratio("geometric mean", "jax.vmap of plain code", _geometric(by_vmap))
     if fused:
-        table.ratio("geometric mean", "fused C loop", geometric(by_c))
+        table.ratio("geometric mean", "fused C loop", _geometric(by_c))
 
 
-def build_yardstick(table: Table, folder: Path) -> str | None:
+def _build_yardstick(table: _Table, folder: Path) -> str | None:
     compiler = shutil.which("cc")
     if compiler is None:
         table.add("throughput", "fused C loop", "skipped: no C compiler (cc) is here")
         return None
     target = folder / "fused"
-    source = HERE / "yardsticks" / "fused.c"
+    source = _HERE / "yardsticks" / "fused.c"
     flags = ["-O3", "-march=native", "-ffast-math", "-fopenmp"]
     subprocess.run([compiler, *flags, source, "-o", target, "-lm"], check=True)
     return str(target)
 
 
-def everything_recorded(table: Table, shapes) -> None:
+def _everything_recorded(table: _Table, shapes) -> None:
     """Adam and all default probes: against the same under vmap, and against no recording."""
     changes = {"optimizer": Optimizer("adam", 0.01), "training": Training(300, 10)}
     by_vmap, by_silence = [], []
     for width, depth, runs in shapes:
-        ours = lanes(width, depth, runs, **changes, probes=DEFAULT_PROBES)
-        theirs = own_program_vmapped(width, depth, runs, **changes, probes=DEFAULT_PROBES)
-        by_vmap.append(side_by_side(ours, theirs))
-        silent = lanes(width, depth, runs, **changes, probes=())
-        by_silence.append(side_by_side(ours, silent))
+        ours = _lanes(width, depth, runs, **changes, probes=DEFAULT_PROBES)
+        theirs = _own_program_vmapped(width, depth, runs, **changes, probes=DEFAULT_PROBES)
+        by_vmap.append(_side_by_side(ours, theirs))
+        silent = _lanes(width, depth, runs, **changes, probes=())
+        by_silence.append(_side_by_side(ours, silent))
         shape = f"{width} x {depth}, {runs} runs, Adam, default probes every 10 steps"
         table.ratio(shape, "the same program under jax.vmap", by_vmap[-1])
         table.ratio(shape, "the same without probes", by_silence[-1])
-    table.ratio("geometric mean", "the same program under jax.vmap", geometric(by_vmap))
-    table.ratio("geometric mean", "the same without probes", geometric(by_silence))
+    table.ratio("geometric mean", "the same program under jax.vmap", _geometric(by_vmap))
+    table.ratio("geometric mean", "the same without probes", _geometric(by_silence))
 
 
-def compiling(table: Table, folder: Path) -> None:
+def _compiling(table: _Table, folder: Path) -> None:
     """A program's compile time: with our options against the default, and from the cache."""
-    run = describe_run(8, 4, 0, optimizer=Optimizer("adam"), probes=DEFAULT_PROBES)
-    batch, device = batch_of(run), jax.local_devices()[0]
+    run = _describe_run(8, 4, 0, optimizer=Optimizer("adam"), probes=DEFAULT_PROBES)
+    batch, device = compile_group(run), jax.local_devices()[0]
     size = batch.program.lanes
 
     def compiled_in(options) -> float:
         lowered = jax.jit(lambda *a: fit(batch.program, *a)).lower(*shapes)
-        return seconds(lambda: lowered.compile(options))
+        return _seconds(lambda: lowered.compile(options))
 
     shapes = fit_arguments(batch.program, size)
     ratios = [compiled_in(CPU_OPTIONS) / compiled_in(None)
-              for _ in range(ROUNDS)]  # fmt: skip
+              for _ in range(_ROUNDS)]  # fmt: skip
     table.ratio("compile time, cold", "XLA's default options", np.array(ratios))
-    keep_compiled(str(folder / "compiled"))
+    use_program_cache(str(folder / "compiled"))
     compile_uncached = compile_fit.__wrapped__  # type: ignore[attr-defined]
-    cold = seconds(lambda: compile_uncached(batch.program, size, device))
-    warm = seconds(lambda: compile_uncached(batch.program, size, device))
-    keep_compiled(None)
+    cold = _seconds(lambda: compile_uncached(batch.program, size, device))
+    warm = _seconds(lambda: compile_uncached(batch.program, size, device))
+    use_program_cache(None)
     table.add("compile time, warm", "cold", f"{warm / cold:.2g}x ({cold:.1f} s cold)", warm / cold)
 
 
-def scaling(table: Table) -> None:
+def _scaling(table: _Table) -> None:
     """Run-steps per second over runs, depth and width."""
 
     def rate(width, depth, runs):
-        train = lanes(width, depth, runs, training=Training(100, 10))
+        train = _lanes(width, depth, runs, training=Training(100, 10))
         train()
-        return f"{runs * 100 / min(seconds(train) for _ in range(ROUNDS)):.2g}"
+        return f"{runs * 100 / min(_seconds(train) for _ in range(_ROUNDS)):.2g}"
 
     for what, shapes in (
         ("runs 1, 128, 1024, 8192 (8 x 4)", [(8, 4, n) for n in (1, 128, 1024, 8192)]),
@@ -215,25 +215,25 @@ def scaling(table: Table) -> None:
         table.add(what, "run-steps/s", ", ".join(rate(*shape) for shape in shapes))
 
 
-def against_torch(table: Table) -> None:
+def _against_torch(table: _Table) -> None:
     try:
         import torch
     except ImportError:
         table.add("throughput", "PyTorch", "skipped: pip install torch to measure it")
         return
     for width, depth, runs in ((8, 2, 2048), (16, 8, 1024)):
-        ours = lanes(width, depth, runs)
+        ours = _lanes(width, depth, runs)
         ours()
-        rate = runs * 300 / min(seconds(ours) for _ in range(ROUNDS))
-        loop = 100 / min(plain.torch_loop(torch, depth, width, 100) for _ in range(ROUNDS))
-        mapped = min(plain.torch_vmapped(torch, depth, width, 20, runs) for _ in range(ROUNDS))
+        rate = runs * 300 / min(_seconds(ours) for _ in range(_ROUNDS))
+        loop = 100 / min(plain.torch_loop(torch, depth, width, 100) for _ in range(_ROUNDS))
+        mapped = min(plain.torch_vmapped(torch, depth, width, 20, runs) for _ in range(_ROUNDS))
         shape = f"{width} x {depth}, {runs} runs"
         table.add(shape, f"PyTorch {torch.__version__} loop", f"{rate / loop:.3g}x", rate / loop)
         ratio = rate / (20 * runs / mapped)
         table.add(shape, "torch.func.vmap", f"{ratio:.3g}x", ratio)
 
 
-def waited(*words: object) -> tuple[float, float]:
+def _waited(*words: object) -> tuple[float, float]:
     """Seconds that a command takes, and until its first line."""
     began, first = time.perf_counter(), None
     command = list(map(str, words))
@@ -246,7 +246,7 @@ def waited(*words: object) -> tuple[float, float]:
     return took, first or took
 
 
-def answers(table: Table, folder: Path) -> None:
+def _answers(table: _Table, folder: Path) -> None:
     """What a person waits for: whole commands, pictures included, with nothing kept (cold) and with
     every program kept (warm); against a plain notebook, and against the imports alone."""
     train = (sys.executable, "-m", "fadeout", "train")
@@ -261,20 +261,20 @@ def answers(table: Table, folder: Path) -> None:
     rows: dict[str, list[float]] = {}
 
     def ours(what: str, *words: str) -> None:
-        for number in range(ROUNDS):
+        for number in range(_ROUNDS):
             places = (
                 f"outputs={folder / what}-{number}",
                 f"cache={folder / what}-{number}/programs",
             )
             for when in ("cold", "warm"):
-                took, first = waited(*train, *words, f"name={when}", *places)
+                took, first = _waited(*train, *words, f"name={when}", *places)
                 rows.setdefault(f"{what}, {when}", []).append(took)
                 rows.setdefault(f"{what}, {when}, first line", []).append(first)
             if what == "demo":
-                notebook = HERE / "yardsticks" / "notebook.py"
-                rows.setdefault("notebook", []).append(waited(sys.executable, notebook)[0])
+                notebook = _HERE / "yardsticks" / "notebook.py"
+                rows.setdefault("notebook", []).append(_waited(sys.executable, notebook)[0])
             if what == "one run":
-                alone = waited(sys.executable, "-c", imports)[0]
+                alone = _waited(sys.executable, "-c", imports)[0]
                 rows.setdefault("imports", []).append(alone)
 
     def ratio(what: str, against: str, ratios: np.ndarray) -> None:
@@ -289,16 +289,16 @@ def answers(table: Table, folder: Path) -> None:
         times = np.divide(rows[f"one run, {when}"], rows["imports"])
         table.ratio(f"one run, {when} ({np.median(rows[f'one run, {when}']):.1f} s)",
                     "times the imports of jax, flax, optax and matplotlib", times)  # fmt: skip
-    took, _ = waited(*train, *depths, "name=depths", f"outputs={folder}", f"cache={folder}/depths")
+    took, _ = _waited(*train, *depths, "name=depths", f"outputs={folder}", f"cache={folder}/depths")
     table.add("64 depths x 4 activations x 5 seeds, cold", "wall time", f"{took:.0f} s", took)
 
 
-def whole_command(table: Table, folder: Path) -> None:
+def _whole_command(table: _Table, folder: Path) -> None:
     """10,000 runs from the command line, against Hydra's basic launcher on 20 of them."""
 
     def command(*words):
         script = [sys.executable, "-m", "fadeout", "train", "-m", f"outputs={folder}", *words]
-        return seconds(lambda: subprocess.run(script, check=True, stdout=subprocess.DEVNULL))
+        return _seconds(lambda: subprocess.run(script, check=True, stdout=subprocess.DEVNULL))
 
     ours = command("+experiment=ten_thousand")
     theirs = command(
@@ -308,10 +308,10 @@ def whole_command(table: Table, folder: Path) -> None:
     ratio = theirs / 20 * 10_000 / ours
     text = f"{ratio:.3g}x ({ours:.0f} s, pictures included)"
     table.add("multirun of 10,000 runs", "Hydra's basic launcher, from 20 jobs", text, ratio)
-    page_of(table, folder / "ten_thousand")
+    _page_of(table, folder / "ten_thousand")
 
 
-def page_of(table: Table, sweep_folder: Path) -> None:
+def _page_of(table: _Table, sweep_folder: Path) -> None:
     """Size of the report of 10,000 runs, and how long a browser takes until it can be used."""
     what, against = "report of 10,000 runs", "one HTML file, opened in Chromium"
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -335,41 +335,41 @@ def page_of(table: Table, sweep_folder: Path) -> None:
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        ready = min(seconds(open_page) for _ in range(ROUNDS))
+        ready = min(_seconds(open_page) for _ in range(_ROUNDS))
         chromium.close()
     table.add(what, against, f"{size:.1f} MB, ready in {ready:.1f} s", size)
 
 
-MEMORY = "memory-of"
+_MEMORY = "memory-of"
 
 
-def memory(table: Table, most: int) -> None:
+def _memory(table: _Table, most: int) -> None:
     """Peak resident memory of a sweep over its number of runs."""
     if not Path("/proc/self/status").exists():
         table.add("peak memory", "runs", "skipped: only Linux tells a process its peak")
         return
     for count in [n for n in (10**4, 10**5, 10**6) if n <= most]:
-        words = [sys.executable, "-m", "fadeout", "bench", MEMORY, str(count)]
+        words = [sys.executable, "-m", "fadeout", "bench", _MEMORY, str(count)]
         done = subprocess.run(words, check=True, capture_output=True, text=True)
         peak, took = done.stdout.split()
         text = f"{peak} MB ({took} s)"
         table.add(f"peak memory, {count:,} runs", "8 x 2, 20 steps", text, float(peak))
 
 
-def memory_of(count: int) -> None:
+def _memory_of(count: int) -> None:
     axes = {"learning_rate": f"logspace:-3:0:{count // 100}", "seed": "range:0:100"}
     training = Training(20, 20)
     config = Config(axes=axes, training=training, probes=(), model=Model(2, 8))
     with tempfile.TemporaryDirectory() as folder:
-        took = seconds(lambda: sweep(config.runs(), folder))
+        took = _seconds(lambda: sweep(config.runs(), folder))
     status = Path("/proc/self/status").read_text()  # getrusage would count the parent's peak
     peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     print(int(peak) // 1024, round(took))
 
 
 def run() -> int:
-    if sys.argv[1:2] == [MEMORY]:
-        memory_of(int(sys.argv[2]))
+    if sys.argv[1:2] == [_MEMORY]:
+        _memory_of(int(sys.argv[2]))
         return 0
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the rows there as well")
@@ -378,23 +378,23 @@ def run() -> int:
     parser.add_argument("--answers", action="store_true", help=words)
     arguments = parser.parse_args()
     quick = arguments.quick
-    table = Table()
+    table = _Table()
     print(f"{jax.devices()[0].device_kind}, {core_count()} cores, jax {jax.__version__}")
     print("| what | against | measured |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if not quick:
-            answers(table, place)
+            _answers(table, place)
         if not arguments.answers:
-            shapes = SHAPES[:2] if quick else SHAPES
-            throughput(table, shapes, place)
-            everything_recorded(table, shapes[1:4])
-            compiling(table, place)
-            against_torch(table)
-            memory(table, 10**5 if quick else 10**6)
+            shapes = _SHAPES[:2] if quick else _SHAPES
+            _throughput(table, shapes, place)
+            _everything_recorded(table, shapes[1:4])
+            _compiling(table, place)
+            _against_torch(table)
+            _memory(table, 10**5 if quick else 10**6)
         if not quick and not arguments.answers:
-            scaling(table)
-            whole_command(table, place)
+            _scaling(table)
+            _whole_command(table, place)
     if arguments.json:
         arguments.json.write_text(json.dumps(table.rows, indent=2))
     return 0

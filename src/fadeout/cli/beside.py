@@ -30,7 +30,7 @@ class Request(NamedTuple):
     extensions: Sequence[str]
 
 
-class Beside:
+class PlotWorker:
     """The other process, with the modules that this one would import, and no accelerator."""
 
     def __init__(self) -> None:
@@ -63,12 +63,12 @@ class Beside:
 
 
 @contextlib.contextmanager
-def beside(wanted: bool) -> Iterator[Beside | None]:
+def start_plot_worker(wanted: bool) -> Iterator[PlotWorker | None]:
     """A second process, where it is wanted and can be started."""
     other = None
     if wanted:
         with contextlib.suppress(OSError):
-            other = Beside()
+            other = PlotWorker()
     try:
         yield other
     finally:
@@ -76,7 +76,7 @@ def beside(wanted: bool) -> Iterator[Beside | None]:
             other.end()
 
 
-def shared(
+def draw_shared(
     names: Sequence[str],
     here: Callable[[str], Drawn],
     there: Callable[[str], Drawn | None] | None,
@@ -92,7 +92,7 @@ def shared(
     left, found = deque(names), {}
 
     def draw_there() -> None:
-        while there is not None and (name := taken(left.popleft)) is not None:
+        while there is not None and (name := _discard_input(left.popleft)) is not None:
             drawn = there(name)
             if drawn is None:
                 left.appendleft(name)
@@ -100,7 +100,7 @@ def shared(
             found[name] = drawn
 
     def draw_here() -> None:
-        while (name := taken(left.pop)) is not None:
+        while (name := _discard_input(left.pop)) is not None:
             found[name] = here(name)
 
     # a daemon, which nobody waits for where something is raised here
@@ -114,7 +114,7 @@ def shared(
     return paths, {k: error for name in names for k, error in found[name][1].items()}
 
 
-def taken(take: Callable[[], str]) -> str | None:
+def _discard_input(take: Callable[[], str]) -> str | None:
     try:
         return take()
     except IndexError:  # the other one was faster
@@ -125,14 +125,14 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed is no answer
     from fadeout import plots
-    from fadeout.extensions import load
+    from fadeout.extensions import load_extensions
     from fadeout.sweeps import store
 
     sweep = functools.cache(store.load)
     with contextlib.suppress(EOFError):
         while True:
             folder, name, formats, extensions = pickle.load(sys.stdin.buffer)
-            load(extensions)
-            drawn = plots.try_all(sweep(folder), folder, formats=formats, only=[name])
+            load_extensions(extensions)
+            drawn = plots.save_each(sweep(folder), folder, formats=formats, only=[name])
             pickle.dump(drawn, answers)
             answers.flush()

@@ -37,33 +37,33 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fadeout.cli.config import Config
-from fadeout.config import elsewhere_named
-from fadeout.extensions import load
+from fadeout.config import suggest_keys
+from fadeout.extensions import load_extensions
 from fadeout.registry import (
-    LARGEST,
+    MAX_RUNS,
     TABLES,
     FadeoutError,
     lookup,
     parameters,
-    refuse,
+    raise_grouped,
 )
 from fadeout.schema import Entry, kinds, sections_of
 from fadeout.sweeps.grids import decimal_range
 
 
-def read(config: DictConfig) -> Config:
+def read_config(config: DictConfig) -> Config:
     """A composed Hydra config, checked.
 
     Raises:
       FadeoutError: a key that the schema lacks, a wrong type, or a value out of range.
     """
     try:
-        return Config.from_dict(complete(plain(config)))
+        return Config.from_dict(_check_complete(_to_container(config)))
     except OmegaConfBaseException as error:
         raise FadeoutError(first_lines(error)) from error
 
 
-def complete(data: dict[str, Any]) -> dict[str, Any]:
+def _check_complete(data: dict[str, Any]) -> dict[str, Any]:
     """Refuses a config that lacks a part, as `activation=null` leaves it."""
     for key in kinds(Config):
         if key == "sources":  # which `resolve` writes
@@ -79,19 +79,19 @@ def first_lines(error: Exception) -> str:
     return "; ".join(text.strip().splitlines()[0] for text in words if text.strip())
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def _to_container(config: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(config, resolve=True)
     return {key: value for key, value in container.items() if key != "hydra"}
 
 
-IGNORED = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir",
+_IGNORED = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir",
            "hydra.job.chdir")  # fmt: skip
 """Hydra's places of results, which are not ours."""
 
-LAUNCHING = ("fail_fast", "job_dirs", "executor", "jobs", "options")
+_LAUNCHING = ("fail_fast", "job_dirs", "executor", "jobs", "options")
 
 
-def checked(arguments: Sequence[str], conf: Path) -> list[str]:
+def check_command_line(arguments: Sequence[str], conf: Path) -> list[str]:
     """The command line as Hydra is given it, a misspelt option or key answered in one line before
     Hydra answers it in twenty.
 
@@ -105,7 +105,7 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     Raises:
       FadeoutError
     """
-    announce(arguments, conf)
+    _register_extensions(arguments, conf)
     usual = {"-m", "--multirun", "--cfg", "-c", "--resolve"}
     flags = {text for text in arguments if text.startswith("-")}
     elsewhere = flags - usual or any("searchpath" in text for text in arguments)
@@ -123,7 +123,7 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     for text in arguments:
         override = None
         if "=" in text and not text.startswith("-"):
-            text = quoted(text, parser, swept)
+            text = _quote_override(text, parser, swept)
             try:
                 override = parser.parse_override(text)
             except HydraException as error:
@@ -133,19 +133,19 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
                     "shell, \"key='value'\""
                 ) from error
         if override is not None:
-            check_override(override, swept, of_hydra)
+            _check_override(override, swept, of_hydra)
             if not elsewhere:
-                check_word(override, conf)
-            text = opened(override, text)
+                _check_word(override, conf)
+            text = _allow_new_key(override, text)
         done.append(text)
     return done
 
 
-def quoted(text: str, parser: OverridesParser, swept: bool) -> str:
+def _quote_override(text: str, parser: OverridesParser, swept: bool) -> str:
     """An override whose value is a name or a path that Hydra's grammar cannot read, as
     `task.file=data(1).csv`, in quotes; anything else as it is."""
     key, _, value = text.partition("=")
-    if not takes_text(key.lstrip("+")):
+    if not _takes_text(key.lstrip("+")):
         return text
     try:
         parser.parse_override(text)
@@ -157,13 +157,13 @@ def quoted(text: str, parser: OverridesParser, swept: bool) -> str:
     return f"{key}={words}"
 
 
-def takes_text(key: str) -> bool:
+def _takes_text(key: str) -> bool:
     """Whether a key of the config may be a text, as a name or a path."""
     section, _, rest = key.partition(".")
-    return is_open(section) if rest else section in ("name", "outputs", "cache")
+    return _takes_new_keys(section) if rest else section in ("name", "outputs", "cache")
 
 
-def announce(arguments: Sequence[str], conf: Path) -> None:
+def _register_extensions(arguments: Sequence[str], conf: Path) -> None:
     """Imports the extensions that a command line names, or a study on it, and puts what they bring
     on Hydra's menu, so that `activation=mine` needs no YAML.
 
@@ -171,7 +171,7 @@ def announce(arguments: Sequence[str], conf: Path) -> None:
       FadeoutError: one that does not exist or cannot be imported.
     """
     names: list[str] = []
-    folders = [conf, *map(Path, following(arguments, ("--config-dir", "-cd")))]
+    folders = [conf, *map(Path, _option_values(arguments, ("--config-dir", "-cd")))]
     for text in arguments:
         key, _, value = text.lstrip("+").partition("=")
         if key == "extensions":
@@ -184,8 +184,8 @@ def announce(arguments: Sequence[str], conf: Path) -> None:
             for path in (folder / "experiment" / f"{value}.yaml" for folder in folders):
                 if path.is_file():
                     names += map(str, OmegaConf.load(path).get("extensions") or [])
-    load(names)
-    for group in filter(is_open, TABLES):
+    load_extensions(names)
+    for group in filter(_takes_new_keys, TABLES):
         for name, entry in TABLES[group].own().items():
             usual = {k: p.default for k, p in parameters(entry).items() if p.default is not None}
             ConfigStore.instance().store(
@@ -193,13 +193,13 @@ def announce(arguments: Sequence[str], conf: Path) -> None:
             )
 
 
-def following(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
+def _option_values(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
     """The values of an option of Hydra's, given as the next word or after an equals sign."""
     found = [word for flag, word in itertools.pairwise(arguments) if flag in flags]
     return found + [a.partition("=")[2] for a in arguments if a.partition("=")[0] in flags]
 
 
-def check_override(override: Override, swept: bool, of_hydra: bool) -> None:
+def _check_override(override: Override, swept: bool, of_hydra: bool) -> None:
     """Refuses what would be dropped without a word, or answered by a traceback.
 
     Args:
@@ -207,19 +207,19 @@ def check_override(override: Override, swept: bool, of_hydra: bool) -> None:
       of_hydra: whether Hydra's own folders of jobs are written.
     """
     key, value = override.key_or_group, override.value()
-    if key in IGNORED and not (of_hydra and key.startswith("hydra.sweep.")):
+    if key in _IGNORED and not (of_hydra and key.startswith("hydra.sweep.")):
         raise FadeoutError(
             f"{key} has no effect here: results go to outputs/name, as outputs=... and name=... say"
         )
     if key.startswith("hydra.launcher.") and not swept:
         name = key.split(".")[2]
-        if name in LAUNCHING:
+        if name in _LAUNCHING:
             raise FadeoutError(f"{key} is of a multirun: add -m, or leave it out")
     if isinstance(value, RangeSweep) and value.step == 0:
         raise FadeoutError(f"{override.input_line}: a range needs a step that is not 0")
 
 
-def check_word(override: Override, conf: Path) -> None:
+def _check_word(override: Override, conf: Path) -> None:
     """Refuses an option or a key that is not there, and names the nearest."""
     group, value = override.key_or_group, override.value()
     if (conf / group).is_dir() and not override.is_delete():
@@ -235,29 +235,29 @@ def check_word(override: Override, conf: Path) -> None:
                 lookup(names, name, group)
             elif not isinstance(name, dict | Sweep | Glob):
                 raise FadeoutError(f"{group} takes one option; to sweep: -m {group}=a,b")
-    elif is_change(override) and not override.is_hydra_override():
+    elif _is_change(override) and not override.is_hydra_override():
         section, *rest = group.split(".")
-        if section not in kinds(Config) and (meant := elsewhere_named(group)):
+        if section not in kinds(Config) and (meant := suggest_keys(group)):
             raise FadeoutError(f"unknown key {group!r}: it is {' or '.join(meant)} here")
         kind, _ = lookup(kinds(Config), section, "key")
-        if rest and section in sections_of(Config) and not is_open(section):
+        if rest and section in sections_of(Config) and not _takes_new_keys(section):
             lookup(kinds(kind), rest[0], f"key of {section}")
 
 
-def opened(override: Override, text: str) -> str:
+def _allow_new_key(override: Override, text: str) -> str:
     """An override whose key the schema knows, so that it sets a key which is not there as well."""
     section, *rest = override.key_or_group.split(".")
     value = override.value()
     if section in ("name", "outputs") and not rest and isinstance(value, int | float):
         key, _, word = text.partition("=")
         return f"{key}='{word}'"
-    known = len(rest) == 1 and is_open(section)
+    known = len(rest) == 1 and _takes_new_keys(section)
     if section in ("axes", "figure"):
         known = bool(rest) or isinstance(value, dict)
     return f"++{text}" if known and override.type is OverrideType.CHANGE else text
 
 
-def is_open(section: str) -> bool:
+def _takes_new_keys(section: str) -> bool:
     """Whether a section takes keys that not every entry's YAML has; whether the chosen entry has
     them is seen when the run is resolved."""
     return section in sections_of(Config) and issubclass(kinds(Config)[section][0], Entry)
@@ -278,23 +278,23 @@ def expand_sweep(loader: Any, params: Mapping[str, Any], arguments: Sequence[str
 
     def parse(texts: Sequence[str]) -> list[Override]:
         overrides = parser.parse_overrides(list(texts))
-        return parser.parse_overrides([opened(o, str(o.input_line)) for o in overrides])
+        return parser.parse_overrides([_allow_new_key(o, str(o.input_line)) for o in overrides])
 
     asked = parse(arguments)
     swept = [o for o in asked if o.key_or_group == "experiment" and o.is_sweep_override()]
     if not swept:
-        return split(parse([f"{key}={value}" for key, value in params.items()]) + asked)
+        return _split_product(parse([f"{key}={value}" for key, value in params.items()]) + asked)
     others = [str(o.input_line) for o in asked if o is not swept[-1]]
     jobs: list[list] = []
-    for study in studies_of(loader, swept[-1]):
+    for study in _matching_studies(loader, swept[-1]):
         chosen = f"+experiment={study}"
         master = loader.load_configuration("config", [chosen], RunMode.MULTIRUN)
         own = [f"{key}={value}" for key, value in master.hydra.sweeper.params.items()]
-        jobs += split(parse([*own, chosen, *others]))
+        jobs += _split_product(parse([*own, chosen, *others]))
     return jobs
 
 
-def studies_of(loader: Any, override: Override) -> list[str]:
+def _matching_studies(loader: Any, override: Override) -> list[str]:
     """The studies that a sweep over them names; a pattern is matched with folders and all."""
     value = override.value()
     if not isinstance(value, Glob):
@@ -308,30 +308,30 @@ def studies_of(loader: Any, override: Override) -> list[str]:
     return value.filter(below("experiment"))
 
 
-def split(overrides: Sequence[Override]) -> list[list[str]]:
+def _split_product(overrides: Sequence[Override]) -> list[list[str]]:
     """The product of all values; of overrides of one key the last counts."""
     values: dict[tuple, Any] = {}
     counts: dict[tuple, int] = {}
     for override in overrides:
         key, text = (override.key_or_group, override.package), override.get_key_element()
-        counts[key] = count(override)
+        counts[key] = _count_values(override)
         if not override.is_sweep_override():
             values[key] = [f"{text}={override.get_value_element_as_str()}"]
         else:
-            words = swept_values(override) if counts[key] else iter(())
+            words = _swept_values(override) if counts[key] else iter(())
             values[key] = map(f"{text}={{}}".format, words)
     empty = [key for (key, _), number in counts.items() if not number]
     if empty:
         raise FadeoutError(f"nothing to train: the sweep over {empty[0]} has no values")
     total = math.prod(counts.values())
-    if total > LARGEST:
+    if total > MAX_RUNS:
         raise FadeoutError(
-            f"the sweep makes {total:,} jobs, more than {LARGEST:,}: give fewer values"
+            f"the sweep makes {total:,} jobs, more than {MAX_RUNS:,}: give fewer values"
         )
     return [list(job) for job in itertools.product(*values.values())]
 
 
-def swept_values(override: Override) -> Iterator[str]:
+def _swept_values(override: Override) -> Iterator[str]:
     """The values of a sweep, as Hydra writes them; those of a range as a person would."""
     value = override.value()
     if not isinstance(value, RangeSweep):
@@ -345,7 +345,7 @@ def swept_values(override: Override) -> Iterator[str]:
     yield from map(str, numbers)
 
 
-def count(override: Override) -> int:
+def _count_values(override: Override) -> int:
     """How many values a sweep has, without making them."""
     value = override.value()
     if override.is_interval_sweep():
@@ -377,37 +377,39 @@ def compose_jobs(loader: Any, master: DictConfig, jobs: Sequence[Sequence[str]])
     parser = OverridesParser.create(config_loader=loader)
 
     @functools.cache
-    def parse(text: str) -> Setting:
+    def parse(text: str) -> _Setting:
         override = parser.parse_override(text)
         path, value = override.key_or_group.split("."), override.value()
-        group = chooses_group(loader, override)
-        return Setting(override, group, text in shared, only_sets_values(override), path, value)
+        group = _chooses_group(loader, override)
+        return _Setting(override, group, text in shared, _only_sets_values(override), path, value)
 
     with contextlib.suppress(OmegaConfBaseException):  # of a name that needs the job
         _ = master.name  # the same time for all jobs: resolved once, and copied with Hydra's cache
-    of_each = ASKS_HYDRA in str(OmegaConf.to_container(without_hydra(master), resolve=False))
+    of_each = _ASKS_HYDRA in str(OmegaConf.to_container(without_hydra(master), resolve=False))
     shared = set(jobs[0]).intersection(*jobs[1:]) if jobs else set()
-    bases: dict[tuple[str, ...], Base] = {}
+    bases: dict[tuple[str, ...], _ComposedBase] = {}
     configs = []
     reasons: Counter[str] = Counter()
     for number, job in enumerate(jobs):
         try:
             settings = [parse(text) for text in job]
             composed = tuple(text for text, s in zip(job, settings, strict=True) if s.composed)
-            if of_each or any(ASKS_HYDRA in text for text in job):
-                configs.append(read(whole(loader, master, job, number)))
+            if of_each or any(_ASKS_HYDRA in text for text in job):
+                configs.append(read_config(_compose_whole(loader, master, job, number)))
                 continue
             if composed not in bases:
-                bases[composed] = Base(loader, loader.load_sweep_config(master, list(composed)))
+                bases[composed] = _ComposedBase(
+                    loader, loader.load_sweep_config(master, list(composed))
+                )
             values = [setting for setting in settings if not setting.composed]
             configs.append(bases[composed].with_values(values))
         except (FadeoutError, HydraException, OmegaConfBaseException) as error:
             reasons[first_lines(error)] += 1
-    refuse(reasons, "jobs are not valid")
+    raise_grouped(reasons, "jobs are not valid")
     return configs
 
 
-class Setting(NamedTuple):
+class _Setting(NamedTuple):
     """An override of a job, looked at once for all jobs that have it.
 
     Attributes:
@@ -429,11 +431,11 @@ class Setting(NamedTuple):
         return self.of_group or self.shared
 
 
-ASKS_HYDRA = "${hydra:"
+_ASKS_HYDRA = "${hydra:"
 """A value that asks for Hydra's own config, which only a job composed in full has."""
 
 
-def whole(loader: Any, master: DictConfig, job: Sequence[str], number: int) -> DictConfig:
+def _compose_whole(loader: Any, master: DictConfig, job: Sequence[str], number: int) -> DictConfig:
     """A job's config as Hydra's own launcher composes it, which takes 50 ms."""
     config = loader.load_sweep_config(master, list(job))
     with open_dict(config):
@@ -450,7 +452,7 @@ def without_hydra(config: DictConfig) -> DictConfig:
     return config
 
 
-def chooses_group(loader: Any, override: Override) -> bool:
+def _chooses_group(loader: Any, override: Override) -> bool:
     """Whether an override chooses an option of a config group, by Hydra's own rule."""
     if override.is_hydra_override():
         return True
@@ -458,7 +460,7 @@ def chooses_group(loader: Any, override: Override) -> bool:
     return is_group and not isinstance(override.value(), dict)
 
 
-class Base:
+class _ComposedBase:
     """A composed config, on which the values of many jobs are set."""
 
     def __init__(self, loader: Any, config: DictConfig):
@@ -467,47 +469,47 @@ class Base:
         raw = OmegaConf.to_container(config, resolve=False)
         raw.pop("hydra")
         raw["name"] = re.sub(r"\$\{now:[^{}]*\}", "", str(raw["name"]))  # the same for every job
-        self.data = None if depends(raw) else plain(config)
+        self.data = None if _has_interpolation(raw) else _to_container(config)
 
-    def with_values(self, settings: Sequence[Setting]) -> Config:
+    def with_values(self, settings: Sequence[_Setting]) -> Config:
         if self.data is not None and all(setting.only_sets for setting in settings):
             data = {k: dict(v) if isinstance(v, dict) else v for k, v in self.data.items()}
-            if all(put(data, setting.path, setting.value) for setting in settings):
-                return Config.from_dict(complete(data))
+            if all(_set_existing(data, setting.path, setting.value) for setting in settings):
+                return Config.from_dict(_check_complete(data))
         config = copy.deepcopy(self.config)
         self.loader._apply_overrides_to_config([s.override for s in settings], config)
-        return read(config)
+        return read_config(config)
 
 
-def put(data: dict[str, Any], path: list[str], value: Any) -> bool:
+def _set_existing(data: dict[str, Any], path: list[str], value: Any) -> bool:
     """Sets a value that is there already; False where it is not."""
     *sections, key = path
     for section in sections:
         data = data.get(section, {})
         if not isinstance(data, dict):
             return False
-    known = key in data or (len(sections) == 1 and is_open(sections[0]))
+    known = key in data or (len(sections) == 1 and _takes_new_keys(sections[0]))
     if not known or isinstance(data.get(key), dict):
         return False
     data[key] = value
     return True
 
 
-def only_sets_values(override: Override) -> bool:
+def _only_sets_values(override: Override) -> bool:
     """Whether an override sets a value of the run, and neither adds, deletes nor refers."""
     if override.key_or_group == "outputs" or override.is_add() or override.is_delete():
         return False
-    return not isinstance(override.value(), dict) and not depends(override.value())
+    return not isinstance(override.value(), dict) and not _has_interpolation(override.value())
 
 
-def is_change(override: Override) -> bool:
+def _is_change(override: Override) -> bool:
     return not (override.is_add() or override.is_force_add() or override.is_delete())
 
 
-def depends(value: Any) -> bool:
+def _has_interpolation(value: Any) -> bool:
     """Whether a value refers to others by an interpolation."""
     if isinstance(value, dict):
-        return any(map(depends, value.values()))
+        return any(map(_has_interpolation, value.values()))
     if isinstance(value, list):
-        return any(map(depends, value))
+        return any(map(_has_interpolation, value))
     return isinstance(value, str) and "${" in value

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from fadeout.analysis.looks import USUAL, check_formats
+from fadeout.analysis.looks import DEFAULT_FORMATS, check_formats
 from fadeout.config import Run
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.grids import expand
+from fadeout.sweeps.grids import expand_grid
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Config(Run):
     axes: dict[str, Any] = field(default_factory=dict)
     zipped: tuple[str, ...] = ()
     figure: dict[str, Any] = field(default_factory=dict)
-    formats: tuple[str, ...] = USUAL
+    formats: tuple[str, ...] = DEFAULT_FORMATS
     extensions: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -67,7 +67,7 @@ class Config(Run):
 
     def runs(self) -> Sequence[Run]:
         """One run, or the grid that the axes span around it."""
-        return expand(self.run(), self.axes, self.zipped)
+        return expand_grid(self.run(), self.axes, self.zipped)
 
     def run(self) -> Run:
         return Run(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Run)})

@@ -22,37 +22,37 @@ from rich.progress import (
 from rich.table import Table
 
 from fadeout.analysis import groups
-from fadeout.analysis.groups import some
+from fadeout.analysis.groups import subsample
 from fadeout.analysis.verdicts import NEEDED, verdict_shares, verdicts
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.cli.config import Config
 from fadeout.config import Run
-from fadeout.networks.activations import ordered
-from fadeout.networks.tasks import about_task
+from fadeout.networks.activations import in_table_order
+from fadeout.networks.tasks import describe_task
 from fadeout.registry import printable
 from fadeout.sweeps.forecast import Forecast
-from fadeout.sweeps.results import STATUSES, final
-from fadeout.sweeps.sweep import Summary, Watch
-from fadeout.sweeps.training_queue import Compiled
+from fadeout.sweeps.results import STATUSES, final_values
+from fadeout.sweeps.sweep import OnProgress, Summary
+from fadeout.sweeps.training_queue import CompiledProgram
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
-def hush() -> None:
+def quiet_libraries() -> None:
     """Keeps the libraries' own chatter off the terminal."""
     logging.getLogger("jax").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="jax|flax|optax|xarray|h5netcdf")
 
 
 @contextmanager
-def solving(configs: Sequence[Config]) -> Iterator[None]:
+def announce_solving(configs: Sequence[Config]) -> Iterator[None]:
     """Says what takes a second for each activation before anything is trained."""
     names = {
         config.activation.name
         for config in configs
         if config.init.name == "critical" and "weight_variance" not in dict(config.init.options)
     }
-    words = f"solving for the edge of chaos of {', '.join(ordered(sorted(names)))}"
+    words = f"solving for the edge of chaos of {', '.join(in_table_order(sorted(names)))}"
     if not names:
         yield
     elif console.is_terminal:
@@ -64,7 +64,7 @@ def solving(configs: Sequence[Config]) -> Iterator[None]:
 
 
 @contextmanager
-def progress(lines: TextIO | None = None) -> Iterator[Watch]:
+def progress(lines: TextIO | None = None) -> Iterator[OnProgress]:
     """One bar for a sweep and a line for each program; plain lines where there is no terminal.
 
     Args:
@@ -80,15 +80,15 @@ def progress(lines: TextIO | None = None) -> Iterator[Watch]:
             now = perf_counter()
             if soon == began:
                 soon = began + 2
-                if (todo := summary.asked - summary.done) >= WORTH_A_LINE:
-                    words = (
-                        f"{todo} runs to train, {plural(summary.to_compile, 'program')} to compile"
-                    )
+                if (todo := summary.asked - summary.done) >= _WORTH_A_LINE:
+                    programs = _format_count(summary.to_compile, "program")
+                    words = f"{todo} runs to train, {programs} to compile"
                     print(words, file=lines or sys.stdout, flush=True)
             elif now > soon:
                 soon = now + 10
-                line = f"{summary.done} of {summary.asked} runs, {state(summary, now - began)}"
-                print(f"{line}, {left(summary, now)}", file=lines or sys.stdout, flush=True)
+                stands = _format_progress(summary, now - began)
+                line = f"{summary.done} of {summary.asked} runs, {stands}, {left(summary, now)}"
+                print(line, file=lines or sys.stdout, flush=True)
 
         yield report
         return
@@ -106,25 +106,25 @@ def progress(lines: TextIO | None = None) -> Iterator[Watch]:
         def watch(summary: Summary) -> None:
             nonlocal told
             for program in summary.compiled[told:]:
-                bar.console.print(program_line(program))
+                bar.console.print(_program_line(program))
             told = len(summary.compiled)
             seconds = perf_counter() - began
-            text = f"{state(summary, seconds)}, {left(summary, perf_counter())}"
+            text = f"{_format_progress(summary, seconds)}, {left(summary, perf_counter())}"
             bar.update(task, total=summary.asked, completed=summary.done, state=text)
 
         yield watch
 
 
-WORTH_A_LINE = 100
+_WORTH_A_LINE = 100
 """Runs of which it is said that they begin."""
 
 
-def program_line(program: Compiled) -> str:
+def _program_line(program: CompiledProgram) -> str:
     how = "from the cache" if program.cached else "compiled"
     return f"program:  {program.program}: {how} in {program.seconds:.1f} s"
 
 
-def state(summary: Summary, seconds: float) -> str:
+def _format_progress(summary: Summary, seconds: float) -> str:
     """How a sweep stands, in a few words."""
     words = [f"{len(summary.compiled)} of {summary.to_compile} programs compiled"]
     if summary.run_steps:
@@ -154,18 +154,18 @@ class TimeLeft:
         return f"{left:.0f} s left"
 
 
-def show(results: xr.Dataset) -> None:
+def show_results(results: xr.Dataset) -> None:
     """What became of the runs."""
     if results.sizes["run"] == 1:
         run = results.isel(run=0)
         if run["status"].item() != "failed":
-            console.print(layer_table(run))
-        console.print(outcome(run))
+            console.print(_layer_table(run))
+        console.print(_format_outcome(run))
     else:
         if (results["status"] != "trained").any():
-            console.print(accuracy_line(results))
+            console.print(_accuracy_line(results))
             console.print(share_table(results))
-        counts = ", ".join(f"{n} {word}" for word, n in status_counts(results).items())
+        counts = ", ".join(f"{n} {word}" for word, n in _status_counts(results).items())
         console.print(f"{results.sizes['run']} runs: {counts}")
         if set(results) >= NEEDED:
             console.print(verdict_line(results))
@@ -191,19 +191,22 @@ def show_data(runs: Iterable[Run]) -> None:
 
 def data_lines(runs: Iterable[Run]) -> list[str]:
     tasks = dict.fromkeys(run.task for run in runs)
-    return [printable(words) for task in tasks if (words := about_task(task))]
+    return [printable(words) for task in tasks if (words := describe_task(task))]
 
 
-def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
+def show_account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
     """What a sweep did and cost, and what went wrong."""
     for error in summary.errors:
         console.print(f"failed: {printable(error.splitlines()[0])}")
     if summary.repeated:
-        console.print(f"{plural(summary.repeated, 'run')} asked for more than once, trained once")
+        console.print(
+            f"{_format_count(summary.repeated, 'run')} asked for more than once, trained once"
+        )
     if summary.stored:
         were = "was" if summary.stored == 1 else "were"
         console.print(
-            f"{plural(summary.stored, 'run')} {were} stored already and {were} not trained again"
+            f"{_format_count(summary.stored, 'run')} {were} stored already "
+            f"and {were} not trained again"
         )
     if summary.others:
         console.print("another process wrote into the folder: each trained what the other had not")
@@ -232,18 +235,19 @@ def account(summary: Summary, compose_seconds: float, wall_seconds: float) -> No
     console.print(table)
 
 
-def foretell(forecast: Forecast, folder: Path) -> None:
+def show_forecast(forecast: Forecast, folder: Path) -> None:
     """What a sweep would take."""
     todo = forecast.asked - forecast.stored
     console.print(
-        f"{folder}: {plural(forecast.asked, 'run')}, {forecast.stored} of them stored already"
+        f"{folder}: {_format_count(forecast.asked, 'run')}, "
+        f"{forecast.stored} of them stored already"
     )
     if not todo:
         console.print("nothing is left to train")
         return
     console.print(
-        f"to train: {plural(todo, 'run')} in {plural(forecast.programs, 'program')}, "
-        f"{plural(forecast.chunks, 'chunk')}"
+        f"to train: {_format_count(todo, 'run')} in {_format_count(forecast.programs, 'program')}, "
+        f"{_format_count(forecast.chunks, 'chunk')}"
     )
     console.print(
         f"about {forecast.compile_seconds:.0f} s to compile (less what the cache holds) and "
@@ -253,9 +257,9 @@ def foretell(forecast: Forecast, folder: Path) -> None:
     console.print(f"disk: {forecast.disk / 1e6:.0f} MB")
 
 
-def plural(count: int, word: str) -> str:
+def _format_count(count: int, word: str) -> str:
     """
-    >>> plural(1, "run"), plural(1200, "run")
+    >>> _format_count(1, "run"), _format_count(1200, "run")
     ('1 run', '1200 runs')
     """
     return f"{count} {word}{'s' * (count != 1)}"
@@ -271,7 +275,7 @@ def verdict_line(results: xr.Dataset) -> str:
         shares = verdict_shares(found[own], seeds[own]).items()
         return ", ".join(f"{word} {s.value:.0%} [{s.low:.0%}, {s.high:.0%}]" for word, s in shares)
 
-    names = ordered(sorted(set(activation.tolist())))
+    names = in_table_order(sorted(set(activation.tolist())))
     if not 1 < len(names) <= 8:
         return "verdicts: " + line(np.full(found.size, True))
     width = max(map(len, names))
@@ -283,12 +287,12 @@ def verdict_line(results: xr.Dataset) -> str:
     )
 
 
-def status_counts(results: xr.Dataset) -> dict[str, int]:
+def _status_counts(results: xr.Dataset) -> dict[str, int]:
     words, counts = np.unique(results["status"].values.astype(str), return_counts=True)
     return dict(zip(words, counts, strict=True))
 
 
-def layer_table(run: xr.Dataset) -> Table:
+def _layer_table(run: xr.Dataset) -> Table:
     """One run, layer by layer."""
     depth, steps = int(run["depth"]), int(run["steps"])
     first, last = run.sel(step=0), run.sel(step=steps)
@@ -312,18 +316,18 @@ def layer_table(run: xr.Dataset) -> Table:
         shares = [cell.name in ("saturation", "dead_units") for cell in cells]
         table.add_row(
             "readout" if layer == depth + 1 else str(layer),
-            *(cell_text(*pair) for pair in zip(values, shares, strict=True)),
+            *(_cell_text(*pair) for pair in zip(values, shares, strict=True)),
         )
     return table
 
 
-def cell_text(value: float, share: bool) -> str:
+def _cell_text(value: float, share: bool) -> str:
     if np.isnan(value):
         return "-" if share else "nan"
     return f"{value:.0%}" if share else f"{value:.3g}"
 
 
-def outcome(run: xr.Dataset) -> str:
+def _format_outcome(run: xr.Dataset) -> str:
     status = run["status"].item()
     loss = float(run["loss"].sel(step=int(run["steps"])))
     if status == "solved":
@@ -347,21 +351,21 @@ LABEL_WIDTH, CELL_WIDTH = 14, 13
 """Columns of text that the names of activations take, and a share of runs."""
 
 
-MAX_ROWS = 16
+_MAX_ROWS = 16
 
 
 def share_table(results: xr.Dataset) -> Table:
     """Share of runs solved over depth; a row for each value of whatever else varies, and what makes
     too many rows is named."""
     results = groups.with_remedy(results)
-    names, pooled = groups.rows_that_fit(results, MAX_ROWS)
-    words = [groups.labels(results[name].values) for name in names]
+    names, pooled = groups.rows_that_fit(results, _MAX_ROWS)
+    words = [groups.label_texts(results[name].values) for name in names]
     keys = list(zip(*[own.tolist() for own, _ in words], strict=True))
     places = [{word: i for i, word in enumerate(order)} for _, order in words]
     rows = sorted(set(keys), key=lambda key: [p[w] for p, w in zip(places, key, strict=True)])
     depths = np.unique(results["depth"].values)
     room = console.width - LABEL_WIDTH * len(names)
-    shown = some(depths.tolist(), max(2, room // CELL_WIDTH))
+    shown = subsample(depths.tolist(), max(2, room // CELL_WIDTH))
     fewer = f", {len(shown)} of {depths.size} depths" if len(shown) < depths.size else ""
     over = f", pooled over {', '.join(pooled)}".replace("_", " ") if pooled else ""
     table = Table(title=f"share of runs solved{fewer}{over}")
@@ -380,7 +384,7 @@ def share_table(results: xr.Dataset) -> Table:
     return table
 
 
-def accuracy_line(results: xr.Dataset) -> str:
+def _accuracy_line(results: xr.Dataset) -> str:
     """How many examples the networks end with right: of many examples few networks have all."""
     ends = {
         "accuracy": "of the examples right",
@@ -388,7 +392,7 @@ def accuracy_line(results: xr.Dataset) -> str:
     }
     found = []
     for name, what in ends.items():
-        if name in results and np.isfinite(values := final(results[name]).values).any():
+        if name in results and np.isfinite(values := final_values(results[name]).values).any():
             low, middle, high = np.nanquantile(values, [0.1, 0.5, 0.9])
             found.append(f"{middle:.1%} {what} [{low:.1%}, {high:.1%}]")
     return f"accuracy: median {', '.join(found)}; solved means all of them"

@@ -40,7 +40,7 @@ class Jobs:
                 config.hydra.job.id = config.hydra.job.num = number
             HydraConfig.instance().set_config(config)
             if self.folders:
-                write_folder(config, Path(self.master.hydra.sweep.dir) / "jobs" / str(number))
+                _write_folder(config, Path(self.master.hydra.sweep.dir) / "jobs" / str(number))
             self.context.callbacks.on_job_start(config=config, task_function=self.task_function)
             self.configs.append(config)
 
@@ -56,7 +56,7 @@ class Jobs:
         return returns
 
 
-def write_folder(config: DictConfig, folder: Path) -> None:
+def _write_folder(config: DictConfig, folder: Path) -> None:
     """The three files that Hydra writes for a job."""
     hydra = folder / ".hydra"
     hydra.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def run() -> int:
     chosen = parser.parse_args()
     from fadeout import Activation, Init, Model, Optimizer, Run, Training
     from fadeout.plots import save_neurons
-    from fadeout.training.films import film
+    from fadeout.training.films import train_with_snapshots
 
     if chosen.frames < 1:
         raise FadeoutError(f"--frames must be at least 1, not {chosen.frames}")
@@ -34,7 +34,7 @@ def run() -> int:
         model=Model(depth=1, width=chosen.width), seed=chosen.seed,
         optimizer=Optimizer("sgd", learning_rate=1.0), training=Training(steps, steps),
     )  # fmt: skip
-    paths = save_neurons(run, film(run, chosen.frames), chosen.to, chosen.style)
+    paths = save_neurons(run, train_with_snapshots(run, chosen.frames), chosen.to, chosen.style)
     print("\n".join(str(path) for path in paths if path.suffix in (".png", ".gif")))
     return 0
 

@@ -14,13 +14,13 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from fadeout.cli.compose import checked, compose_jobs, expand_sweep, first_lines
+from fadeout.cli.compose import check_command_line, compose_jobs, expand_sweep, first_lines
 from fadeout.cli.places import CONF
 from fadeout.config import Run
-from fadeout.registry import FadeoutError, shown
+from fadeout.registry import FadeoutError, format_value
 from fadeout.sweeps import sweep
 from fadeout.sweeps.grids import Chain, Grid
-from fadeout.training.compiled import keep_compiled
+from fadeout.training.compiled import use_program_cache
 
 
 def train(runs: Run | Sequence[Run], cache: str | None = "auto", quiet: bool = False) -> xr.Dataset:
@@ -45,18 +45,18 @@ def train(runs: Run | Sequence[Run], cache: str | None = "auto", quiet: bool = F
     from fadeout.cli import console
 
     if cache is not None and not isinstance(cache, str | os.PathLike):
-        raise FadeoutError(f"cache must be a folder, 'auto' or None, not {shown(cache)}")
-    runs = checked_runs(runs)
-    keep_compiled(None if cache is None else str(cache))
+        raise FadeoutError(f"cache must be a folder, 'auto' or None, not {format_value(cache)}")
+    runs = _checked_runs(runs)
+    use_program_cache(None if cache is None else str(cache))
     if quiet:
-        return sweep.train(runs)
+        return sweep.train_in_memory(runs)
     for line in console.data_lines([runs] if isinstance(runs, Run) else runs):
         print(line, file=sys.stderr)
     with console.progress(sys.stderr) as watch:  # a script's output is its own
-        return sweep.train(runs, watch)
+        return sweep.train_in_memory(runs, watch)
 
 
-def checked_runs(runs: Any) -> Run | Sequence[Run]:
+def _checked_runs(runs: Any) -> Run | Sequence[Run]:
     """One run or several, of any iterable.
 
     Raises:
@@ -67,13 +67,13 @@ def checked_runs(runs: Any) -> Run | Sequence[Run]:
     if isinstance(runs, str):
         raise FadeoutError(f"train takes runs, not words: fadeout.expand({runs!r}) makes them")
     if not isinstance(runs, Iterable):
-        raise FadeoutError(f"train takes a Run, or several, not {shown(runs)}")
+        raise FadeoutError(f"train takes a Run, or several, not {format_value(runs)}")
     if isinstance(runs, Grid | Chain):
         return runs
     several = list(runs)
     for run in several:
         if not isinstance(run, Run):
-            raise FadeoutError(f"train takes a Run, or several; among them is {shown(run)}")
+            raise FadeoutError(f"train takes a Run, or several; among them is {format_value(run)}")
     return several
 
 
@@ -95,7 +95,7 @@ def expand(line: str = "") -> list[Run]:
     (40, 'relu', 4, 9)
     """
     if not isinstance(line, str):
-        raise FadeoutError(f"expand takes the words of a command line, not {shown(line)}")
+        raise FadeoutError(f"expand takes the words of a command line, not {format_value(line)}")
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -103,7 +103,7 @@ def expand(line: str = "") -> list[Run]:
     arguments = [word for word in words if word not in ("-m", "--multirun")]
     hydra_config, before = HydraConfig.instance(), HydraConfig.instance().cfg
     try:
-        arguments = [word for word in checked(["-m", *arguments], CONF) if word != "-m"]
+        arguments = [word for word in check_command_line(["-m", *arguments], CONF) if word != "-m"]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
             master = loader.load_configuration("config", arguments, RunMode.MULTIRUN)

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[1]
 
 
-def menu() -> Path:
+def _find_conf() -> Path:
     """The folder of the configs.
 
     Raises:
       FileNotFoundError: an installation without it.
     """
-    for place in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
+    for place in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf"):
         if (place / "config.yaml").is_file():
             return place
-    raise FileNotFoundError(f"no configs beside {PACKAGE}: install fadeout anew")
+    raise FileNotFoundError(f"no configs beside {_PACKAGE}: install fadeout anew")
 
 
-CONF = menu()
+CONF = _find_conf()

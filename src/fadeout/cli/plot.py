@@ -11,11 +11,11 @@ import argparse
 from pathlib import Path
 
 from fadeout import load, plots
-from fadeout.analysis.looks import USUAL
+from fadeout.analysis.looks import DEFAULT_FORMATS
 from fadeout.cli.app import command
-from fadeout.sweeps.results import named, together
+from fadeout.sweeps.results import concat_sweeps, name_sweeps
 
-HELP = {
+_HELP = {
     "quantity": "a probe, loss, solved, born_dead, a verdict, ...; a,b: a row each",
     "x": "layer, step, or a config value: depth, width, learning_rate, ...",
     "color": "a config value; of several sweeps also sweep",
@@ -30,19 +30,21 @@ def run() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+", help="outputs/<name>")
-    for name, words in HELP.items():
+    for name, words in _HELP.items():
         parser.add_argument(f"--{name}", help=words)
     parser.add_argument("--layer", type=int, help="of a probe that is not drawn over layers")
     parser.add_argument("--map", nargs=2, metavar=("X", "Y"), help="two swept numbers; a heat map")
     parser.add_argument("--style", default="screen", help="screen, talk or paper")
-    parser.add_argument("--width", type=inches, help="of a paper's pictures: 3.25in is a column's")
-    parser.add_argument("--formats", default=",".join(USUAL), help="of png, svg and pdf")
+    parser.add_argument(
+        "--width", type=_parse_width, help="of a paper's pictures: 3.25in is a column's"
+    )
+    parser.add_argument("--formats", default=",".join(DEFAULT_FORMATS), help="of png, svg and pdf")
     parser.add_argument("--to", type=Path, help="folder of the pictures; else the first one's")
     chosen = vars(parser.parse_args())
     folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
     formats, width = chosen.pop("formats").split(","), chosen.pop("width")
     asked = {name: value for name, value in chosen.items() if value is not None}
-    results = together(named(folders, load))
+    results = concat_sweeps(name_sweeps(folders, load))
     target = to or folders[0]
     if asked or len(folders) > 1:
         comparison = plots.Comparison.from_dict(asked)
@@ -53,7 +55,7 @@ def run() -> int:
     return 0
 
 
-def inches(text: str) -> float:
+def _parse_width(text: str) -> float:
     """3.25, 3.25in, 8.3cm or 83mm."""
     units = {"in": 1.0, "cm": 2.54, "mm": 25.4}
     unit = next((unit for unit in units if text.endswith(unit)), "in")

@@ -8,7 +8,7 @@ from fadeout import load
 from fadeout.cli.app import command
 from fadeout.cli.places import CONF
 
-STUDIES = CONF / "experiment"
+_STUDIES = CONF / "experiment"
 
 
 def run() -> int:
@@ -20,11 +20,11 @@ def run() -> int:
     parser.add_argument("--playground", action="store_true", help=words)
     chosen = parser.parse_args()
     from fadeout.pages import write_playground, write_report
-    from fadeout.sweeps.results import named, together
+    from fadeout.sweeps.results import concat_sweeps, name_sweeps
 
-    results = together(named(chosen.folders, load))
+    results = concat_sweeps(name_sweeps(chosen.folders, load))
     name = " and ".join(folder.name for folder in chosen.folders)
-    asked = question(chosen.folders[0]) if len(chosen.folders) == 1 else ""
+    asked = _study_question(chosen.folders[0]) if len(chosen.folders) == 1 else ""
     target = chosen.to or chosen.folders[0] / "report.html"
     path = write_report(results, name, target, asked, chosen.playground)
     print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
@@ -33,10 +33,10 @@ def run() -> int:
     return 0
 
 
-def question(folder: Path) -> str:
+def _study_question(folder: Path) -> str:
     """How the YAML of the study opens, where the folder bears the name of one."""
     for parts in (folder.parts[-2:], folder.parts[-1:]):
-        study = STUDIES.joinpath(*parts).with_suffix(".yaml")
+        study = _STUDIES.joinpath(*parts).with_suffix(".yaml")
         if study.is_file():
             lines = study.read_text().splitlines()[1:]
             ends = next((i for i, line in enumerate(lines) if not line.startswith("#")), None)

@@ -12,25 +12,25 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from fadeout import plots
-from fadeout.claims import CLAIMS, Claim, Finding, Verdict, judge
+from fadeout.claims import CLAIMS, Claim, Finding, Verdict, judge_claim
 from fadeout.cli import console
 from fadeout.cli.compose import compose_jobs, expand_sweep
 from fadeout.cli.config import Config
-from fadeout.files import write_whole
+from fadeout.files import write_atomically
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps import store
 from fadeout.sweeps.grids import Chain
 from fadeout.sweeps.provenance import provenance
-from fadeout.sweeps.results import only
-from fadeout.sweeps.survey import survey
+from fadeout.sweeps.results import select_identities
+from fadeout.sweeps.survey import index_runs
 from fadeout.sweeps.sweep import sweep
-from fadeout.training.compiled import keep_compiled
+from fadeout.training.compiled import use_program_cache
 
-QUICK_SHARE = 8
+_QUICK_SHARE = 8
 """A quick study keeps an eighth of its seeds, the lowest, or as many as a claim needs."""
 
 
-class Judged(NamedTuple):
+class _Judged(NamedTuple):
     """A claim with what was measured of it."""
 
     claim: Claim
@@ -40,7 +40,7 @@ class Judged(NamedTuple):
 
 def judge_claims(
     names: Sequence[str], conf: Path, outputs: Path, quick: bool = False
-) -> dict[str, Judged]:
+) -> dict[str, _Judged]:
     """Trains what the claims need, judges them, and writes a picture each and a JSON of all.
 
     Args:
@@ -53,8 +53,8 @@ def judge_claims(
       FadeoutError: no such claim, before any compute.
     """
     chosen = {name: lookup(CLAIMS, name, "claim") for name in names or CLAIMS}
-    console.hush()
-    keep_compiled("auto")
+    console.quiet_libraries()
+    use_program_cache("auto")
     known: dict[str, xr.Dataset] = {}
     least: dict[str, int] = {}
     for claim in CLAIMS.values():
@@ -62,24 +62,24 @@ def judge_claims(
             least[study] = max(least.get(study, 0), claim.least)
     judged = {}
     folder = outputs / "claims" / "quick" if quick else outputs / "claims"
-    report = read_json(folder / "claims.json")
+    report = _read_json(folder / "claims.json")
     for name, claim in chosen.items():
         for study in claim.studies:
             if study not in known:
-                known[study] = trained(
+                known[study] = _train_study(
                     f"claims/{study}", conf, outputs, least[study] if quick else None
                 )
         findings = claim.measure(*(known[study] for study in claim.studies))
-        judged[name] = Judged(claim, findings, judge(claim, findings))
+        judged[name] = _Judged(claim, findings, judge_claim(claim, findings))
         console.show_claim(name, *judged[name])
         plots.save_claim(name, *judged[name], folder)
-        report[name] = as_data(*judged[name]) | {"quick": quick} | provenance()
+        report[name] = _claim_as_data(*judged[name]) | {"quick": quick} | provenance()
         ordered = {name: report[name] for name in CLAIMS if name in report}
-        write_whole(folder / "claims.json", (json.dumps(ordered, indent=1) + "\n").encode())
+        write_atomically(folder / "claims.json", (json.dumps(ordered, indent=1) + "\n").encode())
     return judged
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """What was judged before, to which more is added.
 
     Raises:
@@ -98,7 +98,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name in CLAIMS}
 
 
-def trained(study: str, conf: Path, outputs: Path, least: int | None = None) -> xr.Dataset:
+def _train_study(study: str, conf: Path, outputs: Path, least: int | None = None) -> xr.Dataset:
     """The results of a study; what its folder lacks is trained.
 
     Args:
@@ -110,15 +110,15 @@ def trained(study: str, conf: Path, outputs: Path, least: int | None = None) -> 
     configs = configs_of(study, conf, outputs)
     if least is not None:
         seeds = sorted({config.seed for config in configs})
-        kept = set(seeds[: max(least, len(seeds) // QUICK_SHARE)])
+        kept = set(seeds[: max(least, len(seeds) // _QUICK_SHARE)])
         configs = [config for config in configs if config.seed in kept]
     folder = configs[0].folder()
-    looked = survey(Chain([config.runs() for config in configs]))
+    looked = index_runs(Chain([config.runs() for config in configs]))
     with console.progress() as watch:
         summary = sweep(looked, folder, watch)
     if summary.errors:
         raise FadeoutError(f"{study} failed: {summary.errors[0]}")
-    return only(store.load(folder), looked.identity)
+    return select_identities(store.load(folder), looked.identity)
 
 
 def configs_of(study: str, conf: Path, outputs: Path) -> list[Config]:
@@ -131,7 +131,7 @@ def configs_of(study: str, conf: Path, outputs: Path) -> list[Config]:
         return compose_jobs(loader, master, jobs)
 
 
-def as_data(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> dict[str, Any]:
+def _claim_as_data(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> dict[str, Any]:
     """A judged claim as plain data, for JSON, where what is not finite is null."""
 
     def number(value: float | None) -> float | None:

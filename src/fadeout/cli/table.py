@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fadeout import load, to_frame
 from fadeout.cli.app import command
-from fadeout.files import write_whole
+from fadeout.files import write_atomically
 
 
 def run() -> int:
@@ -24,7 +24,7 @@ def run() -> int:
     if chosen.to is None:
         sys.stdout.write(text)
     else:
-        print(write_whole(chosen.to, text.encode()))
+        print(write_atomically(chosen.to, text.encode()))
     return 0
 
 

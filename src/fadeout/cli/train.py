@@ -7,7 +7,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from fadeout.cli.compose import checked
+from fadeout.cli.compose import check_command_line
 from fadeout.cli.places import CONF
 from fadeout.registry import FadeoutError
 
@@ -27,7 +27,7 @@ def job(config):
 
 def main() -> int:
     try:
-        sys.argv[1:] = checked(sys.argv[1:], CONF)
+        sys.argv[1:] = check_command_line(sys.argv[1:], CONF)
     except FadeoutError as error:
         print(error, file=sys.stderr)
         return 1

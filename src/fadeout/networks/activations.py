@@ -15,12 +15,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fadeout.networks.jaxprs import digest, mixing_primitive, trace
-from fadeout.networks.stacks import Place
-from fadeout.registry import FadeoutError, lookup, named, table, tried
+from fadeout.networks.stacks import LayerIndex
+from fadeout.registry import FadeoutError, function_name, lookup, new_table, user_errors
 from fadeout.registry import parameters as takes
 
-Activation = Callable[[Array], Array]
-Graded = Callable[[Array], tuple[Array, Array]]
+ActivationFunction = Callable[[Array], Array]
+ValueAndSlope = Callable[[Array], tuple[Array, Array]]
 """What gives phi(z) and phi'(z)."""
 
 
@@ -30,33 +30,33 @@ def value_and_vjp(function: Callable, z: Array) -> tuple[Array, Array]:
     return value, pull(jnp.ones_like(value))[0]
 
 
-TRIED = (0.0, -0.0, 1.0, -1.0, 2.0, -2.0)
+_TRIAL_INPUTS = (0.0, -0.0, 1.0, -1.0, 2.0, -2.0)
 """Where a new activation and its slope must be finite."""
 
 
-SHAPES = (2, 3), (4, 8, 16)
+TRIAL_SHAPES = (2, 3), (4, 8, 16)
 """The shapes of z for which an activation is traced: [example, unit], and with networks beside."""
 
 
-def check_activation(function: Callable) -> None:
+def _check_activation(function: Callable) -> None:
     """Refuses what is no activation.
 
     Raises:
       FadeoutError: JAX cannot trace or differentiate it, it has effects, it gives another shape or
-        dtype, it is not elementwise, or its value or slope is not finite at one of `TRIED`.
+        dtype, it is not elementwise, or its value or slope is not finite at one of `_TRIAL_INPUTS`.
     """
-    what = f"activation {named(function)}"
+    what = f"activation {function_name(function)}"
     floats = {
         key: jnp.float32(p.default)
         for key, p in takes(function).items()
         if p.kind is float and p.default is not None
     }
-    z = jnp.array(TRIED, jnp.float32).reshape(2, 3)
+    z = jnp.array(_TRIAL_INPUTS, jnp.float32).reshape(2, 3)
 
     def both(z, floats):
         return value_and_vjp(partial(function, **floats), z)
 
-    with tried(what):
+    with user_errors(what):
         plain = jax.make_jaxpr(partial(function, **floats))(z)
         value = jnp.asarray(function(z, **floats))
     if plain.effects:
@@ -67,18 +67,18 @@ def check_activation(function: Callable) -> None:
             f"{what} must give the shape and dtype that it is given, {z.shape} {z.dtype}, not "
             f"{value.shape} {value.dtype}"
         )
-    with tried(what):
+    with user_errors(what):
         digest(both, z, floats, what=what)
         value, slope = both(z, floats)
-    for shape in SHAPES:
-        with tried(what):
+    for shape in TRIAL_SHAPES:
+        with user_errors(what):
             program = trace(both, jax.ShapeDtypeStruct(shape, z.dtype), floats)
         if mixing := mixing_primitive(program):
             raise FadeoutError(
                 f"{what} is not elementwise: {mixing} lets one value of z decide about others, or "
                 "may do so for all that its program tells"
             )
-    with tried(what):
+    with user_errors(what):
         pull = jax.vjp(partial(function, **floats), z)[1]
         scaled = pull(jnp.full_like(z, 1e-3))[0] * 1e3
     if not jnp.allclose(scaled, slope, 1e-3, 1e-6, equal_nan=True):
@@ -86,7 +86,7 @@ def check_activation(function: Callable) -> None:
             f"{what} has a custom_vjp that is not linear in the gradient it is given, as one that "
             "clips it: the backward pass multiplies by phi'(z); use optimizer.clip"
         )
-    with tried(what):
+    with user_errors(what):
         alone = jax.vmap(lambda z: both(z, floats)[0])(z.reshape(-1, 1, 1)).reshape(z.shape)
     if not jnp.allclose(value, alone, 1e-5, 1e-6, equal_nan=True):
         raise FadeoutError(f"{what} is not elementwise: it depends on the shape of z")
@@ -101,7 +101,7 @@ def check_activation(function: Callable) -> None:
             )
 
 
-ACTIVATIONS = table("activation", "z", reserved=("surrogate",), check=check_activation)
+ACTIVATIONS = new_table("activation", "z", reserved=("surrogate",), check=_check_activation)
 
 
 def activation(function: Callable) -> Callable:
@@ -128,11 +128,11 @@ def activation(function: Callable) -> Callable:
     return ACTIVATIONS.add(function)
 
 
-SCANNED = np.arange(-300, 301) / 100
+SLOPE_GRID = np.arange(-300, 301) / 100
 """Where the steepest slope is looked for: nearly all of a standard normal lies here, and unbounded
 slopes (squared_relu) have a scale as well."""
 
-FLAT = 0.05
+SATURATED_SLOPE = 0.05
 """A unit counts as saturated where |phi'| is at most this share of its largest value."""
 
 
@@ -161,7 +161,7 @@ def relu(z):
 
 
 @activation
-def identity(z):
+def identity_(z):
     """z: a linear network."""
     return z
 
@@ -262,10 +262,10 @@ def squared_relu(z):
     return jnp.square(jax.nn.relu(z))
 
 
-def ordered(words: list[str]) -> list[str]:
+def in_table_order(words: list[str]) -> list[str]:
     """Activations in the table's order, and any others as they came.
 
-    >>> ordered(["relu", "mine", "step"])
+    >>> in_table_order(["relu", "mine", "step"])
     ['step', 'relu', 'mine']
     """
     table = list(ACTIVATIONS)
@@ -274,14 +274,16 @@ def ordered(words: list[str]) -> list[str]:
 
 SURROGATES: dict[str, Callable | None] = {
     "none": None,
-    "identity": identity,
+    "identity": identity_,
     "clipped": hard_tanh,
     "sigmoid": sigmoid,
 }
 """Functions whose slope stands in for that of an activation in the backward pass."""
 
 
-def get_activation(name: str | Callable, surrogate: str = "none", **parameters: Any) -> Activation:
+def get_activation(
+    name: str | Callable, surrogate: str = "none", **parameters: Any
+) -> ActivationFunction:
     """The activation of this name, its parameters filled in.
 
     Args:
@@ -303,49 +305,49 @@ def get_activation(name: str | Callable, surrogate: str = "none", **parameters: 
     static = [key for key, p in takes(function).items() if p.kind is not float]
     chosen = tuple(sorted((key, parameters[key]) for key in static if key in parameters))
     floats = {key: value for key, value in parameters.items() if key not in static}
-    return one_of((bound(function, chosen),), surrogate, 0, floats)
+    return switch_activation((bind_static(function, chosen),), surrogate, 0, floats)
 
 
 @lru_cache(maxsize=1024)
-def bound(function: Callable, static: tuple[tuple[str, object], ...]) -> Callable:
+def bind_static(function: Callable, static: tuple[tuple[str, object], ...]) -> Callable:
     """The function with the options that decide a program: one object for one choice."""
     return partial(function, **dict(static)) if static else function
 
 
-def one_of(
-    functions: Sequence[Callable], surrogate: str, index: Place, parameters: dict
-) -> Activation:
+def switch_activation(
+    functions: Sequence[Callable], surrogate: str, index: LayerIndex, parameters: dict
+) -> ActivationFunction:
     """The one of several functions that a traced `index` chooses, with what it takes of the
     parameters."""
-    choices = with_stand_in(functions, surrogate)
-    return lambda z: graded(choices, z, index, parameters)
+    choices = _branches_with_surrogate(functions, surrogate)
+    return lambda z: switched(choices, z, index, parameters)
 
 
-def graded_one_of(
-    functions: Sequence[Callable], surrogate: str, index: Place, parameters: dict
-) -> Graded:
-    """`one_of`, with its slope."""
-    choices = with_stand_in(functions, surrogate)
-    return lambda z: value_and_slope(choices, z, index, parameters)
+def switch_value_and_slope(
+    functions: Sequence[Callable], surrogate: str, index: LayerIndex, parameters: dict
+) -> ValueAndSlope:
+    """`switch_activation`, with its slope."""
+    choices = _branches_with_surrogate(functions, surrogate)
+    return lambda z: _switched_value_and_slope(choices, z, index, parameters)
 
 
-def with_stand_in(functions: Sequence[Callable], surrogate: str) -> tuple:
+def _branches_with_surrogate(functions: Sequence[Callable], surrogate: str) -> tuple:
     stand_in = lookup(SURROGATES, surrogate, "surrogate")
     return tuple((function, stand_in) for function in functions)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def graded(choices, z, index, parameters):
-    return value_and_slope(choices, z, index, parameters)[0]
+def switched(choices, z, index, parameters):
+    return _switched_value_and_slope(choices, z, index, parameters)[0]
 
 
-@graded.defjvp
-def graded_tangent(choices, primals, tangents):
-    value, slope = value_and_slope(choices, *primals)
+@switched.defjvp
+def switched_tangent(choices, primals, tangents):
+    value, slope = _switched_value_and_slope(choices, *primals)
     return value, slope * tangents[0]
 
 
-def value_and_slope(
+def _switched_value_and_slope(
     choices, z: Float[Array, "*size"], index, parameters
 ) -> tuple[Float[Array, "*size"], Float[Array, "*size"]]:
     """phi(z) and phi'(z) of the chosen activation.
@@ -369,7 +371,7 @@ def value_and_slope(
         def both(z):
             value, slope = value_and_vjp(partial(function, **own), z)
             if stand_in is not None:
-                slope = differentiate(stand_in, z)
+                slope = slope_of(stand_in, z)
             return value, slope + 0 * z
 
         return both
@@ -378,22 +380,22 @@ def value_and_slope(
     return branches[0](z) if len(branches) == 1 else lax.switch(index, branches, z)
 
 
-def differentiate(activation: Activation, z: Float[Array, "*size"]) -> Float[Array, "*size"]:
+def slope_of(activation: ActivationFunction, z: Float[Array, "*size"]) -> Float[Array, "*size"]:
     """phi'(z), elementwise, as the backward pass sees it.
 
-    >>> print(differentiate(tanh, jnp.array([0.0])))
+    >>> print(slope_of(tanh, jnp.array([0.0])))
     [1.]
     """
     return value_and_vjp(activation, z)[1]
 
 
-def steepest_slope(slope: Callable, dtype=jnp.float32) -> Float[Array, ""]:
-    """The largest |phi'(z)| over what is `SCANNED`.
+def largest_slope(slope: Callable, dtype=jnp.float32) -> Float[Array, ""]:
+    """The largest |phi'(z)| over what is `SLOPE_GRID`.
 
     Args:
       slope: gives phi'(z).
 
-    >>> print(steepest_slope(partial(differentiate, sigmoid)))
+    >>> print(largest_slope(partial(slope_of, sigmoid)))
     0.25
     """
-    return jnp.max(jnp.abs(slope(jnp.asarray(SCANNED, dtype))))
+    return jnp.max(jnp.abs(slope(jnp.asarray(SLOPE_GRID, dtype))))

@@ -23,12 +23,12 @@ from fadeout.networks.jaxprs import ELEMENTWISE, INLINED
 from fadeout.networks.layers import Layer
 from fadeout.registry import FadeoutError
 
-NNX = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
-LINEN = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal)
-LAYERS = "Linear, LinearGeneral, Dense, DenseGeneral, Conv and ConvTranspose"
+_NNX = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
+_LINEN = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal)
+_LAYERS = "Linear, LinearGeneral, Dense, DenseGeneral, Conv and ConvTranspose"
 
 
-class Call(NamedTuple):
+class _LayerCall(NamedTuple):
     """One call of one layer.
 
     Attributes:
@@ -46,7 +46,7 @@ class Call(NamedTuple):
     kernel: tuple[int, ...]
 
 
-class Seen(NamedTuple):
+class _LayerRecord(NamedTuple):
     """What one layer of a network shows.
 
     Attributes:
@@ -54,17 +54,17 @@ class Seen(NamedTuple):
       preactivation: z.
     """
 
-    call: Call
+    call: _LayerCall
     layer: Layer
     preactivation: Float[Array, "example fan_out"]
 
 
-class Recorder:
+class _Recorder:
     """Adds a tap to the output of every layer that is called, and notes what passed."""
 
     def __init__(self, taps: list | None = None):
         self.taps = taps
-        self.calls: list[Call] = []
+        self.calls: list[_LayerCall] = []
         self.passed: list[tuple[Array, Array]] = []
 
     def note(
@@ -81,20 +81,20 @@ class Recorder:
         if self.taps is not None:
             z = z + self.taps[len(self.calls)]
         label = f"{words}#{before + 1}" if before else words
-        self.calls.append(Call(label, kind, path, inputs, tuple(kernel)))
+        self.calls.append(_LayerCall(label, kind, path, inputs, tuple(kernel)))
         self.passed.append((x, z))
         return z
 
 
-PATCHED = threading.Lock()
+_PATCHED = threading.Lock()
 
 
 @contextlib.contextmanager
-def nnx_calls(module: nnx.Module, recorder: Recorder) -> Iterator[None]:
+def _nnx_calls(module: nnx.Module, recorder: _Recorder) -> Iterator[None]:
     """Every call of a layer of this module goes through the recorder."""
     paths = {}
     for path, node in nnx.iter_graph(module):
-        if isinstance(node, NNX):  # by an attribute, which nnx.jit hands on with its copies
+        if isinstance(node, _NNX):  # by an attribute, which nnx.jit hands on with its copies
             paths[str(path)] = path
             node.examined = str(path)
 
@@ -111,8 +111,8 @@ def nnx_calls(module: nnx.Module, recorder: Recorder) -> Iterator[None]:
 
         return call
 
-    with PATCHED:
-        originals = {kind: kind.__call__ for kind in NNX}
+    with _PATCHED:
+        originals = {kind: kind.__call__ for kind in _NNX}
         try:
             for kind, original in originals.items():
                 kind.__call__ = through(kind, original)  # type: ignore[method-assign]
@@ -123,7 +123,7 @@ def nnx_calls(module: nnx.Module, recorder: Recorder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def linen_calls(recorder: Recorder) -> Iterator[None]:
+def _linen_calls(recorder: _Recorder) -> Iterator[None]:
     """Every call of a layer of Linen goes through the recorder."""
 
     inside: list[tuple] = []
@@ -135,7 +135,7 @@ def linen_calls(recorder: Recorder) -> Iterator[None]:
         inside.append(layer.path)
         z = call(*arguments, **given)
         inside.pop()
-        if not isinstance(layer, LINEN) or context.method_name != "__call__":
+        if not isinstance(layer, _LINEN) or context.method_name != "__call__":
             return z
         axis = getattr(layer, "axis", None)
         inputs = len(axis) if isinstance(axis, tuple) else 1
@@ -146,7 +146,7 @@ def linen_calls(recorder: Recorder) -> Iterator[None]:
         yield
 
 
-class Network(NamedTuple):
+class _FunctionalNetwork(NamedTuple):
     """A module as a function.
 
     Attributes:
@@ -156,11 +156,13 @@ class Network(NamedTuple):
     """
 
     parameters: Any
-    call: Callable[[Any, Any, Recorder], Any]
+    call: Callable[[Any, Any, _Recorder], Any]
     flat: Callable[[Any], Mapping[tuple, Array]]
 
 
-def network_of(module: Any, variables: Any, keywords: dict[str, Any]) -> Network:
+def _functional_network(
+    module: Any, variables: Any, keywords: dict[str, Any]
+) -> _FunctionalNetwork:
     """
     Raises:
       FadeoutError: it is no module of Flax, or one of Linen without its variables.
@@ -170,13 +172,13 @@ def network_of(module: Any, variables: Any, keywords: dict[str, Any]) -> Network
 
         def call(parameters, inputs, recorder):
             copy = nnx.merge(graph, parameters, others, copy=True)
-            with nnx_calls(copy, recorder):
+            with _nnx_calls(copy, recorder):
                 return copy(inputs, **keywords)
 
         def flat(state):
             return {path: leaf[...] for path, leaf in nnx.to_flat_state(state)}
 
-        return Network(parameters, call, flat)
+        return _FunctionalNetwork(parameters, call, flat)
     if not isinstance(module, linen.Module):
         raise FadeoutError(f"examine takes a module of flax.nnx or flax.linen, not {module!r:.80}")
     if not isinstance(variables, Mapping) or "params" not in variables:
@@ -184,7 +186,7 @@ def network_of(module: Any, variables: Any, keywords: dict[str, Any]) -> Network
     rest = {name: values for name, values in variables.items() if name != "params"}
 
     def apply(parameters, inputs, recorder):
-        with linen_calls(recorder):
+        with _linen_calls(recorder):
             given = {"params": parameters, **rest}
             return module.apply(given, inputs, mutable=list(rest), **keywords)[0]
 
@@ -194,24 +196,24 @@ def network_of(module: Any, variables: Any, keywords: dict[str, Any]) -> Network
         inner = [flat_of(branch, (*path, name)) for name, branch in tree.items()]
         return {name: leaf for branch in inner for name, leaf in branch.items()}
 
-    return Network(variables["params"], apply, flat_of)
+    return _FunctionalNetwork(variables["params"], apply, flat_of)
 
 
-def look(
+def inspect_network(
     module: Any, inputs: Any, targets: Any, loss: Callable, variables: Any, keywords: dict[str, Any]
-) -> tuple[Float[Array, ""], list[Seen]]:
+) -> tuple[Float[Array, ""], list[_LayerRecord]]:
     """The loss, and what every call of a layer shows, in the order of calls.
 
     Raises:
       FadeoutError: no module of Flax, no layer that is known, or a loss that is none.
     """
-    network = network_of(module, variables, keywords)
-    with answered(f"the call of {type(module).__name__}"):
-        return look_at(network, inputs, targets, loss)
+    network = _functional_network(module, variables, keywords)
+    with _answered(f"the call of {type(module).__name__}"):
+        return _record_layers(network, inputs, targets, loss)
 
 
 @contextlib.contextmanager
-def answered(what: str) -> Iterator[None]:
+def _answered(what: str) -> Iterator[None]:
     """Answers whatever goes wrong in a user's module or loss in a line."""
     try:
         yield
@@ -222,13 +224,13 @@ def answered(what: str) -> Iterator[None]:
         raise FadeoutError(f"{what} fails: {type(error).__name__}: {why}") from error
 
 
-def look_at(
-    network: Network, inputs: Any, targets: Any, loss: Callable
-) -> tuple[Float[Array, ""], list[Seen]]:
-    found: list[Call] = []
+def _record_layers(
+    network: _FunctionalNetwork, inputs: Any, targets: Any, loss: Callable
+) -> tuple[Float[Array, ""], list[_LayerRecord]]:
+    found: list[_LayerCall] = []
 
     def run(parameters, inputs, targets, taps):
-        recorder = Recorder(taps)
+        recorder = _Recorder(taps)
         with jax.disable_jit():  # what is compiled inside is traced in one piece
             output = network.call(parameters, inputs, recorder)
             try:
@@ -242,26 +244,26 @@ def look_at(
         return value, (recorder.passed, output)
 
     arguments = [network.parameters, inputs, targets, None]
-    with untransformed():
+    with _check_untransformed():
         _, (passed, _) = jax.eval_shape(run, *arguments)
         if not found:
-            raise FadeoutError(f"no layer was called of those that are known: {LAYERS}")
+            raise FadeoutError(f"no layer was called of those that are known: {_LAYERS}")
         arguments[3] = [jnp.zeros(z.shape, z.dtype) for _, z in passed]
         both = jax.value_and_grad(run, argnums=(0, 3), has_aux=True)
         (value, (passed, _)), (gradients, deltas) = jax.jit(both)(*arguments)
         program = jax.make_jaxpr(run)(*arguments)
     leaves = len(jax.tree.leaves(network.parameters))
-    activations = graded(program, leaves, jax.tree.leaves(arguments), len(found))
+    activations = _value_and_slope_of_calls(program, leaves, jax.tree.leaves(arguments), len(found))
     parameters = network.flat(network.parameters)
-    matrices = Matrices(parameters, network.flat(gradients))
+    matrices = _Matrices(parameters, network.flat(gradients))
     return value, [
-        Seen(call, matrices.layer(call, x, delta, *activation), matrices.rows(call, z))
+        _LayerRecord(call, matrices.layer(call, x, delta, *activation), matrices.rows(call, z))
         for call, (x, z), delta, activation in zip(found, passed, deltas, activations, strict=True)
     ]
 
 
 @contextlib.contextmanager
-def untransformed() -> Iterator[None]:
+def _check_untransformed() -> Iterator[None]:
     try:
         yield
     except jax.errors.UnexpectedTracerError as error:
@@ -271,13 +273,13 @@ def untransformed() -> Iterator[None]:
         ) from error
 
 
-class Matrices(NamedTuple):
+class _Matrices(NamedTuple):
     """Parameters and gradients by path, to be seen as matrices [in, out]."""
 
     parameters: Mapping[tuple, Array]
     gradients: Mapping[tuple, Array]
 
-    def shape(self, call: Call) -> tuple[int, int]:
+    def shape(self, call: _LayerCall) -> tuple[int, int]:
         """Of the kernel.
 
         Raises:
@@ -293,11 +295,13 @@ class Matrices(NamedTuple):
         cut = len(shape) - 1 if "Conv" in call.kind else call.inputs
         return math.prod(shape[:cut]), math.prod(shape[cut:])
 
-    def rows(self, call: Call, z: Float[Array, "..."]) -> Float[Array, "example fan_out"]:
+    def rows(self, call: _LayerCall, z: Float[Array, "..."]) -> Float[Array, "example fan_out"]:
         """Positions count as examples, and the features of heads as units."""
         return z.reshape(-1, self.shape(call)[1])
 
-    def layer(self, call: Call, x, delta, activation=None, slope=None, steepest=None) -> Layer:
+    def layer(
+        self, call: _LayerCall, x, delta, activation=None, slope=None, steepest=None
+    ) -> Layer:
         """The layer as the probes take it; what it lacks is None."""
         matrix, path = self.shape(call), (*call.parameters, "kernel")
         bias = self.gradients.get((*call.parameters, "bias"))
@@ -318,7 +322,7 @@ class Matrices(NamedTuple):
 # --- what is between a layer's output and the next layer
 
 
-def graded(program: Any, leaves: int, values: list, calls: int) -> list[tuple]:
+def _value_and_slope_of_calls(program: Any, leaves: int, values: list, calls: int) -> list[tuple]:
     """phi(z), phi'(z) and the largest |phi'| of each unit, of every call; nothing where z goes
     through nothing that works element by element.
 
@@ -328,17 +332,17 @@ def graded(program: Any, leaves: int, values: list, calls: int) -> list[tuple]:
       values: of its arguments.
     """
     jaxpr = program.jaxpr
-    moving, _ = follow(jaxpr, jaxpr.invars[leaves:])  # with the examples
+    moving, _ = _equations_from(jaxpr, jaxpr.invars[leaves:])  # with the examples
     seen, made = jaxpr.outvars[1 : 1 + 2 * calls], set(jaxpr.outvars[1 + 2 * calls :])
     found = []
     for z in seen[1 : 2 * calls : 2]:
-        starts = [z, *normalised(jaxpr, z, moving, made)]
-        tried = (grade(program, values, start, moving, made) for start in starts)
+        starts = [z, *_normalization_equations(jaxpr, z, moving, made)]
+        tried = (_value_and_slope_of_call(program, values, start, moving, made) for start in starts)
         found.append(next(filter(None, tried), ()))
     return found
 
 
-def normalised(jaxpr: Any, z: Any, moving: set, made: set) -> list:
+def _normalization_equations(jaxpr: Any, z: Any, moving: set, made: set) -> list:
     """What is made of z alone and has its shape, as a batch normalisation between a layer and its
     activation, in order."""
     inside, found = {z}, []
@@ -350,7 +354,7 @@ def normalised(jaxpr: Any, z: Any, moving: set, made: set) -> list:
     return found
 
 
-def grade(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
+def _value_and_slope_of_call(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
     """Of one call; what the module gives, `made`, ends what belongs to it."""
     jaxpr = program.jaxpr
     inside, equations = {z}, []
@@ -360,7 +364,7 @@ def grade(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
             continue
         if made & set(used):  # the loss's
             continue
-        if {v.aval.shape for v in equation.outvars} == {z.aval.shape} and plain(equation):
+        if {v.aval.shape for v in equation.outvars} == {z.aval.shape} and _is_elementwise(equation):
             inside |= set(equation.outvars)
             equations.append(equation)
     after = {
@@ -380,9 +384,9 @@ def grade(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
         v for e in equations for v in e.invars if isinstance(v, core.Var) and v not in inside
     ))  # fmt: skip
     given = [*jaxpr.constvars, *jaxpr.invars]
-    known = part(given, jaxpr.eqns, [z, *constants])
+    known = _subprogram(given, jaxpr.eqns, [z, *constants])
     at, *fixed = jax.jit(known)(*program.consts, *values)
-    phi = part([z, *constants], equations, [h])
+    phi = _subprogram([z, *constants], equations, [h])
 
     def both(z):
         return value_and_vjp(lambda z: phi(z, *fixed)[0], z)
@@ -399,17 +403,19 @@ def grade(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
     return activation, slope, jnp.maximum(jnp.abs(flattest), jnp.abs(steepest))
 
 
-def plain(equation: Any) -> bool:
+def _is_elementwise(equation: Any) -> bool:
     """Whether an equation works element by element, and what it calls too."""
     name = equation.primitive.name
     if name in ELEMENTWISE:
         return True
     called = equation.params.get(INLINED.get(name, ""))
     jaxpr = getattr(called, "jaxpr", called)
-    return jaxpr is not None and all(plain(e) for e in follow(jaxpr, jaxpr.invars)[1])
+    return jaxpr is not None and all(
+        _is_elementwise(e) for e in _equations_from(jaxpr, jaxpr.invars)[1]
+    )
 
 
-def follow(jaxpr: Any, starts: list) -> tuple[set, list]:
+def _equations_from(jaxpr: Any, starts: list) -> tuple[set, list]:
     """What follows from some variables, and the equations that make it."""
     moving, equations = set(starts), []
     for equation in jaxpr.eqns:
@@ -419,7 +425,7 @@ def follow(jaxpr: Any, starts: list) -> tuple[set, list]:
     return moving, equations
 
 
-def part(arguments: list, equations: list, results: list) -> Callable:
+def _subprogram(arguments: list, equations: list, results: list) -> Callable:
     """A function of some variables of a traced program, by some of its equations."""
     about = core.DebugInfo("part", "part of a network", None, None)
     own = core.Jaxpr([], arguments, results, equations, debug_info=about)

@@ -39,13 +39,13 @@ def read_weights(file: str) -> Weights:
     path = Path(file).expanduser()
     try:
         status = path.stat()
-        return read_file(path.absolute(), status.st_mtime_ns, status.st_size)
+        return _read_weight_file(path.absolute(), status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise FadeoutError(f"init.npz={file} cannot be read: {error.strerror or error}") from error
 
 
 @functools.lru_cache(maxsize=16)
-def read_file(path: Path, changed: int, size: int) -> Weights:
+def _read_weight_file(path: Path, changed: int, size: int) -> Weights:
     content = read_regular(path, MAX_BYTES)
     arrays = arrays_in(path, content)
     count = sum(name.startswith("kernel_") for name in arrays)

@@ -19,27 +19,27 @@ from fadeout.registry import (
     Between,
     FadeoutError,
     NotNegative,
-    is_own,
+    function_name,
+    is_builtin,
     lookup,
-    named,
-    table,
-    tried,
+    new_table,
+    user_errors,
 )
 
 DRAWN = jnp.float32
 """The precision of all draws."""
 
 
-def draws_kernels(function: Callable) -> None:
+def _check_initializer(function: Callable) -> None:
     """Refuses what is no initialiser.
 
     Raises:
       FadeoutError: JAX cannot trace it, or it gives another shape or dtype than asked for.
     """
-    what = f"init {named(function)}"
+    what = f"init {function_name(function)}"
     key = jax.eval_shape(lambda: jax.random.key(0))
     for shape in ((3, 5), (5, 1)):
-        with tried(what):
+        with user_errors(what):
             drawn = jax.eval_shape(lambda key, shape=shape: function(key, shape, DRAWN), key)
         if getattr(drawn, "shape", None) != shape or drawn.dtype != DRAWN:
             raise FadeoutError(
@@ -47,8 +47,8 @@ def draws_kernels(function: Callable) -> None:
             )
 
 
-INITIALIZERS = table(
-    "init", "key", "shape", "dtype", reserved=("gain", "bias_variance"), check=draws_kernels
+INITIALIZERS = new_table(
+    "init", "key", "shape", "dtype", reserved=("gain", "bias_variance"), check=_check_initializer
 )
 
 
@@ -155,7 +155,7 @@ def mean_field(key, shape, dtype, *, weight_variance: NotNegative = 1.0):
 
 
 @initializer
-def critical(key, shape, dtype, *, weight_variance: Annotated[float | None, Between(0)] = None):
+def critical_(key, shape, dtype, *, weight_variance: Annotated[float | None, Between(0)] = None):
     """`mean_field` on the activation's edge of chaos, which `training.resolve` solves."""
     return mean_field(key, shape, dtype, weight_variance=weight_variance)
 
@@ -175,7 +175,7 @@ def given(key, shape, dtype, *, npz: str = ""):
 
 CONTENTS[given] = lambda npz, **_: f"{npz} {read_weights(npz).digest}"
 
-ORTHOGONAL = ("orthogonal", "lsuv")
+_ORTHOGONAL = ("orthogonal", "lsuv")
 """Those that decompose a matrix; a user's may."""
 
 OWN_BIASES = ("torch", "given")
@@ -188,12 +188,12 @@ FROM_DATA = ("lsuv",)
 """Those that look at the task's examples, through the run's activation."""
 
 
-def scaling(name: str, **parameters: float) -> tuple[float, str] | None:
+def variance_scaling(name: str, **parameters: float) -> tuple[float, str] | None:
     """The variance of a kernel's weights as `jax.nn.initializers.variance_scaling` says it: a scale
     over `fan_in`, `fan_avg`, `fan_max` or, if `fixed`, over nothing. None where the name does not
     tell, as of a user's own.
 
-    >>> scaling("he_normal"), scaling("normal", stddev=0.5)
+    >>> variance_scaling("he_normal"), variance_scaling("normal", stddev=0.5)
     ((2.0, 'fan_in'), (0.25, 'fixed'))
     """
     if name in ("mean_field", "critical"):
@@ -203,10 +203,10 @@ def scaling(name: str, **parameters: float) -> tuple[float, str] | None:
         return parameters.get("stddev", 0.01) ** 2, "fixed"
     if name == "uniform":
         return parameters.get("limit", 0.05) ** 2 / 3, "fixed"
-    return SCALINGS.get(name.removesuffix("_normal").removesuffix("_uniform"))
+    return _SCALINGS.get(name.removesuffix("_normal").removesuffix("_uniform"))
 
 
-SCALINGS = {
+_SCALINGS = {
     "zeros": (0.0, "fixed"),
     "constant": (0.0, "fixed"),
     "lecun": (1.0, "fan_in"),
@@ -224,7 +224,7 @@ def kernel_variance(name: str, fan_in: int, fan_out: int, **parameters: float) -
     >>> kernel_variance("glorot_normal", 2, 8)
     0.2
     """
-    known = scaling(name, **parameters)
+    known = variance_scaling(name, **parameters)
     if known is None:
         return None
     fans = {"fan_in": fan_in, "fan_avg": (fan_in + fan_out) / 2, "fan_max": max(fan_in, fan_out),
@@ -234,7 +234,7 @@ def kernel_variance(name: str, fan_in: int, fan_out: int, **parameters: float) -
 
 def decomposes(name: str) -> bool:
     """Whether an initialiser may decompose a matrix."""
-    return name in ORTHOGONAL or not is_own(INITIALIZERS[name])
+    return name in _ORTHOGONAL or not is_builtin(INITIALIZERS[name])
 
 
 def get_initializer(name: str) -> Callable:

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fadeout.networks.layers import Layers
-from fadeout.networks.norms import average, scaled
+from fadeout.networks.norms import average, scale_to_one
 from fadeout.networks.remedies import PLAIN
-from fadeout.networks.stacks import masked
+from fadeout.networks.stacks import mask_from
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def scan_up(function: Callable, start, layers: Layers) -> Float[Array, "depth"]:
+def _scan_up(function: Callable, start, layers: Layers) -> Float[Array, "depth"]:
     """What `function(carry, layer)` gives of each hidden layer but the first, from the
     first up; `start` is the carry and the value of the first."""
     carry, first = start
@@ -55,14 +55,14 @@ def jacobians(statistic: Callable, layers: Layers) -> Float[Array, "depth"]:
 
     def up(carry, layer):
         below, jacobian, exponent = carry
-        sloped, one = jax.vmap(scaled)(through(below, jacobian))
-        kernel, two = scaled(layer.kernel)
-        grown, three = jax.vmap(scaled)(jnp.matmul(kernel.T, sloped, precision=HIGHEST))
+        sloped, one = jax.vmap(scale_to_one)(through(below, jacobian))
+        kernel, two = scale_to_one(layer.kernel)
+        grown, three = jax.vmap(scale_to_one)(jnp.matmul(kernel.T, sloped, precision=HIGHEST))
         more = one + two + three
         if remedy.branch is not None:  # besides the branch, the layer below as it is
             top = jnp.maximum(more, 0)
             above = jnp.ldexp(grown, (more - top)[:, None, None]) * remedy.factor(layer)
-            grown, more = jax.vmap(scaled)(jnp.ldexp(jacobian, -top[:, None, None]) + above)
+            grown, more = jax.vmap(scale_to_one)(jnp.ldexp(jacobian, -top[:, None, None]) + above)
             more = more + top
         exponent = exponent + more
         return (part(layer), grown, exponent), summary(grown, exponent)
@@ -72,7 +72,7 @@ def jacobians(statistic: Callable, layers: Layers) -> Float[Array, "depth"]:
                             (examples, width, width))  # fmt: skip
     exponent = jnp.ones(examples, jnp.int32)
     start = (part(layers.first), same, exponent), summary(same, exponent)
-    return scan_up(up, start, layers)
+    return _scan_up(up, start, layers)
 
 
 def tangent_kernels(
@@ -93,7 +93,7 @@ def tangent_kernels(
         return jnp.matmul(x, x.T, precision=HIGHEST)
 
     def share_of(gradient, exponent, below):
-        below, more = scaled(below)
+        below, more = scale_to_one(below)
         top = 2 * (exponent + jnp.maximum(more, 0))
         inside = jnp.ldexp(gram(below), 2 * (exponent + more) - top) + jnp.ldexp(
             jnp.ones((), gradient.dtype), 2 * exponent - top
@@ -104,14 +104,14 @@ def tangent_kernels(
         return jnp.where(jnp.any(gradient != 0), exponent, -(2**20))
 
     def share_of_all(gradient):  # [example, parameter]
-        gradient, exponent = scaled(gradient)
+        gradient, exponent = scale_to_one(gradient)
         return gram(gradient), ruling(gradient, 2 * exponent)
 
     def down(carry, layer):  # of the output by this layer's activations, [example, out]
         gradient, exponent = carry
-        gradient, one = scaled(gradient * layer.slope)
-        kernel, two = scaled(layer.kernel)
-        below, three = scaled(jnp.matmul(gradient, kernel.T, precision=HIGHEST))
+        gradient, one = scale_to_one(gradient * layer.slope)
+        kernel, two = scale_to_one(layer.kernel)
+        below, three = scale_to_one(jnp.matmul(gradient, kernel.T, precision=HIGHEST))
         own = share_of(gradient, exponent + one, layer.below)
         return (below, exponent + one + two + three), own
 
@@ -122,24 +122,24 @@ def tangent_kernels(
             jnp.concatenate(own)
             for own in zip(*(jax.vmap(share_of_all)(part) for part in parts), strict=True)
         )
-        return summed(shares, exponents)
+        return _summed(shares, exponents)
     first, _, readout = layers[:3]
     ones = jnp.ones_like(readout.below[:, :1])
     top = share_of(ones, jnp.zeros((), jnp.int32), readout.below)
-    start = scaled(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
+    start = scale_to_one(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
     carry, (shares, exponents) = layers.scan(down, start, reverse=True)
     exponents = jnp.where(jnp.arange(exponents.size) < layers.turns.each, exponents, -(2**20))
-    shares = masked(shares, layers.turns.each)
+    shares = mask_from(shares, layers.turns.each)
     others = shares, exponents
     _, bottom = down(carry, first)
     shares, exponents = (
         jnp.concatenate([low[None], middle, high[None]])
         for low, middle, high in zip(bottom, others, top, strict=True)
     )
-    return summed(shares, exponents)
+    return _summed(shares, exponents)
 
 
-def summed(
+def _summed(
     shares: Float[Array, "layer example example"], exponents: Int[Array, "layer"]
 ) -> tuple[Float[Array, "layer example example"], Int[Array, "layer"]]:
     """The sums of each layer's share and all those below; each lacks a power of 2."""

@@ -34,7 +34,7 @@ ELEMENTWISE = frozenset({
 })  # fmt: skip
 """Primitives whose output at a place depends on their inputs at that place alone."""
 
-REDUCTIONS = frozenset({
+_REDUCTIONS = frozenset({
     "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax",
     "argmin",
 })  # fmt: skip
@@ -46,21 +46,21 @@ INLINED = {
 }  # fmt: skip
 """Primitives that only call a program, and the parameter that holds it."""
 
-CALLBACKS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print"})
+_CALLBACKS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print"})
 
-IGNORED = frozenset({
+_IGNORED = frozenset({
     "name", "inline", "keep_unused", "donated_invars", "ctx_mesh", "debug_info", "bwd",
     "fwd_jaxpr_thunk", "jvp_jaxpr_fun", "jvp_jaxpr_thunk", "symbolic_zeros",
 })  # fmt: skip
 """Parameters of equations that decide no value. Custom rules are seen where they are applied."""
 
-NUMBERS = itertools.count()
+_FRESH_NUMBERS = itertools.count()
 
 
 def _fresh_axis() -> list[tuple[str, int]]:
     """An axis that did not exist before. JAX traces a jitted helper once, and does not see that a
     constant in it has changed; inside another axis it traces everything again."""
-    return [(f"traced_{next(NUMBERS)}", 1)]
+    return [(f"traced_{next(_FRESH_NUMBERS)}", 1)]
 
 
 def trace(function: Callable, *avals: Any) -> core.ClosedJaxpr:
@@ -68,14 +68,14 @@ def trace(function: Callable, *avals: Any) -> core.ClosedJaxpr:
     return jax.make_jaxpr(lambda *given: function(*given), axis_env=_fresh_axis())(*avals)
 
 
-def as_it_is_now(function: Callable, *avals: Any) -> Callable:
+def retraced(function: Callable, *avals: Any) -> Callable:
     """A function of arguments of these shapes and dtypes by the program that it is now."""
     program, result = jax.make_jaxpr(function, axis_env=_fresh_axis(), return_shape=True)(*avals)
     run, tree = core.jaxpr_as_fun(program), jax.tree.structure(result)
     return lambda *given: tree.unflatten(run(*jax.tree.leaves(given)))
 
 
-class Value(NamedTuple):
+class _Value(NamedTuple):
     """Anything that an equation reads or makes.
 
     Attributes:
@@ -88,28 +88,28 @@ class Value(NamedTuple):
     dtype: str
 
 
-class Equation(NamedTuple):
+class _Equation(NamedTuple):
     """One equation of a flat program, in which nothing is called."""
 
     primitive: str
-    inputs: list[Value]
-    outputs: list[Value]
+    inputs: list[_Value]
+    outputs: list[_Value]
     parameters: dict[str, Any]
     effects: bool
 
 
-class Program(NamedTuple):
+class _Program(NamedTuple):
     """A traced program without calls and without what nobody reads."""
 
-    inputs: list[Value]
-    equations: list[Equation]
-    outputs: list[Value]
+    inputs: list[_Value]
+    equations: list[_Equation]
+    outputs: list[_Value]
 
     def text(self) -> str:
         """The program in canonical form: two programs of one text compute the same."""
         number: dict[int, int] = {}
 
-        def word(value: Value) -> str:
+        def word(value: _Value) -> str:
             name = value.name
             if isinstance(name, int):
                 name = number.setdefault(name, len(number))
@@ -117,63 +117,63 @@ class Program(NamedTuple):
 
         lines = [" ".join(map(word, self.inputs))]
         for e in self.equations:
-            given = " ".join(f"{k}={told(v)}" for k, v in sorted(e.parameters.items()))
+            given = " ".join(f"{k}={_parameter_text(v)}" for k, v in sorted(e.parameters.items()))
             read, made = " ".join(map(word, e.inputs)), " ".join(map(word, e.outputs))
             lines.append(f"{made} = {e.primitive}[{given}] {read}")
         return "\n".join([*lines, " ".join(map(word, self.outputs))])
 
 
-def flatten(closed: core.ClosedJaxpr) -> Program:
+def _flatten(closed: core.ClosedJaxpr) -> _Program:
     """A traced program with all calls written out, and without dead code."""
     number = itertools.count()
-    inputs = [value_of(v, next(number)) for v in closed.jaxpr.invars]
-    equations, outputs = inline(closed, inputs, number)
+    inputs = [_value_of(v, next(number)) for v in closed.jaxpr.invars]
+    equations, outputs = _inline(closed, inputs, number)
     needed, kept = {value.name for value in outputs}, []
     for equation in reversed(equations):
         if equation.effects or any(value.name in needed for value in equation.outputs):
             kept.append(equation)
             needed.update(value.name for value in equation.inputs)
-    return Program(inputs, kept[::-1], outputs)
+    return _Program(inputs, kept[::-1], outputs)
 
 
-def inline(closed, inputs: list[Value], number) -> tuple[list[Equation], list[Value]]:
+def _inline(closed, inputs: list[_Value], number) -> tuple[list[_Equation], list[_Value]]:
     """The equations of a program and of all that it calls, and its outputs."""
     known = dict(zip(closed.jaxpr.invars, inputs, strict=True))
     known |= {
-        v: constant(c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True)
+        v: _constant(c) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True)
     }  # fmt: skip
 
-    def read(v) -> Value:
-        return constant(v.val, v.aval) if isinstance(v, core.Literal) else known[v]
+    def read(v) -> _Value:
+        return _constant(v.val, v.aval) if isinstance(v, core.Literal) else known[v]
 
     equations = []
     for e in closed.jaxpr.eqns:
         given = list(map(read, e.invars))
         called = e.params.get(INLINED.get(e.primitive.name, ""))
         if called is not None:
-            more, made = inline(as_closed(called), given, number)
+            more, made = _inline(_as_closed(called), given, number)
             equations += more
         else:
-            made = [value_of(v, next(number)) for v in e.outvars]
-            parameters = {k: p for k, p in e.params.items() if k not in IGNORED}
+            made = [_value_of(v, next(number)) for v in e.outvars]
+            parameters = {k: p for k, p in e.params.items() if k not in _IGNORED}
             equations.append(
-                Equation(e.primitive.name, given, made, parameters, bool(e.effects))
+                _Equation(e.primitive.name, given, made, parameters, bool(e.effects))
             )  # fmt: skip
         known |= dict(zip(e.outvars, made, strict=True))
     return equations, list(map(read, closed.jaxpr.outvars))
 
 
-def as_closed(jaxpr) -> core.ClosedJaxpr:
+def _as_closed(jaxpr) -> core.ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
 
 
-def value_of(variable, name: int) -> Value:
-    return Value(
+def _value_of(variable, name: int) -> _Value:
+    return _Value(
         name, getattr(variable.aval, "shape", ()), str(getattr(variable.aval, "dtype", ""))
     )
 
 
-def constant(value: Any, aval: Any = None) -> Value:
+def _constant(value: Any, aval: Any = None) -> _Value:
     """A constant by its bytes; a random key by its data."""
     if jnp.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key):
         kind, value = str(value.dtype), jax.random.key_data(value)
@@ -181,19 +181,19 @@ def constant(value: Any, aval: Any = None) -> Value:
         kind = str(getattr(aval, "dtype", None) or getattr(value, "dtype", type(value).__name__))
     array = np.asarray(value)
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return Value(digest, array.shape, kind)
+    return _Value(digest, array.shape, kind)
 
 
-def told(parameter: Any) -> str:
+def _parameter_text(parameter: Any) -> str:
     """A parameter of an equation as text that is the same in every process."""
     if isinstance(parameter, core.ClosedJaxpr | core.Jaxpr):
-        return "{" + flatten(as_closed(parameter)).text() + "}"
+        return "{" + _flatten(_as_closed(parameter)).text() + "}"
     if isinstance(parameter, tuple | list):
-        return "(" + ", ".join(map(told, parameter)) + ")"
+        return "(" + ", ".join(map(_parameter_text, parameter)) + ")"
     if isinstance(parameter, dict):
-        return told(sorted(parameter.items(), key=repr))
+        return _parameter_text(sorted(parameter.items(), key=repr))
     if hasattr(parameter, "__array__") and not isinstance(parameter, np.generic):
-        return str(constant(parameter))
+        return str(_constant(parameter))
     if callable(parameter) and not isinstance(parameter, type):
         return getattr(parameter, "__name__", type(parameter).__name__)
     return re.sub(r" at 0x[0-9a-f]+", "", str(parameter))
@@ -218,9 +218,9 @@ def digest(function: Callable, *avals: Any, what: str = "a function") -> str:
     >>> two == digest(jax.jit(lambda x: 2 * x), jax.ShapeDtypeStruct((3,), jnp.float32))
     True
     """
-    first, second = (flatten(trace(function, *avals)) for _ in range(2))
-    for primitive in primitives(first):
-        if primitive in CALLBACKS:
+    first, second = (_flatten(trace(function, *avals)) for _ in range(2))
+    for primitive in _primitives(first):
+        if primitive in _CALLBACKS:
             raise FadeoutError(
                 f"{what} calls back into Python ({primitive}), so that nobody can tell what it "
                 "computes: write it with jax.numpy, and leave prints out"
@@ -236,24 +236,24 @@ def digest(function: Callable, *avals: Any, what: str = "a function") -> str:
     return hashlib.sha256(texts[0].encode()).hexdigest()[:16]
 
 
-def primitives(program: Program) -> set[str]:
+def _primitives(program: _Program) -> set[str]:
     """The names of all primitives in a program, also in loops and branches."""
     found = set()
     for e in program.equations:
         found.add(e.primitive)
-        for inner in inner_programs(e):
-            found |= primitives(inner)
+        for inner in _inner_programs(e):
+            found |= _primitives(inner)
     return found
 
 
-def inner_programs(equation: Equation) -> list[Program]:
+def _inner_programs(equation: _Equation) -> list[_Program]:
     """The bodies and branches of a loop or a conditional."""
     given = [
         p
         for parameter in equation.parameters.values()
         for p in (parameter if isinstance(parameter, tuple | list) else [parameter])
     ]
-    return [flatten(as_closed(p)) for p in given if isinstance(p, core.ClosedJaxpr | core.Jaxpr)]
+    return [_flatten(_as_closed(p)) for p in given if isinstance(p, core.ClosedJaxpr | core.Jaxpr)]
 
 
 # --- what was traced is remembered for a while
@@ -262,8 +262,8 @@ _remembered: ContextVar[dict | None] = ContextVar("remembered", default=None)
 
 
 @contextlib.contextmanager
-def remembering(known: dict | None = None) -> Iterator[dict]:
-    """Inside, `once` computes everything once: a survey of many runs traces each function once.
+def memoizing(known: dict | None = None) -> Iterator[dict]:
+    """Inside, `memoized` computes everything once: a survey of many runs traces each function once.
     What a user changes between two surveys is seen.
 
     Args:
@@ -278,8 +278,8 @@ def remembering(known: dict | None = None) -> Iterator[dict]:
         _remembered.reset(token)
 
 
-def once(key: tuple, compute: Callable[[], Any]) -> Any:
-    """What `compute` gives, computed once inside `remembering`; an error is remembered as well."""
+def memoized(key: tuple, compute: Callable[[], Any]) -> Any:
+    """What `compute` gives, computed once inside `memoizing`; an error is remembered as well."""
     known = _remembered.get()
     if known is None:
         return compute()
@@ -311,9 +311,9 @@ def mixing_primitive(closed: core.ClosedJaxpr, first: int = 1) -> str | None:
     >>> mixing_primitive(trace(jnp.sort, z)), mixing_primitive(trace(jax.nn.gelu, z))
     ('sort', None)
     """
-    program = flatten(closed)
+    program = _flatten(closed)
     of_z = {v.name: tuple(range(len(v.shape))) for v in program.inputs[:first]}
-    mixing = follow(program, of_z, {})
+    mixing = _follow_axes(program, of_z, {})
     whole = [tuple(range(len(v.shape))) for v in program.outputs]
     if mixing is None and any(
         of_z.get(v.name, axes) != axes for v, axes in zip(program.outputs, whole, strict=True)
@@ -322,8 +322,8 @@ def mixing_primitive(closed: core.ClosedJaxpr, first: int = 1) -> str | None:
     return mixing
 
 
-def follow(
-    program: Program,
+def _follow_axes(
+    program: _Program,
     of_z: dict[int | str, tuple[int, ...]],
     varying: dict[int | str, frozenset[int]],
 ) -> str | None:
@@ -337,7 +337,7 @@ def follow(
         is filled in.
     """
 
-    def differs(v: Value) -> frozenset[int]:
+    def differs(v: _Value) -> frozenset[int]:
         if v.name in varying:
             return varying[v.name]
         return frozenset(a for a, n in enumerate(v.shape) if n > 1) if v.shape else frozenset()
@@ -345,14 +345,14 @@ def follow(
     for e in program.equations:
         moving = [(v, of_z[v.name]) for v in e.inputs if v.name in of_z]
         if not moving:
-            varying.update({v.name: differing(e, v, differs) for v in e.outputs})
+            varying.update({v.name: _differing(e, v, differs) for v in e.outputs})
             continue
         rank, along = len(moving[0][0].shape), set(moving[0][1])
         beside = [v for v in e.inputs if v.name not in of_z and len(v.shape) == rank]
         aligned = e.primitive in ELEMENTWISE or e.primitive in ("concatenate", "stack")
         if aligned and any(differs(v) & along for v in beside):
             return f"{e.primitive} with what differs from place to place"
-        axes = axes_after(e, of_z, differs)
+        axes = _axes_after(e, of_z, differs)
         if axes is None:
             return e.primitive
         of_z.update(
@@ -361,18 +361,18 @@ def follow(
     return None
 
 
-Axes = tuple[int, ...] | None
+_Axes = tuple[int, ...] | None
 
 
-REARRANGING = frozenset((
+_REARRANGING = frozenset((
     "slice", "squeeze", "expand_dims", "transpose", "unstack", "reshape", "split", "rev",
     "dynamic_slice", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod",
 ))  # fmt: skip
 """Primitives that make something uniform of what is uniform."""
 
 
-def differing(
-    e: Equation, made: Value, differs: Callable[[Value], frozenset[int]]
+def _differing(
+    e: _Equation, made: _Value, differs: Callable[[_Value], frozenset[int]]
 ) -> frozenset[int]:
     """The axes along which a value differs that does not depend on z."""
     every = frozenset(a for a, n in enumerate(made.shape) if n > 1)
@@ -384,7 +384,7 @@ def differing(
         return frozenset(int(along[a]) for a in differs(e.inputs[0])) & every
     if e.primitive == "iota":
         return frozenset([e.parameters["dimension"]]) & every
-    if e.primitive in REARRANGING and not any(map(differs, e.inputs)):
+    if e.primitive in _REARRANGING and not any(map(differs, e.inputs)):
         return frozenset()
     if e.primitive == "dot_general":
         (left, right), (batched, _) = e.parameters["dimension_numbers"]
@@ -404,17 +404,17 @@ def differing(
     return every
 
 
-def axes_after(
-    e: Equation,
+def _axes_after(
+    e: _Equation,
     of_z: dict[int | str, tuple[int, ...]],
-    differs: Callable[[Value], frozenset[int]],
-) -> list[Axes] | None:
+    differs: Callable[[_Value], frozenset[int]],
+) -> list[_Axes] | None:
     """Which axes of an equation's outputs are those of z; None where it may mix along them."""
     given = [of_z.get(v.name) for v in e.inputs]
     moving = {axes for axes in given if axes is not None}
     (axes,) = moving if len(moving) == 1 else (None,)
     if e.primitive in ("scan", "while", "cond"):
-        return axes_of_control(e, given, [differs(v) for v in e.inputs])
+        return _axes_of_control(e, given, [differs(v) for v in e.inputs])
     if axes is None:
         return None
     if e.primitive in ELEMENTWISE:
@@ -426,7 +426,7 @@ def axes_after(
         return [axes]
     if e.primitive == "stack":
         return [tuple(a + (a >= e.parameters["axis"]) for a in axes)]
-    if e.primitive in REDUCTIONS and "axes" in e.parameters:
+    if e.primitive in _REDUCTIONS and "axes" in e.parameters:
         gone = e.parameters["axes"]
         if set(gone) & set(axes):
             return None
@@ -435,7 +435,7 @@ def axes_after(
         gone = e.parameters["dimensions"]
         return [tuple(a - sum(g < a for g in gone) for a in axes)]
     if e.primitive == "reshape":
-        return reshaped(e, axes)
+        return _reshaped(e, axes)
     if e.primitive == "concatenate" and e.parameters["dimension"] not in axes:
         return [axes]
     if e.primitive == "transpose":
@@ -460,7 +460,7 @@ def axes_after(
     return None
 
 
-def reshaped(e: Equation, axes: tuple[int, ...]) -> list[Axes] | None:
+def _reshaped(e: _Equation, axes: tuple[int, ...]) -> list[_Axes] | None:
     """A reshape that only adds or removes axes of one element."""
     before, after = e.inputs[0].shape, e.outputs[0].shape
     big = [a for a, size in enumerate(before) if size != 1]
@@ -470,71 +470,71 @@ def reshaped(e: Equation, axes: tuple[int, ...]) -> list[Axes] | None:
     return [tuple(still[big.index(a)] for a in axes)]
 
 
-def axes_of_control(
-    e: Equation, given: list[Axes], vary: list[frozenset[int]]
-) -> list[Axes] | None:
+def _axes_of_control(
+    e: _Equation, given: list[_Axes], vary: list[frozenset[int]]
+) -> list[_Axes] | None:
     """Of a loop or a conditional, whose bodies are followed in turn."""
     if e.primitive == "cond":
         if given[0] is not None:
             return None
-        branches = map(as_closed, e.parameters["branches"])
-        return merged([followed(branch, given[1:], vary[1:]) for branch in branches])
+        branches = map(_as_closed, e.parameters["branches"])
+        return _agreed_axes([_follow_body(branch, given[1:], vary[1:]) for branch in branches])
     if e.primitive == "scan":
         consts, carried = e.parameters["num_consts"], e.parameters["num_carry"]
         own, state = given[:consts], given[consts : consts + carried]
-        body, rest = as_closed(e.parameters["jaxpr"]), given[consts + carried :]
+        body, rest = _as_closed(e.parameters["jaxpr"]), given[consts + carried :]
         if any(axes is not None and 0 in axes for axes in rest):  # a loop over elements of z
             return None
-        rest = shifted(rest, -1)
+        rest = _shifted(rest, -1)
         rows = [frozenset(a - 1 for a in own if a) for own in vary[consts + carried :]]
         vary = [*vary[: consts + carried], *rows]
     else:
         tested, consts = e.parameters["cond_nconsts"], e.parameters["body_nconsts"]
         own, state = given[tested : tested + consts], given[tested + consts :]
-        body, carried, rest = as_closed(e.parameters["body_jaxpr"]), len(state), []
-        test = as_closed(e.parameters["cond_jaxpr"])
+        body, carried, rest = _as_closed(e.parameters["body_jaxpr"]), len(state), []
+        test = _as_closed(e.parameters["cond_jaxpr"])
         test_varies, vary = [*vary[:tested], *vary[tested + consts :]], vary[tested:]
     for _ in range(carried + 1):  # until what is carried stays as it is
-        found = followed(body, [*own, *state, *rest], vary)
+        found = _follow_body(body, [*own, *state, *rest], vary)
         if found is None:
             return None
-        after = merged([state, found[:carried]])
+        after = _agreed_axes([state, found[:carried]])
         if after is None:
             return None
         if after == state:
             break
         state = after
     if e.primitive == "while":
-        passed = followed(test, [*given[:tested], *state], test_varies)
+        passed = _follow_body(test, [*given[:tested], *state], test_varies)
         return state if passed == [None] else None
     assert found is not None
-    return [*state, *shifted(found[carried:], 1)]
+    return [*state, *_shifted(found[carried:], 1)]
 
 
-def shifted(several: list[Axes], by: int) -> list[Axes]:
+def _shifted(several: list[_Axes], by: int) -> list[_Axes]:
     """Axes in the body of a loop (-1), or behind the axis that a loop stacks along (1)."""
     return [None if axes is None else tuple(a + by for a in axes) for axes in several]
 
 
-def followed(
-    closed: core.ClosedJaxpr, given: list[Axes], vary: list[frozenset[int]]
-) -> list[Axes] | None:
-    program = flatten(closed)
+def _follow_body(
+    closed: core.ClosedJaxpr, given: list[_Axes], vary: list[frozenset[int]]
+) -> list[_Axes] | None:
+    program = _flatten(closed)
     varying: dict[int | str, frozenset[int]] = {
         v.name: own for v, own in zip(program.inputs, vary, strict=True)
     }
     pairs = zip(program.inputs, given, strict=True)
     of_z: dict[int | str, tuple[int, ...]] = {v.name: a for v, a in pairs if a is not None}
-    if follow(program, of_z, varying) is not None:
+    if _follow_axes(program, of_z, varying) is not None:
         return None
     return [of_z.get(v.name) for v in program.outputs]
 
 
-def merged(sides: list[list[Axes] | None]) -> list[Axes] | None:
+def _agreed_axes(sides: list[list[_Axes] | None]) -> list[_Axes] | None:
     """What several programs say of the same outputs, if they agree."""
     if any(side is None for side in sides):
         return None
-    found: list[Axes] = []
+    found: list[_Axes] = []
     for choices in zip(*sides, strict=True):  # type: ignore[arg-type]
         known = {axes for axes in choices if axes is not None}
         if len(known) > 1:

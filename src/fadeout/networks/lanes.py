@@ -27,11 +27,11 @@ MANY_EXAMPLES, MANY_SIGNALS = 64, 2048
 """A CPU trains one network at a time, by plain matrix products, from so many examples and signals
 of a layer on. Lanes win below: measured at widths 4 to 64 with 4 to 1,024 examples."""
 
-FEW_EXAMPLES = 16
+_FEW_EXAMPLES = 16
 """The gradient of a kernel is written out for one network of no more examples, which XLA then
 joins with the update; a matrix product wins beyond."""
 
-BLOCK_BYTES = 1600 * 2**10
+_BLOCK_BYTES = 1600 * 2**10
 """The parameters and signals of a block of lanes should stay in a core's second cache, or nearly.
 Measured with one of 2 MiB: networks of width 8 and depth 30 to width 16 and depth 16 train 1.2 to
 1.7 times faster in 64 lanes than in 16 or 32, in which the kernels of a layer have too little to
@@ -57,14 +57,14 @@ def lane_count(depth: int, width: int, examples: int, numbers: int, platform: st
     else:
         lanes, least = 4096, 16
     state = 4 * depth * width * (examples + width)
-    while lanes > least and lanes * state > BLOCK_BYTES * (1 if cpu else 256):
+    while lanes > least and lanes * state > _BLOCK_BYTES * (1 if cpu else 256):
         lanes //= 2
     while lanes > 1 and lanes * 4 * numbers > RECORD_BYTES:
         lanes //= 2
     return lanes
 
 
-def pairwise(operator: Callable, terms) -> Shaped[Array, "..."]:
+def _pairwise(operator: Callable, terms) -> Shaped[Array, "..."]:
     """Combines arrays pairwise: vectorised over the lanes, as XLA's reductions of leading axes on a
     CPU are not."""
     terms = list(terms)
@@ -74,9 +74,9 @@ def pairwise(operator: Callable, terms) -> Shaped[Array, "..."]:
     return terms[0]
 
 
-total = functools.partial(pairwise, jnp.add)
+_pairwise_sum = functools.partial(_pairwise, jnp.add)
 
-REDUCTIONS = {jnp.add: jnp.sum, jnp.maximum: jnp.max, jnp.logical_and: jnp.all}
+_REDUCTIONS = {jnp.add: jnp.sum, jnp.maximum: jnp.max, jnp.logical_and: jnp.all}
 
 
 def fold(
@@ -95,12 +95,12 @@ def fold(
     """
     axes = x.ndim if axes is None else axes
     if axes and max(x.shape[:axes]) > UNROLL:
-        return REDUCTIONS[operator](of(x), axis=tuple(range(axes)))
+        return _REDUCTIONS[operator](of(x), axis=tuple(range(axes)))
     if axes == 0:
         return of(x)
-    x = pairwise(operator, map(of, x))
+    x = _pairwise(operator, map(of, x))
     for _ in range(axes - 1):
-        x = pairwise(operator, x)
+        x = _pairwise(operator, x)
     return x
 
 
@@ -117,7 +117,7 @@ def contract(
     if x.shape[-1] == 1:
         return contract(x[..., 0], kernel[..., 0])[..., None]
     if max(kernel.shape[:2]) <= UNROLL:
-        return total(x[:, i, None] * kernel[None, i] for i in range(kernel.shape[0]))
+        return _pairwise_sum(x[:, i, None] * kernel[None, i] for i in range(kernel.shape[0]))
     return jnp.einsum("eir,ior->eor", x, kernel, precision=lax.Precision.HIGHEST)
 
 
@@ -149,21 +149,21 @@ def outer(
     if x.ndim == 2:
         return jnp.matmul(x.T, g, precision=lax.Precision.HIGHEST)
     if x.shape[-1] == 1:
-        if x.shape[0] <= FEW_EXAMPLES:
-            return total(x[e, :, None] * g[e, None] for e in range(x.shape[0]))
+        if x.shape[0] <= _FEW_EXAMPLES:
+            return _pairwise_sum(x[e, :, None] * g[e, None] for e in range(x.shape[0]))
         return outer(x[..., 0], g[..., 0])[..., None]
     if max(x.shape[1], g.shape[1]) <= UNROLL:
-        return outer_in_blocks(x, g)
+        return _outer_in_blocks(x, g)
     return jnp.einsum("eir,eor->ior", x, g, precision=lax.Precision.HIGHEST)
 
 
-def outer_in_blocks(
+def _outer_in_blocks(
     x: Float[Array, "example fan_in run"], g: Float[Array, "example fan_out run"]
 ) -> Float[Array, "fan_in fan_out run"]:
     """Unrolled over examples; of many, one block after another."""
 
     def block(x, g):
-        return total(x[e, :, None] * g[e, None, :] for e in range(x.shape[0]))
+        return _pairwise_sum(x[e, :, None] * g[e, None, :] for e in range(x.shape[0]))
 
     blocks, rest = divmod(x.shape[0], UNROLL)
     if not blocks:
@@ -175,10 +175,10 @@ def outer_in_blocks(
     return summed + block(x[split:], g[split:]) if rest else summed
 
 
-def mean(x: Float[Array, "..."], axes: int = 1) -> Float[Array, "..."]:
+def mean_over(x: Float[Array, "..."], axes: int = 1) -> Float[Array, "..."]:
     """The mean over the first `axes` axes, of any number of lanes.
 
-    >>> print(mean(jnp.array([[1.0, 5.0], [7.0, 2.0]])))
+    >>> print(mean_over(jnp.array([[1.0, 5.0], [7.0, 2.0]])))
     [4.  3.5]
     """
     return fold(jnp.add, x, axes) / math.prod(x.shape[:axes])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fadeout.networks.remedies import Remedy
-from fadeout.networks.stacks import Count, scan
+from fadeout.networks.stacks import LayerCount, scan_active
 
 
 class Layer(NamedTuple):
@@ -71,14 +71,14 @@ class Layers(NamedTuple):
     first: Layer
     hidden: Layer
     readout: Layer
-    present: Count | None = None
+    present: LayerCount | None = None
     remedy: Remedy | None = None
     of_outputs: Callable[[], tuple[Array, ...]] | None = None
 
     @property
-    def turns(self) -> Count:
+    def turns(self) -> LayerCount:
         """How many of the stack are there, and how long loops are."""
-        return Count(self.hidden.kernel.shape[0]) if self.present is None else self.present
+        return LayerCount(self.hidden.kernel.shape[0]) if self.present is None else self.present
 
     def scan(self, function: Callable, carry, reverse: bool = False):
         """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
@@ -90,4 +90,4 @@ class Layers(NamedTuple):
             return jax.tree.map(functools.partial(count.where_there, place), new, carry), found
 
         numbered = jnp.arange(self.hidden.kernel.shape[0]), self.hidden
-        return scan(there, carry, numbered, count.most, reverse)
+        return scan_active(there, carry, numbered, count.most, reverse)

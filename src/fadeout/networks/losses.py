@@ -51,7 +51,7 @@ class Loss(NamedTuple):
         return ((answer > threshold) == (targets > 0.5)) & jnp.isfinite(answer)
 
 
-def one_hot(
+def _one_hot(
     targets: Float[Array, "example *run"], classes: int
 ) -> Float[Array, "example {classes} *run"]:
     """1 at each example's class."""
@@ -59,30 +59,30 @@ def one_hot(
     return (targets[:, None] == numbers).astype(targets.dtype)
 
 
-def cross_entropy(logit, target):
+def _cross_entropy(logit, target):
     """-log of the probability that sigmoid(logit) gives to the target."""
     return jax.nn.softplus(logit) - target * logit
 
 
-def softmax_cross_entropy(logits, classes):
+def _softmax_cross_entropy(logits, classes):
     """-log of the probability that softmax(logits) gives to the class."""
-    own = jnp.sum(one_hot(classes, logits.shape[1]) * logits, axis=1)
+    own = jnp.sum(_one_hot(classes, logits.shape[1]) * logits, axis=1)
     return jax.nn.logsumexp(logits, axis=1) - own
 
 
-def squared_error(output, target):
+def _squared_error(output, target):
     """(output - target)^2."""
     return jnp.square(output - target)
 
 
-def summed_squared_error(outputs, classes):
+def _summed_squared_error(outputs, classes):
     """The squared distance from the corner that stands for the class."""
-    return jnp.sum(jnp.square(outputs - one_hot(classes, outputs.shape[1])), axis=1)
+    return jnp.sum(jnp.square(outputs - _one_hot(classes, outputs.shape[1])), axis=1)
 
 
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(cross_entropy, 0.0, softmax_cross_entropy),
-    "squared_error": Loss(squared_error, 0.5, summed_squared_error),
+_LOSSES: dict[str, Loss] = {
+    "cross_entropy": Loss(_cross_entropy, 0.0, _softmax_cross_entropy),
+    "squared_error": Loss(_squared_error, 0.5, _summed_squared_error),
 }
 
 OUTPUTS: dict[str, Callable] = {
@@ -102,4 +102,4 @@ def get_loss(name: str) -> Loss:
     >>> print(get_loss("cross_entropy").function(jnp.zeros(()), 1.0))
     0.6931472
     """
-    return lookup(LOSSES, name, "loss_function")
+    return lookup(_LOSSES, name, "loss_function")

@@ -15,17 +15,17 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, UInt32
 
-from fadeout.networks.activations import Activation, Graded
+from fadeout.networks.activations import ActivationFunction, ValueAndSlope
 from fadeout.networks.given import Weights
 from fadeout.networks.initializers import get_initializer, initialize
-from fadeout.networks.keys import drawing
+from fadeout.networks.keys import drawing_keys
 from fadeout.networks.lanes import contract, contract_transposed, fold, outer
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Count, Place, masked, put, scan, take
+from fadeout.networks.stacks import LayerCount, LayerIndex, mask_from, scan_active, set_at, take_at
 from fadeout.registry import FadeoutError
 
 
-class Neuron(nnx.Module):
+class Dense(nnx.Module):
     """A layer of neurons side by side: weighted sum, bias, activation.
 
     The activation is an argument of the call, not a part of the module: its slope or alpha may be
@@ -38,7 +38,7 @@ class Neuron(nnx.Module):
       gain, shift: [fan_out], of its normalised preactivations, where they are trained.
 
     >>> from fadeout.networks.activations import step
-    >>> both = Neuron(jnp.array([[1.0], [1.0]]), jnp.array([-1.5]))
+    >>> both = Dense(jnp.array([[1.0], [1.0]]), jnp.array([-1.5]))
     >>> both(jnp.array([[0.0, 1.0], [1.0, 1.0]]), step).tolist()
     [[0.0], [1.0]]
     """
@@ -64,7 +64,7 @@ class Neuron(nnx.Module):
         return contract(x, self.kernel[...]) + self.bias[...]
 
     def __call__(
-        self, x: Float[Array, "example fan_in *run"], activation: Activation
+        self, x: Float[Array, "example fan_in *run"], activation: ActivationFunction
     ) -> Float[Array, "example fan_out *run"]:
         """phi(z)."""
         return activation(self.preactivation(x))
@@ -80,22 +80,22 @@ class Neuron(nnx.Module):
         x: Float[Array, "example fan_in *run"],
         delta: Float[Array, "example fan_out *run"],
         **others: Array,
-    ) -> "Neuron":
+    ) -> "Dense":
         """dL/dW and dL/db of what was weighed and dL/dz, summed over examples; and others."""
-        return Neuron(outer(x, delta), fold(jnp.add, delta, 1), **others)
+        return Dense(outer(x, delta), fold(jnp.add, delta, 1), **others)
 
-    def replaced(self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]) -> "Neuron":
+    def replaced(self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]) -> "Dense":
         """The layer with another kernel and bias, and what else it trains."""
         others = (None if p is None else p[...] for p in (self.factor, self.gain, self.shift))
-        return Neuron(kernel, bias, *others)
+        return Dense(kernel, bias, *others)
 
-    def at(self, place: Place) -> "Neuron":
+    def at(self, place: LayerIndex) -> "Dense":
         """One layer of a stack."""
-        return take(self, place)
+        return take_at(self, place)
 
-    def set(self, place: Place, layer: "Neuron") -> "Neuron":
+    def set(self, place: LayerIndex, layer: "Dense") -> "Dense":
         """The stack with another layer in this place."""
-        return put(self, place, layer)
+        return set_at(self, place, layer)
 
 
 class Signals(NamedTuple):
@@ -127,15 +127,15 @@ class MLP(nnx.Module):
       readout: from the last hidden layer to the output.
 
     >>> from fadeout.networks.activations import tanh
-    >>> from fadeout.networks.keys import of_layers, seeded
-    >>> keys, init = of_layers(seeded(0), depth=3), {"name": "he_normal"}
+    >>> from fadeout.networks.keys import layer_keys, seed_key
+    >>> keys, init = layer_keys(seed_key(0), depth=3), {"name": "he_normal"}
     >>> network = MLP.create(keys, features=2, width=8, init=init)
     >>> z, output = network(jnp.ones((4, 2)), tanh)
     >>> z.shape, output.shape
     ((3, 4, 8), (4, 1))
     """
 
-    def __init__(self, first: Neuron, hidden: Neuron, readout: Neuron):
+    def __init__(self, first: Dense, hidden: Dense, readout: Dense):
         self.first = first
         self.hidden = hidden
         self.readout = readout
@@ -164,22 +164,22 @@ class MLP(nnx.Module):
                 own = {"gain": jnp.ones(outputs, dtype), "shift": jnp.zeros(outputs, dtype)}
             if rezero and branch:
                 own["factor"] = jnp.zeros((), dtype)
-            return Neuron(*initialize(keys, (inputs, outputs), dtype, **init), **own)
+            return Dense(*initialize(keys, (inputs, outputs), dtype, **init), **own)
 
-        drawn = drawing(keys, get_initializer(init["name"]))
+        drawn = drawing_keys(keys, get_initializer(init["name"]))
         # all at once: in a loop, XLA rounds the draws of float32 in another way
         stack = jax.vmap(lambda keys: neuron(keys, width, width, branch=True))(drawn[1:-1])
         if count is not None:
-            stack = masked(stack, count)
+            stack = mask_from(stack, count)
         top = neuron(drawn[-1], width, outputs, hidden=False)
         return cls(neuron(drawn[0], features, width), stack, top)
 
     def scaled(
         self,
         x: Float[Array, "example feature"],
-        activation: Activation,
+        activation: ActivationFunction,
         gain: float | Float[Array, ""] = 1.0,
-        count: Place | None = None,
+        count: LayerIndex | None = None,
     ) -> "MLP":
         """The network with every kernel scaled so that its weighted sums over examples and units
         have variance gain^2; a layer without any variance stays as it is."""
@@ -188,12 +188,12 @@ class MLP(nnx.Module):
             sums = contract(x, neuron.kernel[...])
             deviation = jnp.std(sums)
             kernel = neuron.kernel[...] * jnp.where(deviation > 0, gain / deviation, 1)
-            neuron = Neuron(kernel, neuron.bias[...])
+            neuron = Dense(kernel, neuron.bias[...])
             return neuron(x, activation), neuron
 
         x, first = layer(x, self.first)
         count = self.hidden.kernel.shape[0] if count is None else count
-        x, hidden = scan(layer, x, self.hidden, count)
+        x, hidden = scan_active(layer, x, self.hidden, count)
         return MLP(first, hidden, layer(x, self.readout)[1])
 
     def weighted(self, weights: Weights, gain: float | Float[Array, ""] = 1.0) -> "MLP":
@@ -217,7 +217,7 @@ class MLP(nnx.Module):
                 f"{weights.name}: weights beyond {most:.1e} need training.dtype=float64"
             )
 
-        def part(neuron: Neuron, kernel, bias) -> Neuron:
+        def part(neuron: Dense, kernel, bias) -> Dense:
             kernel = gain * jnp.asarray(kernel, neuron.kernel.dtype)
             return neuron.replaced(kernel, jnp.asarray(bias, neuron.bias.dtype))
 
@@ -234,7 +234,7 @@ class MLP(nnx.Module):
     def unbiased(self) -> "MLP":
         """The network with every bias times 0, which hides nothing that is not finite."""
 
-        def part(n: Neuron) -> Neuron:
+        def part(n: Dense) -> Dense:
             return n.replaced(n.kernel[...], 0 * n.bias[...])
 
         return MLP(part(self.first), part(self.hidden), part(self.readout))
@@ -246,7 +246,7 @@ class MLP(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "example feature *run"],
-        activation: Activation,
+        activation: ActivationFunction,
         remedy: Remedy = PLAIN,
     ) -> tuple[Float[Array, "depth example width *run"], Float[Array, "example output *run"]]:
         """Runs a network without empty places.
@@ -268,8 +268,8 @@ class MLP(nnx.Module):
     def forward(
         self,
         x: Float[Array, "example feature *run"],
-        activation: Graded,
-        count: Count,
+        activation: ValueAndSlope,
+        count: LayerCount,
         signals: Signals,
         remedy: Remedy = PLAIN,
     ) -> tuple[Float[Array, "example output *run"], Signals]:
@@ -284,7 +284,7 @@ class MLP(nnx.Module):
           The output; and the signals, but for delta.
         """
 
-        def see(neuron: Neuron, z):
+        def see(neuron: Dense, z):
             return activation(remedy.normalise(z, neuron))
 
         def layer(i, carry):
@@ -297,10 +297,10 @@ class MLP(nnx.Module):
 
         def keep(kept: Signals, place, h, slope, z) -> Signals:
             return Signals(
-                put(kept.activation, place, h),
-                put(kept.slope, place, slope),
+                set_at(kept.activation, place, h),
+                set_at(kept.slope, place, slope),
                 kept.delta,
-                None if kept.preactivation is None else put(kept.preactivation, place, z),
+                None if kept.preactivation is None else set_at(kept.preactivation, place, z),
             )
 
         joined = remedy.branch is not None
@@ -314,7 +314,7 @@ class MLP(nnx.Module):
         self,
         x: Float[Array, "example feature *run"],
         delta: Float[Array, "example output *run"],
-        count: Count,
+        count: LayerCount,
         signals: Signals,
         before: "MLP",
         remedy: Remedy = PLAIN,
@@ -332,18 +332,18 @@ class MLP(nnx.Module):
         """
         joined = remedy.branch is not None
 
-        def through(neuron: Neuron, place, above):
+        def through(neuron: Dense, place, above):
             """dL/dz of dL/dh, but for the way besides the branch; and of what is trained there."""
-            sloped = take(signals.slope, place) * above
+            sloped = take_at(signals.slope, place) * above
             if remedy.normalization == "none":
                 return sloped, {}
             own = {} if neuron.gain is None else {"gain": neuron.gain, "shift": neuron.shift}
             plain = {name: parameter[...] for name, parameter in own.items()}
 
             def normalised(z, plain):
-                return remedy.normalise(z, Neuron(neuron.kernel[...], neuron.bias[...], **plain))
+                return remedy.normalise(z, Dense(neuron.kernel[...], neuron.bias[...], **plain))
 
-            _, back = jax.vjp(normalised, take(signals.preactivation, place), plain)
+            _, back = jax.vjp(normalised, take_at(signals.preactivation, place), plain)
             return back(sloped)
 
         def layer(number, carry):
@@ -355,7 +355,7 @@ class MLP(nnx.Module):
                 delta = delta + besides
             # of a layer that is not there, all gradients are 0
             there = functools.partial(count.where_there, i)
-            delta, below = there(delta, 0), there(take(signals.activation, i), 0)
+            delta, below = there(delta, 0), there(take_at(signals.activation, i), 0)
             others = {name: there(gradient, 0) for name, gradient in others.items()}
             sent = delta
             if joined:
@@ -365,14 +365,14 @@ class MLP(nnx.Module):
                 sent = remedy.factor(own) * delta
             gradients = gradients.set(i, own.gradient(below, sent, **others))
             above = there(own.down(sent), above)
-            return above, delta if joined else None, put(deltas, i + 1, delta), gradients
+            return above, delta if joined else None, set_at(deltas, i + 1, delta), gradients
 
-        readout = self.readout.gradient(take(signals.activation, count.most), delta)
+        readout = self.readout.gradient(take_at(signals.activation, count.most), delta)
         above = self.readout.down(delta)
         besides = jnp.zeros_like(above) if joined else None
         start = above, besides, signals.delta, before.hidden
         above, besides, deltas, hidden = lax.fori_loop(0, count.most, layer, start)
         delta, others = through(self.first, 0, above)
         delta = delta + besides if joined else delta
-        signals = signals._replace(delta=put(deltas, 0, delta))
+        signals = signals._replace(delta=set_at(deltas, 0, delta))
         return signals, MLP(self.first.gradient(x, delta, **others), hidden, readout)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fadeout.networks.lanes import UNROLL, fold, mean
+from fadeout.networks.lanes import UNROLL, fold, mean_over
 
 
 def norm(x: Float[Array, "..."]) -> Float[Array, ""]:
@@ -21,7 +21,7 @@ def norm(x: Float[Array, "..."]) -> Float[Array, ""]:
     >>> print(norm(jnp.array([3e-30, 4e-30])))
     5e-30
     """
-    return norm_over(x.ndim, 0)(x)
+    return _norm_over(x.ndim, 0)(x)
 
 
 def root_mean_square(x: Float[Array, "..."]) -> Float[Array, ""]:
@@ -30,11 +30,11 @@ def root_mean_square(x: Float[Array, "..."]) -> Float[Array, ""]:
     >>> print(root_mean_square(jnp.array([2e38, 2e38, 2e38, 2e38])))
     2e+38
     """
-    return norm_over(x.ndim, 0, of_mean=True)(x)
+    return _norm_over(x.ndim, 0, of_mean=True)(x)
 
 
 @functools.cache
-def norm_over(axes: int, mapped: int, of_mean: bool = False) -> Callable:
+def _norm_over(axes: int, mapped: int, of_mean: bool = False) -> Callable:
     """The norm over so many axes of an array, those before them `mapped`; `of_mean`, of the mean
     square instead of the sum.
 
@@ -44,37 +44,37 @@ def norm_over(axes: int, mapped: int, of_mean: bool = False) -> Callable:
 
     @jax.custom_batching.custom_vmap
     def call(x):
-        own = in_double if x.dtype == jnp.float32 and jax.default_backend() == "cpu" else by_scale
-        return nested(functools.partial(own, axes=axes, of_mean=of_mean), mapped)(x)
+        own = _in_double if x.dtype == jnp.float32 and jax.default_backend() == "cpu" else by_scale
+        return _nested(functools.partial(own, axes=axes, of_mean=of_mean), mapped)(x)
 
     @call.def_vmap
     def rule(size, in_batched, x):
         first = mapped + 1
         if mapped or max(x.shape[first : first + axes], default=0) > UNROLL:
-            return norm_over(axes, first, of_mean)(x), True
+            return _norm_over(axes, first, of_mean)(x), True
         return jnp.moveaxis(call(jnp.moveaxis(x, 0, -1)), -1, 0), True
 
     return call
 
 
-def nested(function: Callable, depth: int) -> Callable:
+def _nested(function: Callable, depth: int) -> Callable:
     """A function under so many `vmap`s."""
-    return function if depth == 0 else jax.vmap(nested(function, depth - 1))
+    return function if depth == 0 else jax.vmap(_nested(function, depth - 1))
 
 
-def in_double(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
+def _in_double(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
     """In float64, which has room for the squares of any float32."""
     with jax.enable_x64(True):
-        return root(x, axes, of_mean, jnp.float64).astype(x.dtype)
+        return _root_of_sum(x, axes, of_mean, jnp.float64).astype(x.dtype)
 
 
 def by_scale(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
     """Over a power of two, with which the largest magnitude lies between 1/2 and 1."""
     _, exponent = jnp.frexp(fold(jnp.maximum, x, axes, jnp.abs))
-    return jnp.ldexp(root(jnp.ldexp(x, -exponent), axes, of_mean, x.dtype), exponent)
+    return jnp.ldexp(_root_of_sum(jnp.ldexp(x, -exponent), axes, of_mean, x.dtype), exponent)
 
 
-def root(x: Float[Array, "..."], axes: int, of_mean: bool, dtype) -> Float[Array, "*lane"]:
+def _root_of_sum(x: Float[Array, "..."], axes: int, of_mean: bool, dtype) -> Float[Array, "*lane"]:
     squares = fold(jnp.add, x, axes, lambda x: jnp.square(x.astype(dtype)))
     norm = jnp.sqrt(squares)
     return norm / jnp.asarray(math.sqrt(math.prod(x.shape[:axes])), dtype) if of_mean else norm
@@ -82,11 +82,11 @@ def root(x: Float[Array, "..."], axes: int, of_mean: bool, dtype) -> Float[Array
 
 def average(x: Float[Array, "..."]) -> Float[Array, ""]:
     """The mean of all elements, also where their sum overflows."""
-    plain = mean(x, x.ndim)
+    plain = mean_over(x, x.ndim)
     return jnp.where(jnp.isfinite(plain), plain, fold(jnp.add, x, x.ndim, lambda x_: x_ / x.size))
 
 
-def scaled(
+def scale_to_one(
     x: Float[Array, "*size"], axis: int | None = None
 ) -> tuple[Float[Array, "*size"], Int[Array, "..."]]:
     """x over a power of two, so that its largest element (along an axis: each largest) lies between
@@ -98,5 +98,5 @@ def scaled(
 
 def direction(x: Float[Array, "*size"], axis: int | None = None) -> Float[Array, "*size"]:
     """x over its norm; NaN where x is 0. Of a size that no square can lose."""
-    x, _ = scaled(x, axis)
+    x, _ = scale_to_one(x, axis)
     return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=axis, keepdims=True))

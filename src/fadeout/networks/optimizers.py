@@ -11,41 +11,41 @@ from jaxtyping import Array, Float
 from fadeout.networks.norms import norm
 from fadeout.registry import (
     Between,
+    DecayRate,
     FadeoutError,
     NotNegative,
-    Share,
-    is_own,
+    function_name,
+    is_builtin,
     lookup,
-    named,
-    table,
-    tried,
+    new_table,
+    user_errors,
 )
 
 apply_updates = optax.apply_updates
 
 
-def updates(function: Callable) -> None:
+def _check_optimizer(function: Callable) -> None:
     """Refuses what is no optimiser.
 
     Raises:
       FadeoutError: it gives no `optax.GradientTransformation`, or one that JAX cannot trace, or
         whose updates are not shaped as the parameters.
     """
-    what = f"optimizer {named(function)}"
+    what = f"optimizer {function_name(function)}"
     parameters = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
 
     def once(rate):
         made = function(rate)
         return made.update(parameters, made.init(parameters), parameters)[0]
 
-    with tried(what):
+    with user_errors(what):
         found = jax.eval_shape(once, jnp.float32(0.1))
     if jax.tree.map(jnp.shape, found) != jax.tree.map(jnp.shape, parameters):
         raise FadeoutError(f"{what} must give updates shaped as the parameters")
 
 
-OPTIMIZERS = table(
-    "optimizer", "learning_rate", check=updates,
+OPTIMIZERS = new_table(
+    "optimizer", "learning_rate", check=_check_optimizer,
     reserved=("readout_factor", "schedule", "warmup_steps", "clip"),
 )  # fmt: skip
 
@@ -75,7 +75,7 @@ def optimizer(function: Callable) -> Callable:
     >>> del OPTIMIZERS["signed"]
     """
     OPTIMIZERS.add(function)
-    if is_own(function):
+    if is_builtin(function):
         ELEMENTWISE.add(function)
     return function
 
@@ -99,7 +99,7 @@ def nesterov(learning_rate, *, momentum: Annotated[float, Between(0, 1)] = 0.9):
 
 
 @optimizer
-def adam(learning_rate, *, b1: Share = 0.9, b2: Share = 0.999, eps: NotNegative = 1e-8):
+def adam(learning_rate, *, b1: DecayRate = 0.9, b2: DecayRate = 0.999, eps: NotNegative = 1e-8):
     """Steps scaled by running moments of the gradient (Kingma & Ba 2015)."""
     return optax.adam(learning_rate, b1, b2, eps)
 
@@ -108,8 +108,8 @@ def adam(learning_rate, *, b1: Share = 0.9, b2: Share = 0.999, eps: NotNegative 
 def adamw(
     learning_rate,
     *,
-    b1: Share = 0.9,
-    b2: Share = 0.999,
+    b1: DecayRate = 0.9,
+    b2: DecayRate = 0.999,
     eps: NotNegative = 1e-8,
     weight_decay: NotNegative = 1e-4,
 ):
@@ -121,7 +121,7 @@ def adamw(
 def rmsprop(
     learning_rate,
     *,
-    decay: Share = 0.9,
+    decay: DecayRate = 0.9,
     eps: NotNegative = 1e-8,
     eps_in_sqrt: bool = False,
 ):
@@ -165,12 +165,14 @@ def adagrad(
 
 
 @optimizer
-def lion(learning_rate, *, b1: Share = 0.9, b2: Share = 0.99, weight_decay: NotNegative = 1e-3):
+def lion(
+    learning_rate, *, b1: DecayRate = 0.9, b2: DecayRate = 0.99, weight_decay: NotNegative = 1e-3
+):
     """Steps of one size, by the sign of a momentum (Chen 2023)."""
     return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay)
 
 
-def warmup(steps: int, warmup_steps: int) -> optax.Schedule:
+def _warmup(steps: int, warmup_steps: int) -> optax.Schedule:
     """Linear from 0 over the steps of warmup, then cosine to 0 at the last: optax's, whose joined
     schedules are of float32 whatever the precision."""
     after = optax.cosine_decay_schedule(1.0, max(steps - warmup_steps, 1))
@@ -186,12 +188,12 @@ def warmup(steps: int, warmup_steps: int) -> optax.Schedule:
 SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
     "constant": lambda steps, warmup_steps: optax.constant_schedule(1.0),
     "cosine": lambda steps, warmup_steps: optax.cosine_decay_schedule(1.0, max(steps, 1)),
-    "warmup": warmup,
+    "warmup": _warmup,
 }
 """Factors of the learning rate, of the steps in all and the steps of linear warmup."""
 
 
-def clip_by_global_norm(largest: float | Float[Array, ""]) -> optax.GradientTransformation:
+def _clip_by_global_norm(largest: float | Float[Array, ""]) -> optax.GradientTransformation:
     """optax's, whose norm is infinite, and its every step 0, from about 2e19 on in float32: where
     it is wanted most."""
 
@@ -228,7 +230,7 @@ def get_optimizer(
     """
     optimizer = lookup(OPTIMIZERS, name, "optimizer")(learning_rate, **hyperparameters)
     if clip is not None:
-        optimizer = optax.chain(clip_by_global_norm(clip), optimizer)
+        optimizer = optax.chain(_clip_by_global_norm(clip), optimizer)
     factor = lookup(SCHEDULES, schedule, "optimizer.schedule")(steps, warmup_steps)
     if schedule == "constant":
         return optimizer

@@ -13,26 +13,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fadeout import config
-from fadeout.networks.activations import FLAT
+from fadeout.networks.activations import SATURATED_SLOPE
 from fadeout.networks.jacobians import HIGHEST, jacobians, tangent_kernels
-from fadeout.networks.lanes import contract, fold, mean
+from fadeout.networks.lanes import contract, fold, mean_over
 from fadeout.networks.layers import Layer, Layers, Path
-from fadeout.networks.norms import average, direction, norm, root_mean_square, scaled
-from fadeout.registry import FadeoutError, is_own, lookup, named, table, tried
+from fadeout.networks.norms import average, direction, norm, root_mean_square, scale_to_one
+from fadeout.registry import FadeoutError, function_name, is_builtin, lookup, new_table, user_errors
 from fadeout.schema import kinds
 
 
-def nothing(x: Float[Array, "any fan_out"]) -> Float[Array, "fan_out"]:
+def _zero_or_nan(x: Float[Array, "any fan_out"]) -> Float[Array, "fan_out"]:
     """Per unit 0, or NaN where one of its elements is not finite."""
     return fold(jnp.add, x, 1, lambda x: 0 * x)
 
 
-def share(flags: Bool[Array, "*size"], of: Float[Array, "*size"]) -> Float[Array, ""]:
+def _share_of(flags: Bool[Array, "*size"], of: Float[Array, "*size"]) -> Float[Array, ""]:
     """The share of true flags, each about one element of `of`; NaN where one is not finite."""
-    return mean(flags + 0 * of, of.ndim)
+    return mean_over(flags + 0 * of, of.ndim)
 
 
-def every(flags: Bool[Array, "any fan_out"]) -> Bool[Array, "fan_out"]:
+def _all_of_unit(flags: Bool[Array, "any fan_out"]) -> Bool[Array, "fan_out"]:
     """Whether all of a unit's flags are true."""
     return fold(jnp.logical_and, flags, 1)
 
@@ -58,7 +58,7 @@ class Probe(NamedTuple):
     gradient: bool = False
 
 
-PROBES = table("probe", "layer", check=None)
+PROBES = new_table("probe", "layer", check=None)
 
 
 def probe(
@@ -97,26 +97,28 @@ def probe(
     """
 
     def door(function: Callable) -> Callable:
-        name = named(function)
+        name = function_name(function)
         if name in {*config.TAKEN, *config.Run().labels(), *kinds(config.Run)}:
             raise FadeoutError(f"results have a {name} already: give the probe another name")
         entry = Probe(function, str(title), readout, whole, path, lapack, gradient)
-        if not is_own(function):
-            entry = looked_at(entry)
+        if not is_builtin(function):
+            entry = _check_probe(entry)
         return PROBES.add(function, entry)
 
     if callable(title):
-        raise FadeoutError(f'a probe needs its title for an axis: @fadeout.probe("{named(title)}")')
+        raise FadeoutError(
+            f'a probe needs its title for an axis: @fadeout.probe("{function_name(title)}")'
+        )
     return door
 
 
-def looked_at(entry: Probe) -> Probe:
+def _check_probe(entry: Probe) -> Probe:
     """A user's probe, tried once on a small network.
 
     Raises:
       FadeoutError: it cannot be traced by JAX, or gives no scalar where it should.
     """
-    what = f"probe {named(entry.function)}"
+    what = f"probe {function_name(entry.function)}"
     x, w, scalar = jnp.ones((4, 3)), jnp.ones((3, 3)), jnp.ones(())
     layer = Layer(w, w, w, jnp.ones(3), x, x, Path(w, w, scalar), x, x, scalar)
     above = layer._replace(activation=None, slope=None, steepest_slope=None)
@@ -126,7 +128,7 @@ def looked_at(entry: Probe) -> Probe:
         tries = [(Layers(layer, stacked, above), (3 + entry.readout,))]
     for given, shape in tries:
         where = " of the readout, which has no activation," if given is above else ""
-        with tried(what + where):
+        with user_errors(what + where):
             traced = jax.make_jaxpr(entry.function)(given)
         if [aval.shape for aval in traced.out_avals] != [shape]:
             raise FadeoutError(
@@ -177,14 +179,14 @@ def activation_std(layer: Layer) -> Float[Array, ""]:
 @probe("share of saturated units")
 def saturation(layer: Layer) -> Float[Array, ""]:
     """Share of (example, unit) pairs where |phi'(z)| is at most 5 % of its largest value."""
-    flat = jnp.abs(layer.slope) <= FLAT * layer.steepest_slope
-    return share(flat, layer.activation)
+    flat = jnp.abs(layer.slope) <= SATURATED_SLOPE * layer.steepest_slope
+    return _share_of(flat, layer.activation)
 
 
 @probe("share of dead units")
 def dead_units(layer: Layer) -> Float[Array, ""]:
     """Share of units where phi'(z) = 0 on every example: no gradient reaches their weights."""
-    return share(every(layer.slope == 0), nothing(layer.activation))
+    return _share_of(_all_of_unit(layer.slope == 0), _zero_or_nan(layer.activation))
 
 
 @probe("norm of the weights", readout=True)
@@ -203,8 +205,8 @@ def update_ratio(layer: Layer) -> Float[Array, ""]:
 def one_sided(layer: Layer) -> Float[Array, ""]:
     """Share of units whose incoming weight gradients all have one sign and are not all 0."""
     gradient = layer.kernel_gradient
-    same = every(gradient >= 0) | every(gradient <= 0)
-    return share(same & ~every(gradient == 0), nothing(gradient))
+    same = _all_of_unit(gradient >= 0) | _all_of_unit(gradient <= 0)
+    return _share_of(same & ~_all_of_unit(gradient == 0), _zero_or_nan(gradient))
 
 
 @probe("mean of the weight gradient", readout=True)
@@ -234,7 +236,7 @@ def effective_rank(layer: Layer) -> Float[Array, ""]:
 
     Reference: Roy & Vetterli 2007.
     """
-    values = jnp.linalg.svd(scaled(layer.activation)[0], compute_uv=False)
+    values = jnp.linalg.svd(scale_to_one(layer.activation)[0], compute_uv=False)
     shares = values / jnp.sum(values)
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares)))
 
@@ -242,8 +244,8 @@ def effective_rank(layer: Layer) -> Float[Array, ""]:
 @probe("rms singular value of the layer's Jacobian")
 def layer_gain(layer: Layer) -> Float[Array, ""]:
     """Root mean squared singular value of the layer's own Jacobian dh/dh_below = phi'(z) W."""
-    (slope, one), (kernel, two) = scaled(layer.slope), scaled(layer.kernel)
-    squares = mean(jnp.square(slope), 1) * fold(jnp.add, jnp.square(kernel), 1)
+    (slope, one), (kernel, two) = scale_to_one(layer.slope), scale_to_one(layer.kernel)
+    squares = mean_over(jnp.square(slope), 1) * fold(jnp.add, jnp.square(kernel), 1)
     return jnp.ldexp(jnp.sqrt(fold(jnp.add, squares) / min(kernel.shape)), one + two)
 
 

@@ -11,46 +11,46 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fadeout.networks.lanes import mean
+from fadeout.networks.lanes import mean_over
 from fadeout.registry import lookup
 
-Sums = Float[Array, "example unit *run"]
+_Sums = Float[Array, "example unit *run"]
 """Of a layer's weighted inputs."""
 
 EPSILON = 1e-5
 """Added to every mean square before its root, as libraries do."""
 
 
-def mean_along(x: Sums, axis: int) -> Float[Array, "..."]:
+def _mean_along(x: _Sums, axis: int) -> Float[Array, "..."]:
     """The mean along an axis of an array of one network, which is kept."""
-    return jnp.expand_dims(mean(jnp.moveaxis(x, axis, 0)), axis)
+    return jnp.expand_dims(mean_over(jnp.moveaxis(x, axis, 0)), axis)
 
 
-def scaled_along(x: Sums, axis: int) -> Sums:
+def _scaled_along(x: _Sums, axis: int) -> _Sums:
     """With mean square 1 along an axis."""
-    return x * jax.lax.rsqrt(mean_along(jnp.square(x), axis) + EPSILON)
+    return x * jax.lax.rsqrt(_mean_along(jnp.square(x), axis) + EPSILON)
 
 
-def layer(z: Sums) -> Sums:
+def layer_norm(z: _Sums) -> _Sums:
     """Over the units of each example: mean 0 and variance 1 (Ba 2016)."""
-    return scaled_along(z - mean_along(z, 1), 1)
+    return _scaled_along(z - _mean_along(z, 1), 1)
 
 
-def rms(z: Sums) -> Sums:
+def rms_norm(z: _Sums) -> _Sums:
     """Over the units of each example: mean square 1 (Zhang & Sennrich 2019)."""
-    return scaled_along(z, 1)
+    return _scaled_along(z, 1)
 
 
-def batch(z: Sums) -> Sums:
+def batch_norm(z: _Sums) -> _Sums:
     """Over the examples, of each unit: mean 0 and variance 1 (Ioffe & Szegedy 2015)."""
-    return scaled_along(z - mean_along(z, 0), 0)
+    return _scaled_along(z - _mean_along(z, 0), 0)
 
 
 NORMALIZATIONS: dict[str, Callable | None] = {
     "none": None,
-    "layer": layer,
-    "rms": rms,
-    "batch": batch,
+    "layer": layer_norm,
+    "rms": rms_norm,
+    "batch": batch_norm,
 }
 
 
@@ -65,7 +65,7 @@ class Remedy(NamedTuple):
     normalization: str = "none"
     branch: Any = None
 
-    def normalise(self, z: Sums, neuron: Any) -> Sums:
+    def normalise(self, z: _Sums, neuron: Any) -> _Sums:
         """What the activation is given; with the neuron's own gain and shift, if
         they are trained."""
         function = lookup(NORMALIZATIONS, self.normalization, "model.normalization")
@@ -74,7 +74,7 @@ class Remedy(NamedTuple):
         z = function(z)
         return z if neuron.gain is None else neuron.gain[...] * z + neuron.shift[...]
 
-    def join(self, below: Sums | None, sums: Sums, neuron: Any) -> Sums:
+    def join(self, below: _Sums | None, sums: _Sums, neuron: Any) -> _Sums:
         """z of a layer, of z below and the weighted sums of its own."""
         return sums if self.branch is None else below + self.factor(neuron) * sums
 

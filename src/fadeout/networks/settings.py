@@ -7,7 +7,7 @@ import jax
 
 
 @contextlib.contextmanager
-def standard(x64: bool) -> Iterator[None]:
+def standard_settings(x64: bool) -> Iterator[None]:
     """In this context dtypes and ranks are promoted as usual, and NaN is a result like another.
 
     `JAX_DEBUG_NANS=1`, and strict promotion, are for a user's own code: here they would make

@@ -13,14 +13,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int
 
-Place: TypeAlias = Int[Array, ""] | int | np.integer
+LayerIndex: TypeAlias = Int[Array, ""] | int | np.integer
 """A layer's place in a stack, or a number of layers; it may be traced."""
 
-Places: TypeAlias = Int[Array, "*run"] | int | np.integer
+_Places: TypeAlias = Int[Array, "*run"] | int | np.integer
 """Of each lane its own, or of all."""
 
 
-class Count(NamedTuple):
+class LayerCount(NamedTuple):
     """How many layers of a stack are there.
 
     Attributes:
@@ -28,20 +28,20 @@ class Count(NamedTuple):
       own: of each lane, or of the one network that is looked at; None where all have the most.
     """
 
-    most: Place
+    most: LayerIndex
     own: Int[Array, "*run"] | None = None
 
     @property
-    def each(self) -> Places:
+    def each(self) -> _Places:
         """Of each lane, or of all."""
         return self.most if self.own is None else self.own
 
-    def where_there(self, place: Place, new, old):
+    def where_there(self, place: LayerIndex, new, old):
         """The new value in lanes that have a layer in this place, in others the old one."""
         return new if self.own is None else jnp.where(place < self.own, new, old)
 
 
-def take(stack, place: Place):
+def take_at(stack, place: LayerIndex):
     """One entry of every array of a tree. The place must be there: it is not checked, since the
     check would cost as much as what is taken. Of an empty stack, which is traced where a loop takes
     no turn, it is 0."""
@@ -54,7 +54,7 @@ def take(stack, place: Place):
     return jax.tree.map(one, stack)
 
 
-def put(stack, place: Place, new):
+def set_at(stack, place: LayerIndex, new):
     """The stack with another entry in this place, which must be there; an empty one stays."""
 
     def one(a, b):
@@ -65,7 +65,7 @@ def put(stack, place: Place, new):
     return jax.tree.map(one, stack, new)
 
 
-def masked(stack, count: Places):
+def mask_from(stack, count: _Places):
     """The stack with 0 in the places from `count` on, which may be of each lane its own."""
 
     def there(a):
@@ -74,7 +74,7 @@ def masked(stack, count: Places):
     return jax.tree.map(there, stack)
 
 
-def scan(function: Callable, carry, xs, count: Place, reverse: bool = False, like=None):
+def scan_active(function: Callable, carry, xs, count: LayerIndex, reverse: bool = False, like=None):
     """`lax.scan` over the first `count` of a stack; of the others it gives 0. The count may be
     traced, and then the loop has no gradient.
 
@@ -85,13 +85,13 @@ def scan(function: Callable, carry, xs, count: Place, reverse: bool = False, lik
     if isinstance(count, int) and count == length:
         return lax.scan(function, carry, xs, reverse=reverse)
     if like is None:
-        _, like = jax.eval_shape(lambda carry, xs: function(carry, take(xs, 0)), carry, xs)
+        _, like = jax.eval_shape(lambda carry, xs: function(carry, take_at(xs, 0)), carry, xs)
     nothing = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), like)
 
     def body(number, state):
         carry, found = state
         place = count - 1 - number if reverse else number
-        carry, new = function(carry, take(xs, place))
-        return carry, put(found, place, new)
+        carry, new = function(carry, take_at(xs, place))
+        return carry, set_at(found, place, new)
 
     return lax.fori_loop(0, count, body, (carry, nothing))

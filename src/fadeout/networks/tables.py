@@ -21,7 +21,7 @@ from fadeout.registry import FadeoutError, lookup
 from fadeout.schema import LARGEST_NUMBER
 
 
-class Table(NamedTuple):
+class _Table(NamedTuple):
     """A file of examples.
 
     Attributes:
@@ -39,7 +39,7 @@ class Table(NamedTuple):
     about: str
 
 
-class Labels(NamedTuple):
+class _Targets(NamedTuple):
     """The targets of a table or of arrays.
 
     Attributes:
@@ -53,7 +53,7 @@ class Labels(NamedTuple):
     def about(self) -> str:
         """What is learned, in words: classes with their counts, or a range of numbers.
 
-        >>> Labels(np.array([0, 1, 1]), ("no", "yes")).about()
+        >>> _Targets(np.array([0, 1, 1]), ("no", "yes")).about()
         'classes no (1), yes (2)'
         """
         if not self.names:
@@ -66,26 +66,28 @@ class Labels(NamedTuple):
 
 
 MAX_CLASSES = 100
-MANY_ROWS = 8
+_MANY_ROWS = 8
 """Rows from which on a column that counts them is hardly a coincidence."""
 
 MAX_BYTES = 2 * 2**30
 """Files beyond this size are refused, also when they are unpacked."""
 
-MISSING = frozenset((
+_MISSING = frozenset((
     "", "?", "-", "--", "\u2013", "\u2014", ".", "..", "na", "n/a", "<na>", "nan", "null", "none",
     "missing", "#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "#null!",
 ))  # fmt: skip
 """Entries that stand for a value that is not known, in lower case."""
 
-ROW_NAMES = frozenset((
+_ROW_NAMES = frozenset((
     "", "index", "id", "row", "rows", "rownames", "no", "no.", "nr", "nr.", "#", "s.no.", "sno",
     "sample", "unnamed: 0", "unnamed: 0.1", "\u5e8f\u53f7", "\u7f16\u53f7",
 ))  # fmt: skip
 """Names of a column that counts the rows, in lower case."""
 
 
-def read_table(file: str, target: str = "", regression: bool = False, drop: str = "", **_) -> Table:
+def read_table(
+    file: str, target: str = "", regression: bool = False, drop: str = "", **_
+) -> _Table:
     """Reads the examples of a CSV or npz file.
 
     Args:
@@ -104,15 +106,15 @@ def read_table(file: str, target: str = "", regression: bool = False, drop: str 
     try:
         status = path.stat()
         changed = status.st_mtime_ns, status.st_size, status.st_ino
-        return read_file(path.absolute(), changed, target, regression, drop)
+        return _read_file(path.absolute(), changed, target, regression, drop)
     except OSError as error:
         raise FadeoutError(f"task.file={file} cannot be read: {error.strerror or error}") from error
 
 
 @functools.lru_cache(maxsize=16)
-def read_file(
+def _read_file(
     path: Path, changed: tuple[int, ...], target: str, regression: bool, drop: str
-) -> Table:
+) -> _Table:
     content = read_regular(path, MAX_BYTES)
     digest = hashlib.sha256(content).hexdigest()[:16]
     left_out: list[str] = []
@@ -138,7 +140,7 @@ def read_file(
         _drop_row_numbers(columns, left_out)
         if not columns or not len(column):
             raise FadeoutError(f"{path.name} needs a row, and a column of features besides {name}")
-        labels = labels_of(column, f"{path.name}, column {name}", regression)
+        labels = parse_targets(column, f"{path.name}, column {name}", regression)
     inputs = np.stack([_numbers(c, f"{path.name}, column {n}") for n, c in columns.items()], 1)
     features = list(columns)
     shown = ", ".join(features[:8]) + (f", ... {len(features) - 8} more" if features[8:] else "")
@@ -147,10 +149,10 @@ def read_file(
         f"{len(features)} feature{'s' * (len(features) > 1)}: {shown}"
         + (f"; left out: {', '.join(left_out)}" if left_out else "")
     )
-    counting = [n for n in columns if len(inputs) >= MANY_ROWS and _counts_rows(columns[n])]
+    counting = [n for n in columns if len(inputs) >= _MANY_ROWS and _counts_rows(columns[n])]
     if counting:
         about += f"; {counting[0]} numbers the rows: if it is no feature, task.drop={counting[0]}"
-    return Table(inputs, labels.targets, len(labels.names), digest, about)
+    return _Table(inputs, labels.targets, len(labels.names), digest, about)
 
 
 # --- files
@@ -193,7 +195,7 @@ def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
 
 def _examples_of_npz(
     path: Path, content: bytes, regression: bool
-) -> tuple[dict[str, np.ndarray], Labels]:
+) -> tuple[dict[str, np.ndarray], _Targets]:
     arrays = arrays_in(path, content)
     if lacking := [name for name in ("inputs", "targets") if name not in arrays]:
         raise FadeoutError(
@@ -201,7 +203,7 @@ def _examples_of_npz(
             f"not {', '.join(arrays) or 'nothing'} (it lacks {' and '.join(lacking)})"
         )
     inputs, targets = check_shapes(arrays["inputs"], arrays["targets"], path.name)
-    labels = labels_of(targets, f"{path.name}, targets", regression)
+    labels = parse_targets(targets, f"{path.name}, targets", regression)
     return {str(i): column for i, column in enumerate(inputs.T)}, labels
 
 
@@ -357,8 +359,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
-POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 
 
 def _with_points(table: np.ndarray) -> np.ndarray:
@@ -367,12 +369,12 @@ def _with_points(table: np.ndarray) -> np.ndarray:
     A file has one decimal mark. Where numbers with points stand beside them, or all have three
     digits behind the comma, it may be one of thousands: they stay as they are, and are no numbers.
     """
-    commas = [value for value in table.ravel() if COMMA.fullmatch(value)]
-    points = any(POINT.fullmatch(value) for value in table.ravel())
+    commas = [value for value in table.ravel() if _COMMA.fullmatch(value)]
+    points = any(_POINT.fullmatch(value) for value in table.ravel())
     decimal = any(len(re.split("[,eE]", value)[1]) != 3 for value in commas)
     if not commas or points or not decimal:
         return table
-    found = [v.replace(",", ".") if COMMA.fullmatch(v) else v for v in table.ravel()]
+    found = [v.replace(",", ".") if _COMMA.fullmatch(v) else v for v in table.ravel()]
     return np.array(found, object).reshape(table.shape)
 
 
@@ -385,7 +387,7 @@ def _counts_rows(values: np.ndarray) -> bool:
 
 
 def _drop_row_numbers(columns: dict[str, np.ndarray], left_out: list[str]) -> None:
-    for name in [n for n in columns if n.lower() in ROW_NAMES]:
+    for name in [n for n in columns if n.lower() in _ROW_NAMES]:
         if _counts_rows(columns[name]):
             del columns[name]
             left_out.append(f"{name}, which numbers the rows")
@@ -411,7 +413,7 @@ def _numbers(values: np.ndarray, where: str) -> np.ndarray:
     return found
 
 
-def labels_of(values: np.ndarray, where: str, regression: bool = False) -> Labels:
+def parse_targets(values: np.ndarray, where: str, regression: bool = False) -> _Targets:
     """The classes of some targets, or the targets as numbers.
 
     Words and whole numbers are classes. Numbers of which one is not whole are numbers; of floats in
@@ -424,7 +426,7 @@ def labels_of(values: np.ndarray, where: str, regression: bool = False) -> Label
     Raises:
       FadeoutError: an entry is missing, or is a word among numbers.
 
-    >>> labels_of(np.array([-1, 1, 1]), "here").targets.tolist()
+    >>> parse_targets(np.array([-1, 1, 1]), "here").targets.tolist()
     [0.0, 1.0, 1.0]
     """
     if np.ma.is_masked(values):
@@ -438,17 +440,17 @@ def labels_of(values: np.ndarray, where: str, regression: bool = False) -> Label
         found = np.unique(numbers)
         consecutive = np.array_equal(found, np.arange(found.size)) and found.size > 1
         if regression or not (consecutive or found.tolist() == [-1, 1]):
-            return Labels(numbers, ())
+            return _Targets(numbers, ())
         return _classes(numbers, [f"{number:g}" for number in found], where)
     if values.dtype.kind in "iu":
         numbers = values.astype(float)
-        return Labels(numbers, ()) if regression else _classes(values, None, where)
+        return _Targets(numbers, ()) if regression else _classes(values, None, where)
     if values.dtype.kind == "b":
-        return Labels(values.astype(float), ()) if regression else _classes(values, None, where)
+        return _Targets(values.astype(float), ()) if regression else _classes(values, None, where)
     return _labels_of_words(values, where, regression)
 
 
-def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels:
+def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> _Targets:
     words = np.array([str(v).strip() for v in values], object)
     numbers = [_number(word) for word in words]
     known = np.array([n is not None for n in numbers])
@@ -458,7 +460,7 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels
             raise FadeoutError(f"{where}, row {row}: the target is missing")
         found = _numbers(words, where)
         if regression or (found % 1 != 0).any():
-            return Labels(found, ())
+            return _Targets(found, ())
         if (np.abs(found) >= 2**53).any():  # beyond it, two whole numbers may be one float
             return _classes(words.astype(str), None, where)
         for number in np.unique(found):
@@ -474,7 +476,7 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> Labels
         raise FadeoutError(f"{where} mixes numbers with true and false: write them one way")
     if set(lower) <= {"true", "false"}:
         words = np.array([word.capitalize() for word in lower], object)
-    named = {word for word in set(words) if word.lower() not in MISSING}
+    named = {word for word in set(words) if word.lower() not in _MISSING}
     for row, word in enumerate(words, 1):
         if word == "" or (named and word not in named):
             said = f": {word!r} stands for no class" if word else ""
@@ -496,7 +498,7 @@ def _looks_numeric(words: np.ndarray, known: np.ndarray) -> bool:
     return bool(2 * (known | np.array(comma)).sum() > words.size)
 
 
-def _classes(values: np.ndarray, names: list[str] | None, where: str) -> Labels:
+def _classes(values: np.ndarray, names: list[str] | None, where: str) -> _Targets:
     found, place = np.unique(values, return_inverse=True)
     if found.size < 2:
         raise FadeoutError(f"{where}: all targets are of one class, {(names or found)[0]}")
@@ -505,4 +507,4 @@ def _classes(values: np.ndarray, names: list[str] | None, where: str) -> Labels:
             f"{where} has {found.size} different values, too many for classes: "
             "task.regression=true takes them as numbers (of arrays, regression=True)"
         )
-    return Labels(place.astype(float), tuple(names or map(str, found)))
+    return _Targets(place.astype(float), tuple(names or map(str, found)))

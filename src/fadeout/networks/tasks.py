@@ -12,14 +12,23 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fadeout import config, registry
-from fadeout.networks.jaxprs import as_it_is_now, once
+from fadeout.networks.jaxprs import memoized, retraced
 from fadeout.networks.lanes import contract
-from fadeout.networks.settings import standard
-from fadeout.networks.tables import MAX_CLASSES, check_shapes, labels_of, read_table
-from fadeout.registry import Between, FadeoutError, NotNegative, is_own, lookup, named, shown, tried
+from fadeout.networks.settings import standard_settings
+from fadeout.networks.tables import MAX_CLASSES, check_shapes, parse_targets, read_table
+from fadeout.registry import (
+    Between,
+    FadeoutError,
+    NotNegative,
+    format_value,
+    function_name,
+    is_builtin,
+    lookup,
+    user_errors,
+)
 from fadeout.schema import LARGEST_NUMBER
 
-Count = Annotated[int, Between(1, 65536)]
+_Count = Annotated[int, Between(1, 65536)]
 
 
 class Examples(NamedTuple):
@@ -65,36 +74,36 @@ def shuffle(key, count: int) -> Int[Array, "{count}"]:
     return jax.random.permutation(key, count)
 
 
-def check_task(function: Callable) -> None:
+def _check_task(function: Callable) -> None:
     """Refuses what is no task.
 
     Raises:
       FadeoutError: JAX cannot trace it, it does not give inputs [example, feature] and targets
         [example] of real numbers, some are not finite, or not of the declared classes.
     """
-    with tried(f"task {named(function)}"):
+    with user_errors(f"task {function_name(function)}"):
         key, levels = jax.random.key(0), INPUTS["binary"]
-        jax.make_jaxpr(lambda key: call(function, key, levels, {}))(key)
+        jax.make_jaxpr(lambda key: call_task(function, key, levels, {}))(key)
     usual = {key: p.default for key, p in registry.parameters(function).items()}
     given = {key: value for key, value in usual.items() if value is not None}
-    classes = count_classes(function, given)
-    check_targets(draw_targets(function, {}), classes, f"task {named(function)}")
+    classes = _count_classes(function, given)
+    check_targets(_draw_targets(function, {}), classes, f"task {function_name(function)}")
 
 
-def draw_targets(function: Callable, options: dict[str, Any]) -> np.ndarray:
+def _draw_targets(function: Callable, options: dict[str, Any]) -> np.ndarray:
     """The targets that a user's task gives for one key, [example].
 
     Raises:
       FadeoutError: they or the inputs are of a wrong shape or kind, or not finite.
     """
-    what = f"task {named(function)}"
-    with tried(what), jax.ensure_compile_time_eval():
+    what = f"task {function_name(function)}"
+    with user_errors(what), jax.ensure_compile_time_eval():
         key, levels = jax.random.key(0), INPUTS["binary"]
-        found = as_it_is_now(lambda key: call(function, key, levels, options), key)(key)
+        found = retraced(lambda key: call_task(function, key, levels, options), key)(key)
         if not isinstance(found, tuple) or len(found) != 2:
             raise FadeoutError(
                 f"{what} must give inputs [example, feature] and targets [example], not "
-                f"{shown(found)}"
+                f"{format_value(found)}"
             )
         inputs, targets = map(np.asarray, found)
     if inputs.ndim != 2 or targets.shape != inputs.shape[:1] or not inputs.size:
@@ -124,11 +133,11 @@ def check_targets(targets: np.ndarray, classes: int, what: str) -> None:
         )
 
 
-def classes_among(targets: np.ndarray) -> int:
+def _classes_among(targets: np.ndarray) -> int:
     """How many classes some targets are of: 0, 1, ... all of which occur; 0 where they are any
     numbers.
 
-    >>> classes_among(np.array([0, 2, 1])), classes_among(np.array([0, 2]))
+    >>> _classes_among(np.array([0, 2, 1])), _classes_among(np.array([0, 2]))
     (3, 0)
     """
     found = np.unique(targets)
@@ -136,7 +145,7 @@ def classes_among(targets: np.ndarray) -> int:
     return found.size if whole else 0
 
 
-CLASSES: dict[Callable, int | Callable[..., int]] = {}
+_CLASSES: dict[Callable, int | Callable[..., int]] = {}
 """The number of classes that a task was declared to have, or what tells it from the task's options;
 0 where targets are any number. A user's task that is not in here is looked at."""
 
@@ -144,8 +153,8 @@ STANDARDIZED: dict[Callable, str] = {}
 """Of a task whose inputs may be standardised, the option that says so. Mean and deviation are those
 of the examples that are trained on."""
 
-TASKS = registry.table(
-    "task", "key", "levels", reserved=("inputs", "targets"), check=check_task, spare=1
+TASKS = registry.new_table(
+    "task", "key", "levels", reserved=("inputs", "targets"), check=_check_task, spare=1
 )
 
 
@@ -166,7 +175,7 @@ def task(function: Callable | None = None, *, classes: int | Callable[..., int] 
       FadeoutError: its name is taken, or it gives no finite examples of such shapes.
 
     >>> @task
-    ... def ramp(key, *, examples: Count = 8):
+    ... def ramp(key, *, examples: _Count = 8):
     ...     x = jnp.linspace(-1, 1, examples)
     ...     return x[:, None], x > 0
     >>> make_examples(None, jnp.float32, name="ramp", examples=2).targets.tolist()
@@ -176,14 +185,14 @@ def task(function: Callable | None = None, *, classes: int | Callable[..., int] 
     if function is None:
         return functools.partial(task, classes=classes)
     if not callable(function):
-        raise FadeoutError(f"task must be a function, not {shown(function)}")
-    check_classes(classes, f"task {named(function)}")
-    if classes is not None or is_own(function):
-        CLASSES[function] = 2 if classes is None else classes
+        raise FadeoutError(f"task must be a function, not {format_value(function)}")
+    _check_classes(classes, f"task {function_name(function)}")
+    if classes is not None or is_builtin(function):
+        _CLASSES[function] = 2 if classes is None else classes
     return TASKS.add(function)
 
 
-def check_classes(classes: Any, what: str) -> None:
+def _check_classes(classes: Any, what: str) -> None:
     """Refuses what is no number of classes.
 
     Raises:
@@ -195,7 +204,7 @@ def check_classes(classes: Any, what: str) -> None:
     if not whole or classes == 1 or not 0 <= classes <= MAX_CLASSES:
         raise FadeoutError(
             f"{what}: classes must be 2 to {MAX_CLASSES}, or 0 for targets that are any number, "
-            f"not {shown(classes)}"
+            f"not {format_value(classes)}"
         )
 
 
@@ -209,28 +218,28 @@ def classes_of(name: str, options: dict[str, Any]) -> int:
     sizes = {key: value for key, value in options.items() if not isinstance(value, float)}
 
     def compute() -> int:
-        classes = count_classes(function, options)
-        if not is_own(function) and function not in registry.CONTENTS:
-            check_targets(draw_targets(function, sizes), classes, f"task {name}")
+        classes = _count_classes(function, options)
+        if not is_builtin(function) and function not in registry.CONTENTS:
+            check_targets(_draw_targets(function, sizes), classes, f"task {name}")
         return classes
 
-    return once(("classes", function, tuple(sorted(sizes.items()))), compute)
+    return memoized(("classes", function, tuple(sorted(sizes.items()))), compute)
 
 
-def count_classes(function: Callable, options: dict[str, Any]) -> int:
+def _count_classes(function: Callable, options: dict[str, Any]) -> int:
     """As declared, or as its targets look that are drawn with these sizes."""
-    found = CLASSES.get(function)
+    found = _CLASSES.get(function)
     if callable(found):
-        with tried(f"task {named(function)}: its classes"):
+        with user_errors(f"task {function_name(function)}: its classes"):
             found = found(**options)
-        check_classes(found, f"task {named(function)}")
+        _check_classes(found, f"task {function_name(function)}")
     if found is None:
         sizes = {key: value for key, value in options.items() if not isinstance(value, float)}
-        found = classes_among(draw_targets(function, sizes))
+        found = _classes_among(_draw_targets(function, sizes))
     return found
 
 
-def call(function: Callable, key, levels, options: dict[str, Any]) -> tuple:
+def call_task(function: Callable, key, levels, options: dict[str, Any]) -> tuple:
     """A task's inputs and targets; `levels` only where it asks for them."""
     positional = inspect.signature(function).parameters.values()
     boolean = sum(p.kind is not p.KEYWORD_ONLY for p in positional) > 1
@@ -245,90 +254,90 @@ INPUTS: dict[str, tuple[float, float]] = {
 """How a task writes false and true on its inputs."""
 
 
-def truth_table(function: Callable[[np.ndarray], np.ndarray], bits: int, levels) -> tuple:
+def _truth_table(function: Callable[[np.ndarray], np.ndarray], bits: int, levels) -> tuple:
     """All corners of {0, 1}^bits in counting order, written in `levels`, and what `function` makes
     of each."""
     corners = (np.arange(2**bits)[:, None] >> np.arange(bits)[::-1]) & 1
     return np.asarray(levels)[corners], function(corners)
 
 
-def odd(corners):
+def _is_odd(corners):
     return corners.sum(-1) % 2
 
 
 @task
 def xor(key, levels):
     """Same gives 0, different gives 1."""
-    return truth_table(odd, 2, levels)
+    return _truth_table(_is_odd, 2, levels)
 
 
 @task
 def and_(key, levels):
     """1 where both are 1."""
-    return truth_table(lambda corners: corners.all(-1), 2, levels)
+    return _truth_table(lambda corners: corners.all(-1), 2, levels)
 
 
 @task
 def or_(key, levels):
     """1 where at least one is 1."""
-    return truth_table(lambda corners: corners.any(-1), 2, levels)
+    return _truth_table(lambda corners: corners.any(-1), 2, levels)
 
 
 @task
 def nand(key, levels):
     """0 where both are 1."""
-    return truth_table(lambda corners: ~corners.all(-1), 2, levels)
+    return _truth_table(lambda corners: ~corners.all(-1), 2, levels)
 
 
 @task(classes=0)
 def linear(key, levels):
     """The mean of both inputs: what a deep linear network can learn (Saxe 2014)."""
-    return truth_table(lambda corners: np.asarray(levels)[corners].mean(-1), 2, levels)
+    return _truth_table(lambda corners: np.asarray(levels)[corners].mean(-1), 2, levels)
 
 
 @task
 def parity(key, levels, *, bits: Annotated[int, Between(1, 12)] = 4):
     """1 where the number of ones among `bits` inputs is odd; two bits are xor."""
-    return truth_table(odd, bits, levels)
+    return _truth_table(_is_odd, bits, levels)
 
 
 @task
-def noisy_xor(key, levels, *, examples: Count = 64, noise: NotNegative = 0.1):
+def noisy_xor(key, levels, *, examples: _Count = 64, noise: NotNegative = 0.1):
     """XOR's four corners in turn, each input with noise N(0, noise^2) in units of the inputs."""
     corners, targets = xor(key, levels)
     turn = np.arange(examples) % 4
-    return corners[turn] + noise * drawn(key, (examples, 2)), targets[turn]
+    return corners[turn] + noise * _draw_normal(key, (examples, 2)), targets[turn]
 
 
 @task
-def circles(key, *, examples: Count = 64, noise: NotNegative = 0.05, factor: NotNegative = 0.5):
+def circles(key, *, examples: _Count = 64, noise: NotNegative = 0.05, factor: NotNegative = 0.5):
     """A ring inside another, of radius `factor` and 1, with noise (scikit-learn's make_circles)."""
     label = np.arange(examples) % 2
     turn = 2 * np.pi * np.arange(examples) / examples
     radius = jnp.where(label, factor, 1.0)[:, None]
     ring = radius * np.stack([np.cos(turn), np.sin(turn)], 1)
-    return ring + noise * drawn(key, (examples, 2)), label
+    return ring + noise * _draw_normal(key, (examples, 2)), label
 
 
 @task
-def moons(key, *, examples: Count = 64, noise: NotNegative = 0.05):
+def moons(key, *, examples: _Count = 64, noise: NotNegative = 0.05):
     """Two half circles that reach into each other, with noise (scikit-learn's make_moons)."""
     label = np.arange(examples) % 2
     turn = np.pi * (np.arange(examples) // 2) / max(examples // 2 - 1, 1)
     upper = np.stack([np.cos(turn), np.sin(turn)], 1)
     moon = np.where(label[:, None], [1.0, 0.5] - upper, upper)
-    return moon + noise * drawn(key, (examples, 2)), label
+    return moon + noise * _draw_normal(key, (examples, 2)), label
 
 
-def as_many(arms: int, **_) -> int:
+def _cycle_arms(arms: int, **_) -> int:
     return arms
 
 
-@task(classes=as_many)
+@task(classes=_cycle_arms)
 def spirals(
     key,
     *,
-    examples: Count = 96,
+    examples: _Count = 96,
     noise: NotNegative = 0.02,
     turns: NotNegative = 1.0,
     arms: Annotated[int, Between(2, 16)] = 2,
@@ -338,14 +347,14 @@ def spirals(
     along = (np.arange(examples) // arms + 1) / max(-(-examples // arms), 1)
     turn = 2 * np.pi * (turns * along + label / arms)
     spiral = along[:, None] * jnp.stack([jnp.cos(turn), jnp.sin(turn)], 1)
-    return spiral + noise * drawn(key, (examples, 2)), label
+    return spiral + noise * _draw_normal(key, (examples, 2)), label
 
 
-def classes_of_table(**options) -> int:
+def _classes_of_table(**options) -> int:
     return read_table(**options).classes
 
 
-@task(classes=classes_of_table)
+@task(classes=_classes_of_table)
 def table(
     key, *, file: str = "", target: str = "", standardize: bool = True, regression: bool = False,
     drop: str = "",
@@ -364,7 +373,7 @@ registry.CONTENTS[table] = lambda **options: f"{options['file']} {read_table(**o
 STANDARDIZED[table] = "standardize"
 
 
-ARRAYS = "a notebook's arrays"
+_ARRAYS = "a notebook's arrays"
 
 
 def arrays(
@@ -390,7 +399,9 @@ def arrays(
     >>> del TASKS["two"]
     """
     if not isinstance(regression, bool):
-        raise FadeoutError(f"arrays: regression must be true or false, not {shown(regression)}")
+        raise FadeoutError(
+            f"arrays: regression must be true or false, not {format_value(regression)}"
+        )
     try:
         x, t = np.asanyarray(inputs), np.asanyarray(targets)
     except ValueError as error:
@@ -399,55 +410,55 @@ def arrays(
     x = np.array(x, float)
     if not (np.abs(x) < LARGEST_NUMBER).all():
         raise FadeoutError("arrays: inputs must be finite numbers, and some are not finite")
-    labels = labels_of(t, "arrays, targets", regression)
+    labels = parse_targets(t, "arrays, targets", regression)
     told = x.tobytes() + labels.targets.tobytes() + repr((x.shape, labels.names)).encode()
     digest = hashlib.sha256(told).hexdigest()[:16]
     if name is not None and not isinstance(name, str):
-        raise FadeoutError(f"arrays: name must be a word, not {shown(name)}")
+        raise FadeoutError(f"arrays: name must be a word, not {format_value(name)}")
     name = name or f"arrays_{digest[:6]}"
     if name in TASKS:
         known = TASKS[name]
-        if known.__module__ == ARRAYS and registry.CONTENTS[known]() == digest:
+        if known.__module__ == _ARRAYS and registry.CONTENTS[known]() == digest:
             return config.Task(name)
         raise FadeoutError(f"there is already a task {name}, of other data: give another name")
 
     def given(key):
         return x, labels.targets
 
-    given.__module__ = ARRAYS
-    CLASSES[given] = len(labels.names)
+    given.__module__ = _ARRAYS
+    _CLASSES[given] = len(labels.names)
     registry.CONTENTS[given] = lambda **_: digest
-    ABOUT[given] = f"{name}: {len(x)} examples of {x.shape[1]} features; {labels.about()}"
+    _ABOUT[given] = f"{name}: {len(x)} examples of {x.shape[1]} features; {labels.about()}"
     TASKS.add(given, name=name)
     return config.Task(name)
 
 
-ABOUT: dict[Callable, str] = {}
+_ABOUT: dict[Callable, str] = {}
 """What a notebook's arrays are, in a line."""
 
 
-def about_task(section: config.Task) -> str:
+def describe_task(section: config.Task) -> str:
     """One line of what was read of a table or of arrays; empty for a task that is drawn."""
     function = get_task(section.name)
     if function is table:
         return read_table(**dict(section.options)).about
-    return ABOUT.get(function, "")
+    return _ABOUT.get(function, "")
 
 
 @task
-def teacher(key, *, examples: Count = 256, features: Annotated[int, Between(1, 4096)] = 16):
+def teacher(key, *, examples: _Count = 256, features: Annotated[int, Between(1, 4096)] = 16):
     """Gaussian inputs, halved by a random network of one layer of `features` tanh units.
 
     Its weights are N(0, 4 / fan-in), and its median output is the threshold.
     """
     inputs, below, above = jax.random.split(key, 3)
-    x = drawn(inputs, (examples, features))
-    kernel = np.float32(2 / np.sqrt(features)) * drawn(below, (features, features))
-    score = contract(jnp.tanh(contract(x, kernel)), drawn(above, (features, 1)))[:, 0]
+    x = _draw_normal(inputs, (examples, features))
+    kernel = np.float32(2 / np.sqrt(features)) * _draw_normal(below, (features, features))
+    score = contract(jnp.tanh(contract(x, kernel)), _draw_normal(above, (features, 1)))[:, 0]
     return x, score > jnp.median(score)
 
 
-def drawn(key, shape) -> Float[Array, "..."]:
+def _draw_normal(key, shape) -> Float[Array, "..."]:
     """Standard normal numbers, the same in either precision of training."""
     return jax.random.normal(key, shape, jnp.float32)
 
@@ -468,7 +479,7 @@ def example_shapes(section: config.Task, dtype: str) -> tuple[int, int]:
     def make(key):
         return make_examples(key, jnp.dtype(dtype), **section.as_dict())
 
-    with tried(f"task {section.name}"), standard(dtype == "float64"):
+    with user_errors(f"task {section.name}"), standard_settings(dtype == "float64"):
         shape = jax.eval_shape(make, key).inputs.shape
     return shape[0], shape[1]
 
@@ -488,6 +499,6 @@ def make_examples(
     [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
     """
     levels = lookup(INPUTS, inputs, "task.inputs")
-    x, t = call(get_task(name), key, levels, parameters)
+    x, t = call_task(get_task(name), key, levels, parameters)
     x, t = jnp.asarray(x, dtype), jnp.asarray(t, dtype)
     return Examples(x, 2 * t - 1 if targets == "bipolar" else t)

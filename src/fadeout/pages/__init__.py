@@ -13,8 +13,8 @@ from typing import Any
 
 import xarray as xr
 
-from fadeout.files import write_whole
-from fadeout.pages.playground import functions, playground_data, words
+from fadeout.files import write_atomically
+from fadeout.pages.playground import functions, page_texts, playground_data
 from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
 
@@ -34,7 +34,7 @@ def write_report(
     Raises:
       FadeoutError: plotly is not installed, or the sweep holds nothing to show.
     """
-    return write(
+    return _write_page(
         Path(path), f"{name} - fadeout", "report", summary(results, name, question, playground)
     )
 
@@ -45,33 +45,33 @@ def write_playground(path: str | Path) -> Path:
     Raises:
       FadeoutError: plotly is not installed.
     """
-    own = words()
+    own = page_texts()
     scripts = [
         functions(),
         f"const WORDS = {as_json(own)}, TOURS = WORDS.tours;",
-        text("networks.js"),
+        read_text("networks.js"),
     ]
     data = playground_data()
-    return write(Path(path), "fadeout playground", "playground", data, *scripts)
+    return _write_page(Path(path), "fadeout playground", "playground", data, *scripts)
 
 
-def write(path: Path, title: str, page: str, data: Mapping[str, Any], *scripts: str) -> Path:
+def _write_page(path: Path, title: str, page: str, data: Mapping[str, Any], *scripts: str) -> Path:
     parts = {
         "title": html.escape(title),
-        "style": text("style.css"),
-        "body": text(f"{page}.html"),
+        "style": read_text("style.css"),
+        "body": read_text(f"{page}.html"),
         "data": as_json(data),
-        "plotly": charting_library(),
-        "common": text("common.js"),
-        "script": "\n".join([*scripts, text(f"{page}.js")]),
+        "plotly": _charting_library(),
+        "common": read_text("common.js"),
+        "script": "\n".join([*scripts, read_text(f"{page}.js")]),
     }
-    content = text("page.html")
+    content = read_text("page.html")
     for name, part in parts.items():
         content = content.replace(f"<!--{name}-->", part, 1)
-    return write_whole(path, content.encode())
+    return write_atomically(path, content.encode())
 
 
-def text(name: str) -> str:
+def read_text(name: str) -> str:
     return files("fadeout.pages").joinpath(name).read_text("utf-8")
 
 
@@ -81,7 +81,7 @@ def as_json(data: Mapping[str, Any]) -> str:
     return dumped.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def charting_library() -> str:
+def _charting_library() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:

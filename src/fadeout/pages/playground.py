@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from fadeout.analysis.looks import LOOKS
-from fadeout.networks.activations import ACTIVATIONS, FLAT
-from fadeout.networks.initializers import scaling
+from fadeout.networks.activations import ACTIVATIONS, SATURATED_SLOPE
+from fadeout.networks.initializers import variance_scaling
 from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.remedies import EPSILON
 from fadeout.networks.tasks import make_examples
 from fadeout.pages.translate import javascript
 from fadeout.registry import FadeoutError, parameters
-from fadeout.theory.gaussian import compiled, steepest_slope
+from fadeout.theory.gaussian import compile_value_and_slope, steepest_slope
 from fadeout.theory.mean_field import critical
 
-TASKS: dict[str, dict[str, Any]] = {
+_TASKS: dict[str, dict[str, Any]] = {
     "xor": {},
     "and": {},
     "parity": {"bits": 4},
@@ -31,28 +31,30 @@ TASKS: dict[str, dict[str, Any]] = {
 """The tasks of the page, of one output, and their options."""
 
 INITS = ("glorot_normal", "lecun_normal", "he_normal", "torch", "critical", "normal", "zeros")
-RULES = ("sgd", "momentum", "adam")
+_RULES = ("sgd", "momentum", "adam")
 
 
 def playground_data() -> dict[str, Any]:
     """All that the page knows besides its own code."""
     return {
-        "activations": {name: about(name) for name in translated()},
-        "flat": FLAT,
+        "activations": {name: _activation_facts(name) for name in _translate_activations()},
+        "flat": SATURATED_SLOPE,
         "epsilon": EPSILON,
-        "tasks": {name: examples_of(name, options) for name, options in TASKS.items()},
+        "tasks": {name: _examples_of(name, options) for name, options in _TASKS.items()},
         "inits": {
-            name: dict(zip(("scale", "fan"), scaling(name) or (None, "fan_in"), strict=True))
+            name: dict(
+                zip(("scale", "fan"), variance_scaling(name) or (None, "fan_in"), strict=True)
+            )
             for name in INITS
         },
         "optimizers": {
             name: {key: p.default for key, p in parameters(OPTIMIZERS[name]).items()}
-            for name in RULES
+            for name in _RULES
         },
     }
 
 
-def about(name: str) -> dict[str, Any]:
+def _activation_facts(name: str) -> dict[str, Any]:
     """An activation's colour, its steepest slope, and the weight variance at its edge of chaos."""
     edge = [point for point in critical(name) if point.variance > 0] or critical(name)
     return {
@@ -62,7 +64,7 @@ def about(name: str) -> dict[str, Any]:
     }
 
 
-def examples_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
+def _examples_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """A task's examples, with corners at -1 and 1, as the seed 0 draws them."""
     key = jax.random.fold_in(jax.random.key(0), 0)
     found = make_examples(key, jnp.float32, name=name, inputs="bipolar", **options)
@@ -73,24 +75,24 @@ def examples_of(name: str, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def translated() -> dict[str, str]:
+def _translate_activations() -> dict[str, str]:
     """Every activation and its slope as JavaScript, but for those of which something has no
     translation, as a user's own may."""
     found = {}
     for name, function in ACTIVATIONS.items():
         with contextlib.suppress(FadeoutError):
-            found[name] = javascript(compiled(function))
+            found[name] = javascript(compile_value_and_slope(function))
     return found
 
 
 def functions() -> str:
-    """`translated` as the page's own table."""
-    own = [f'"{name}": {text},' for name, text in translated().items()]
+    """`_translate_activations` as the page's own table."""
+    own = [f'"{name}": {text},' for name, text in _translate_activations().items()]
     return "\n".join(["const PHI = {", *own, "};"])
 
 
-def words() -> dict[str, Any]:
+def page_texts() -> dict[str, Any]:
     """Every text of the page, in both languages."""
-    from fadeout.pages import text
+    from fadeout.pages import read_text
 
-    return json.loads(text("words.json"))
+    return json.loads(read_text("words.json"))

@@ -11,17 +11,17 @@ import xarray as xr
 
 from fadeout.analysis import groups
 from fadeout.analysis.comparison import shared_labels
-from fadeout.analysis.intervals import share
-from fadeout.analysis.looks import looks
-from fadeout.analysis.predictions import delta_norm
+from fadeout.analysis.intervals import share_interval
+from fadeout.analysis.looks import hue_looks
+from fadeout.analysis.predictions import predict_delta_norm
 from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
 from fadeout.config import Run
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.schema import Entry
-from fadeout.sweeps.results import described, final, settings
+from fadeout.sweeps.results import config_labels, final_values, variable_attributes
 
-SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
-SHARES = {"saturation", "dead_units", "one_sided"}
+_SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
+_SHARES = {"saturation", "dead_units", "one_sided"}
 MOST_STEPS, MOST_GROUPS, MOST_VALUES, MOST_RUNS = 41, 300, 30, 20_000
 
 NOTHING, ZERO = -32768, -32767
@@ -42,10 +42,10 @@ def summary(
     if not results.sizes["run"]:
         raise FadeoutError("the sweep holds no runs")
     results = groups.with_remedy(results)
-    axes = axes_of(results)
-    columns = places(results, axes)
-    quantities = [probe for probe in SHOWN if probe in results]
-    steps = groups.some(results["step"].values.tolist(), MOST_STEPS)
+    axes = _axes_of(results)
+    columns = _axis_codes(results, axes)
+    quantities = [probe for probe in _SHOWN if probe in results]
+    steps = groups.subsample(results["step"].values.tolist(), MOST_STEPS)
     words = verdicts(results) if set(results) >= NEEDED else results["status"].values
     colors = axes[0]["values"]
     return {
@@ -53,56 +53,56 @@ def summary(
         "question": " ".join(line.lstrip("# ").strip() for line in question.splitlines()),
         "playground": playground,
         "axes": axes,
-        "colors": [look["color"] for look in looks(colors).values()],
-        "dashes": [dash(look["linestyle"]) for look in looks(colors).values()],
+        "colors": [look["color"] for look in hue_looks(colors).values()],
+        "dashes": [_dash(look["linestyle"]) for look in hue_looks(colors).values()],
         "steps": steps,
         "quantities": [
             {
                 "name": q,
-                "title": described(q)["long_name"],
-                "share": q in SHARES,
-                "readout": "readout" in described(q).get("layers", ""),
+                "title": variable_attributes(q)["long_name"],
+                "share": q in _SHARES,
+                "readout": "readout" in variable_attributes(q).get("layers", ""),
             }
             for q in quantities
         ],
-        "groups": list(grouped(results, axes, columns, quantities, steps)),
-        "verdicts": shares_of(words, results["seed"].values),
+        "groups": list(_grouped(results, axes, columns, quantities, steps)),
+        "verdicts": _shares_of(words, results["seed"].values),
         "left_out": int((columns < 0).any(0).sum()),
-        "pooled": [n for n in varying(results) if n not in {axis["name"] for axis in axes}],
-        "runs": runs_table(results, words),
-        "config": config_of(results),
+        "pooled": [n for n in _varying(results) if n not in {axis["name"] for axis in axes}],
+        "runs": _runs_table(results, words),
+        "config": _config_of(results),
         "provenance": {key: str(value) for key, value in results.attrs.items()},
     }
 
 
-def varying(results: xr.Dataset) -> list[str]:
-    names = [name for name in settings(results) if groups.varies(results, name)]
-    return ["sweep"] * several(results) + names
+def _varying(results: xr.Dataset) -> list[str]:
+    names = [name for name in config_labels(results) if groups.varies(results, name)]
+    return ["sweep"] * _of_several_sweeps(results) + names
 
 
-def several(results: xr.Dataset) -> bool:
+def _of_several_sweeps(results: xr.Dataset) -> bool:
     """Whether they are of several sweeps."""
     return "sweep" in results.coords and len(np.unique(results["sweep"].values)) > 1
 
 
-def axes_of(results: xr.Dataset) -> list[dict[str, Any]]:
+def _axes_of(results: xr.Dataset) -> list[dict[str, Any]]:
     """The config values by which runs are grouped, the first of them by colour."""
-    names = ["sweep"] if several(results) else [groups.hue_of(results)]
-    order = (groups.hue_of(results), "activation", "depth", "init", *groups.HUES)
+    names = ["sweep"] if _of_several_sweeps(results) else [groups.choose_hue(results)]
+    order = (groups.choose_hue(results), "activation", "depth", "init", *groups.HUES)
     total = len(np.unique(results[names[0]].values))
-    for name in dict.fromkeys(n for n in order if n in varying(results) and n not in names):
+    for name in dict.fromkeys(n for n in order if n in _varying(results) and n not in names):
         count = len(np.unique(results[name].values))
         if len(names) < 4 and count <= MOST_VALUES and total * count <= MOST_GROUPS:
             names.append(name)
             total *= count
-    return [{"name": name, "values": words_of(results, name)} for name in names]
+    return [{"name": name, "values": _words_of(results, name)} for name in names]
 
 
-def words_of(results: xr.Dataset, name: str) -> list[str]:
-    return groups.some(groups.labels(results[name].values)[1], MOST_VALUES)
+def _words_of(results: xr.Dataset, name: str) -> list[str]:
+    return groups.subsample(groups.label_texts(results[name].values)[1], MOST_VALUES)
 
 
-def grouped(
+def _grouped(
     results: xr.Dataset, axes: list, columns: np.ndarray, quantities: list, steps: list
 ) -> Iterator[dict]:
     """Medians and bands of every group of runs, over steps and layers."""
@@ -112,23 +112,26 @@ def grouped(
             continue
         runs = results.isel(run=chosen)
         depth = int(runs["depth"].max())
-        recorded = groups.recorded(runs)
+        recorded = groups.recorded_steps(runs)
         own_steps = [s for s in steps if recorded[np.searchsorted(results["step"].values, s)]]
         cut = runs.sel(layer=slice(1, depth + 1), step=own_steps)
-        theory = delta_norm(shared_labels(runs), np.arange(1, depth + 2))
+        theory = predict_delta_norm(shared_labels(runs), np.arange(1, depth + 2))
         yield {
             "at": list(place),
             "runs": int(chosen.sum()),
             "depth": depth,
             "steps": own_steps,
-            "solved": [float(x) for x in groups.solved(runs)],
-            "loss": coded(np.stack(groups.spread(cut["loss"])), share=False),
-            "values": {q: coded(np.stack(groups.spread(cut[q])), q in SHARES) for q in quantities},
-            "theory": None if theory is None else coded(theory, share=False),
+            "solved": [float(x) for x in groups.solved_share(runs)],
+            "loss": encode_values(np.stack(groups.quantile_spread(cut["loss"])), share=False),
+            "values": {
+                q: encode_values(np.stack(groups.quantile_spread(cut[q])), q in _SHARES)
+                for q in quantities
+            },
+            "theory": None if theory is None else encode_values(theory, share=False),
         }
 
 
-def coded(values: np.ndarray, share: bool) -> str:
+def encode_values(values: np.ndarray, share: bool) -> str:
     """Numbers as 16-bit integers in base64, with what one is divided by before a colon: shares, or
     log10, of which more than 32 decades leave two digits instead of three."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -142,61 +145,61 @@ def coded(values: np.ndarray, share: bool) -> str:
     return f"{unit}:{base64.b64encode(whole.astype('<i2').tobytes()).decode()}"
 
 
-def places(results: xr.Dataset, axes: list) -> np.ndarray:
+def _axis_codes(results: xr.Dataset, axes: list) -> np.ndarray:
     """Where every run stands on each axis, [axis, run]; -1 where its value is not drawn."""
     columns = []
     for axis in axes:
         number = {word: i for i, word in enumerate(axis["values"])}
-        words, _ = groups.labels(results[axis["name"]].values)
+        words, _ = groups.label_texts(results[axis["name"]].values)
         columns.append([number.get(word, -1) for word in words.tolist()])
     return np.array(columns)
 
 
-def dash(linestyle: str) -> str:
+def _dash(linestyle: str) -> str:
     return {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}[linestyle]
 
 
-def shares_of(words: np.ndarray, seeds: np.ndarray) -> list[dict[str, Any]]:
+def _shares_of(words: np.ndarray, seeds: np.ndarray) -> list[dict[str, Any]]:
     """Every word that some run has, verdicts in their order."""
     found = sorted(set(words.tolist()), key=lambda w: VERDICTS.index(w) if w in VERDICTS else 0)
-    return [{"word": word, "share": list(share(words == word, seeds))} for word in found]
+    return [{"word": word, "share": list(share_interval(words == word, seeds))} for word in found]
 
 
-def runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:
+def _runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:
     """A row for each run, or for evenly spread ones of very many."""
     count = results.sizes["run"]
-    rows = np.array(groups.some(list(range(count)), MOST_RUNS))
+    rows = np.array(groups.subsample(list(range(count)), MOST_RUNS))
     few = results.isel(run=rows)
-    names = [name for name in varying(results) if name in few.coords]
+    names = [name for name in _varying(results) if name in few.coords]
     probe = next((p for p in ("delta_norm", "gradient_norm") if p in few), None)
     profiles = None
     if probe is not None:
-        ends = np.stack([few[probe].sel(step=0), final(few[probe])], axis=1)
-        profiles = {"probe": described(probe)["long_name"], "layers": ends.shape[2],
-                    "values": coded(ends, share=False)}  # fmt: skip
+        ends = np.stack([few[probe].sel(step=0), final_values(few[probe])], axis=1)
+        profiles = {"probe": variable_attributes(probe)["long_name"], "layers": ends.shape[2],
+                    "values": encode_values(ends, share=False)}  # fmt: skip
     return {
         "total": count,
         "names": names,
-        "labels": [known(few[name]) for name in names],
+        "labels": [_as_json_values(few[name]) for name in names],
         "id": few["id"].values.tolist(),
         "status": few["status"].values.tolist(),
         "verdict": words[rows].tolist(),
-        "solved_step": whole_or_none(few["solved_step"]) if "solved_step" in few else None,
-        "loss": coded(final(few["loss"]).values, share=False),
+        "solved_step": _whole_or_none(few["solved_step"]) if "solved_step" in few else None,
+        "loss": encode_values(final_values(few["loss"]).values, share=False),
         "profiles": profiles,
     }
 
 
-def known(values: xr.DataArray) -> list[Any]:
+def _as_json_values(values: xr.DataArray) -> list[Any]:
     """Values for JSON, None where a run has none."""
     return [None if value != value else value for value in values.values.tolist()]
 
 
-def whole_or_none(values: xr.DataArray) -> list[int | None]:
+def _whole_or_none(values: xr.DataArray) -> list[int | None]:
     return [None if np.isnan(v) else int(v) for v in values.values]
 
 
-def config_of(results: xr.Dataset) -> list[dict[str, Any]]:
+def _config_of(results: xr.Dataset) -> list[dict[str, Any]]:
     """Every config value by its label, its key on the command line, and where all share it, the
     value."""
     first = Run.from_dict(json.loads(str(results["config"].values[0])))
@@ -207,13 +210,13 @@ def config_of(results: xr.Dataset) -> list[dict[str, Any]]:
         if key != "name" and isinstance(getattr(first, section), Entry):
             path = f"++{path}"  # not every option's YAML has every key
         told = {"label": label, "path": path, "value": shared[label]}
-        found.append(told | {"usual": usual_of(first, section, key)})
+        found.append(told | {"usual": _usual_of(first, section, key)})
     probes = {"value": list(first.probes), "usual": list(Run().probes)}
     found.append({"label": "probes", "path": "probes"} | probes)
     return [*found, {"label": "seed", "path": "seed", "value": first.seed, "usual": 0}]
 
 
-def usual_of(run: Run, section: str, key: str) -> Any:
+def _usual_of(run: Run, section: str, key: str) -> Any:
     """What a key is where nothing is said of it."""
     own = getattr(run, section)
     if key in dict(getattr(own, "options", ())):

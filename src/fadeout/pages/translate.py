@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from fadeout.networks.settings import standard
+from fadeout.networks.settings import standard_settings
 from fadeout.registry import FadeoutError
 
-OPERATIONS = {
+_OPERATIONS = {
     "add": "({0} + {1})",
     "add_any": "({0} + {1})",
     "sub": "({0} - {1})",
@@ -49,7 +49,7 @@ OPERATIONS = {
 """JAX's elementwise operations as JavaScript; erf and erfc are the page's own."""
 
 
-CALLS = {"exp_neg_sq": "Math.exp(-({0} * {0}))"}
+_CALLS = {"exp_neg_sq": "Math.exp(-({0} * {0}))"}
 """Functions of JAX's own (0.12) that are made of a number's bits."""
 
 
@@ -73,10 +73,10 @@ def javascript(both: Callable) -> str:
       }
     }
     """
-    with standard(True):
+    with standard_settings(True):
         traced = jax.make_jaxpr(both)(jnp.float64(0.5))
     lines: list[str] = []
-    value, slope = inlined(traced, ["z[i]"], lines, names())
+    value, slope = _inlined(traced, ["z[i]"], lines, _names())
     return "\n".join([
         "(z, h, s) => {",
         "  for (let i = 0; i < z.length; i += 1) {",
@@ -86,7 +86,7 @@ def javascript(both: Callable) -> str:
     ])  # fmt: skip
 
 
-def names() -> Iterator[str]:
+def _names() -> Iterator[str]:
     """a, b, ..., z, a1, b1, ..., but for those of the arguments."""
     number = 0
     while True:
@@ -95,14 +95,16 @@ def names() -> Iterator[str]:
         number += 1
 
 
-def inlined(
+def _inlined(
     closed: ClosedJaxpr | Jaxpr, arguments: list[str], lines: list[str], fresh: Iterator[str]
 ) -> list[str]:
     """Writes a program line by line; what its outputs are called."""
     jaxpr, constants = (
         (closed.jaxpr, closed.consts) if isinstance(closed, ClosedJaxpr) else (closed, [])
     )
-    words: dict[Any, str] = dict(zip(jaxpr.constvars, map(number, constants), strict=True))
+    words: dict[Any, str] = dict(
+        zip(jaxpr.constvars, map(_javascript_number, constants), strict=True)
+    )
     for variable, argument in zip(jaxpr.invars, arguments, strict=True):
         if not argument.isidentifier() and "[" in argument:
             name = next(fresh)
@@ -111,22 +113,22 @@ def inlined(
         words[variable] = argument
 
     def word(atom: Any) -> str:
-        return number(atom.val) if isinstance(atom, Literal) else words[atom]
+        return _javascript_number(atom.val) if isinstance(atom, Literal) else words[atom]
 
     for equation in jaxpr.eqns:
         given = [word(atom) for atom in equation.invars]
         inner = next((equation.params[key] for key in ("jaxpr", "call_jaxpr")
                       if key in equation.params), None)  # fmt: skip
         name = equation.primitive.name
-        known = CALLS.get(called(inner)) if inner is not None else None
+        known = _CALLS.get(_function_label(inner)) if inner is not None else None
         if known is not None:
             inner, found = None, [known.format(*given)]
         elif inner is not None:
-            found = inlined(inner, given, lines, fresh)
+            found = _inlined(inner, given, lines, fresh)
         elif name == "integer_pow":
             found = [f"({given[0]} ** {equation.params['y']})"]
-        elif name in OPERATIONS:
-            found = [OPERATIONS[name].format(*given)]
+        elif name in _OPERATIONS:
+            found = [_OPERATIONS[name].format(*given)]
         else:
             raise FadeoutError(f"{name} has no translation to JavaScript")
         for variable, text in zip(equation.outvars, found, strict=True):
@@ -138,13 +140,13 @@ def inlined(
     return [word(atom) for atom in jaxpr.outvars]
 
 
-def called(inner: Any) -> str:
+def _function_label(inner: Any) -> str:
     """What the Python function of an inner program is called."""
     about = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
     return getattr(about, "func_name", "") if about is not None else ""
 
 
-def number(value: Any) -> str:
+def _javascript_number(value: Any) -> str:
     """A scalar as JavaScript writes it."""
     scalar = np.asarray(value).item()
     if isinstance(scalar, bool):

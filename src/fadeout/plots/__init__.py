@@ -12,20 +12,20 @@ from matplotlib.figure import Figure
 
 from fadeout.analysis import groups
 from fadeout.analysis.comparison import Comparison
-from fadeout.analysis.looks import USUAL
+from fadeout.analysis.looks import DEFAULT_FORMATS
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.config import Run
-from fadeout.files import write_whole
+from fadeout.files import write_atomically
 from fadeout.networks.activations import ACTIVATIONS
-from fadeout.networks.model import MLP, Neuron
+from fadeout.networks.model import MLP, Dense
 from fadeout.plots import atlas, comparison, neuron, style
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
-from fadeout.plots.network import network
+from fadeout.plots.network import draw_network
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.provenance import version
-from fadeout.sweeps.results import as_runs, is_examined, of_results
-from fadeout.training.films import respond
+from fadeout.sweeps.results import is_examined, takes_results, with_run_dim
+from fadeout.training.films import network_output
 
 __all__ = [
     "Comparison", "compare", "save_all", "save_atlas", "save_claim", "save_comparison",
@@ -38,7 +38,7 @@ def save_all(
     folder: str | Path,
     asked: Comparison | None = None,
     look: str = "screen",
-    formats: Sequence[str] = USUAL,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     width: float | None = None,
 ) -> list[Path]:
     """Draws every figure that the recorded probes allow.
@@ -54,24 +54,24 @@ def save_all(
     Returns:
       The files written; drawn twice from the same results they are equal byte for byte.
     """
-    paths, failures = try_all(results, folder, asked, look, formats, width)
+    paths, failures = save_each(results, folder, asked, look, formats, width)
     if failures:
         raise FadeoutError("; ".join(f"{name}: {error}" for name, error in failures.items()))
     return paths
 
 
-def usual(results: xr.Dataset) -> list[str]:
+def informative_figures(results: xr.Dataset) -> list[str]:
     """The names of the figures that say something of these results."""
     results = groups.with_remedy(results)
     return [name for name, drawing in FIGURES.items() if drawing.says_something(results)]
 
 
-def try_all(
+def save_each(
     results: xr.Dataset,
     folder: str | Path,
     asked: Comparison | None = None,
     look: str = "screen",
-    formats: Sequence[str] = USUAL,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     width: float | None = None,
     only: Sequence[str] | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
@@ -85,17 +85,17 @@ def try_all(
     """
     paths: list[Path] = []
     failures: dict[str, str] = {}
-    names = usual(results) if only is None else only
-    about, results = made_of(results), groups.with_remedy(results)
+    names = informative_figures(results) if only is None else only
+    about, results = _picture_description(results), groups.with_remedy(results)
     drawings: dict[str, Callable[[], Any]] = {
         name: partial(FIGURES[name].draw, results) for name in names
     }
     with style.styled(look, formats, width):
         if asked is not None:
-            drawings[asked.file_name(results)] = partial(comparison.compare, results, asked)
+            drawings[asked.file_name(results)] = partial(comparison.draw_comparison, results, asked)
         for name, draw in drawings.items():
             try:
-                paths += style.save(draw(), Path(folder), name, about)
+                paths += style.save_figure(draw(), Path(folder), name, about)
             except Exception as error:  # the results are stored, and matter more than a picture
                 failures[name] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return paths, failures
@@ -106,7 +106,7 @@ def save_comparison(
     asked: Comparison,
     folder: str | Path,
     look: str = "screen",
-    formats: Sequence[str] = USUAL,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     width: float | None = None,
 ) -> list[Path]:
     """Draws one comparison, in files named by what it shows.
@@ -115,11 +115,13 @@ def save_comparison(
       FadeoutError: a quantity or an axis that the results lack.
     """
     with style.styled(look, formats, width):
-        figure = comparison.compare(results, asked)
-        return style.save(figure, Path(folder), asked.file_name(results), made_of(results))
+        figure = comparison.draw_comparison(results, asked)
+        return style.save_figure(
+            figure, Path(folder), asked.file_name(results), _picture_description(results)
+        )
 
 
-@of_results
+@takes_results
 def compare(
     results: xr.Dataset, look: str = "screen", width: float | None = None, **asked: Any
 ) -> Figure:
@@ -149,9 +151,9 @@ def compare(
         if is_examined(results):
             if asked:
                 raise FadeoutError(f"of one network all is drawn: leave {', '.join(asked)} out")
-            return network(results)
-        results = as_runs(results, "compare")
-        figure = comparison.compare(results, Comparison.from_dict(asked))
+            return draw_network(results)
+        results = with_run_dim(results, "compare")
+        figure = comparison.draw_comparison(results, Comparison.from_dict(asked))
         style.fit_words(figure)
         return figure
 
@@ -162,7 +164,7 @@ def save_claim(
     """Draws a judged claim as <folder>/<name>.png and .svg."""
     with style.styled():
         figure = forest(claim, findings, verdict)
-        return style.save(figure, folder, name, f"claim {name}; {drawn_by()}")
+        return style.save_figure(figure, folder, name, f"claim {name}; {_drawn_by()}")
 
 
 def save_atlas(
@@ -187,11 +189,11 @@ def save_atlas(
         if not names:
             figures |= {"all": atlas.all_activations(chosen, reach)}
             figures |= {"sampled_sigmoid": atlas.sampled_sigmoid()}
-        drawn = (style.save(f, folder, name, drawn_by()) for name, f in figures.items())
+        drawn = (style.save_figure(f, folder, name, _drawn_by()) for name, f in figures.items())
         return [path for paths in drawn for path in paths]
 
 
-NOTE = ("step", "sigmoid", "tanh", "relu")
+NOTE_ACTIVATIONS = ("step", "sigmoid", "tanh", "relu")
 """The lecture note's four activations."""
 
 
@@ -207,7 +209,7 @@ def save_neurons(
     """
     inputs = neuron.surface_inputs()
     surfaces = [
-        neuron.Surface(respond(run, network, inputs)[1], *weights_of(network.first))
+        neuron.Surface(network_output(run, network, inputs)[1], *_incoming_weights(network.first))
         for network in networks
     ]
     each = run.training.steps // max(len(networks) - 1, 1)
@@ -217,29 +219,29 @@ def save_neurons(
     heading = f"XOR, {units} a layer, seed {run.seed}"
     with style.styled(look):
         figures = {
-            "one_neuron": neuron.one_neuron(NOTE),
+            "one_neuron": neuron.one_neuron(NOTE_ACTIVATIONS),
             "firing_rate": neuron.firing_rate(),
-            "chain": neuron.chain(NOTE),
+            "chain": neuron.chain(NOTE_ACTIVATIONS),
             "xor_surface": neuron.xor_surfaces(
                 [surfaces[i] for i in shown], [titles[i] for i in shown], heading
             ),
         }
-        drawn = (style.save(f, folder, name, drawn_by()) for name, f in figures.items())
+        drawn = (style.save_figure(f, folder, name, _drawn_by()) for name, f in figures.items())
         paths = [path for written in drawn for path in written]
-        moving = write_whole(folder / "xor_surface.gif", neuron.animation(surfaces, titles))
+        moving = write_atomically(folder / "xor_surface.gif", neuron.animation(surfaces, titles))
     return [*paths, moving]
 
 
-def weights_of(layer: Neuron) -> tuple[np.ndarray, np.ndarray]:
+def _incoming_weights(layer: Dense) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(layer.kernel), np.asarray(layer.bias)
 
 
-def made_of(results: xr.Dataset) -> str:
+def _picture_description(results: xr.Dataset) -> str:
     """Which runs a picture shows, and what drew it."""
     text = "".join(sorted(results["id"].values.tolist()))
     identity = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return f"{results.sizes['run']} runs {identity}; {drawn_by()}"
+    return f"{results.sizes['run']} runs {identity}; {_drawn_by()}"
 
 
-def drawn_by() -> str:
+def _drawn_by() -> str:
     return f"fadeout {version('fadeout')}"

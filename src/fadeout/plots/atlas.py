@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, looks
-from fadeout.networks.activations import FLAT
-from fadeout.plots.style import grid, headline, sheet
+from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, hue_looks
+from fadeout.networks.activations import SATURATED_SLOPE
+from fadeout.plots.style import blank_figure, grid, headline
 from fadeout.theory.gaussian import moments, steepest_slope, value_and_slope
 
 FORMULAS: dict[str, str] = {
@@ -38,7 +38,7 @@ FORMULAS: dict[str, str] = {
 """Every activation at its default parameters, typeset."""
 
 
-def curves(name: str, reach: tuple[float, float], points: int = 2001):
+def _curves(name: str, reach: tuple[float, float], points: int = 2001):
     """z, phi(z) and phi'(z) on a range."""
     z = np.linspace(*reach, points)
     return z, *value_and_slope(name, z)
@@ -52,16 +52,16 @@ def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
     """
     columns = min(len(names), 3 if len(names) % 4 == 1 else 4)  # no panel alone in a row
     figure, axes = grid(-(-len(names) // columns), columns, width=3.6, height=2.9, sharex=True)
-    style = looks(names)
+    style = hue_looks(names)
     for ax, name in zip(axes.flat, names, strict=False):
-        z, phi, slope = curves(name, reach)
-        shade_saturated(ax, z, slope, steepest_slope(name))
-        ax.plot(z, broken(phi), color=style[name]["color"], label=r"$\phi$")
-        ax.plot(z, broken(slope), color=style[name]["color"], linestyle="--", linewidth=1.5,
+        z, phi, slope = _curves(name, reach)
+        _shade_saturated(ax, z, slope, steepest_slope(name))
+        ax.plot(z, _broken(phi), color=style[name]["color"], label=r"$\phi$")
+        ax.plot(z, _broken(slope), color=style[name]["color"], linestyle="--", linewidth=1.5,
                 label=r"$\phi'$")  # fmt: skip
         ax.set_title(f"{name}\n{FORMULAS[name]}", fontsize="small")
         ax.set_ylim(-1.8, 3.2)
-        cross(ax)
+        _cross(ax)
     for ax in axes.flat[len(names) :]:
         ax.axis("off")
     for ax in axes.flat[max(len(names) - columns, 0) : len(names)]:  # the lowest of each column
@@ -82,16 +82,16 @@ def activation_page(name: str, reach: tuple[float, float]) -> Figure:
     variance 1: below 1, gradients shrink from layer to layer. E phi is how far the outputs are from
     centred.
     """
-    z, phi, slope = curves(name, reach)
+    z, phi, slope = _curves(name, reach)
     known = moments(name, 1.0)
     steepest = steepest_slope(name)
-    figure = sheet(11, 7.5)
+    figure = blank_figure(11, 7.5)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    look = {"color": looks([name])[name]["color"]}
+    look = {"color": hue_looks([name])[name]["color"]}
     for ax, values in ((top, phi), (bottom, slope)):
-        shade_saturated(ax, z, slope, steepest)
-        ax.plot(z, broken(values), **look)
-        cross(ax)
+        _shade_saturated(ax, z, slope, steepest)
+        ax.plot(z, _broken(values), **look)
+        _cross(ax)
     top.axhline(known.value, color=BLUE, linestyle=":",
                 label=rf"mean output $E\,\phi(Z) = {known.value:.3f}$")  # fmt: skip
     low = int(np.argmin(phi))
@@ -104,7 +104,7 @@ def activation_page(name: str, reach: tuple[float, float]) -> Figure:
         words = rf"largest slope here ${largest:.3f}$, first at $z = {at:.2f}$"
         bottom.plot(at, largest, "^", color=ORANGE, label=words)
     bottom.plot([], [], " ", label=rf"$E\,\phi'(Z)^2 = {known.slope_square:.3f}$")
-    flat = float(np.mean(np.abs(slope) <= FLAT * steepest)) if steepest else 1.0
+    flat = float(np.mean(np.abs(slope) <= SATURATED_SLOPE * steepest)) if steepest else 1.0
     top.set_title(f"{name}:  {FORMULAS[name]}", fontsize="large")
     top.set_ylabel(r"$\phi(z)$")
     bottom.set_ylabel(r"$\phi'(z)$")
@@ -144,13 +144,13 @@ def relu_table(reach: tuple[float, float] = (-5.0, 5.0)) -> list[tuple[float, fl
     return list(zip(z.tolist(), value_and_slope("relu", z)[0].tolist(), strict=True))
 
 
-def shade_saturated(ax: Axes, z: np.ndarray, slope: np.ndarray, steepest: float) -> None:
-    flat = np.abs(slope) <= FLAT * steepest
+def _shade_saturated(ax: Axes, z: np.ndarray, slope: np.ndarray, steepest: float) -> None:
+    flat = np.abs(slope) <= SATURATED_SLOPE * steepest
     ax.fill_between(z, 0, 1, where=flat, transform=ax.get_xaxis_transform(), color=GREY, alpha=0.18,
                     linewidth=0)  # fmt: skip
 
 
-def broken(values: np.ndarray) -> np.ndarray:
+def _broken(values: np.ndarray) -> np.ndarray:
     """The values with a gap where they jump, so that no line is drawn that is not there."""
     jumps = np.abs(np.diff(values)) > 0.1 * max(np.ptp(values), 1e-12)
     shown = values.astype(float).copy()
@@ -158,6 +158,6 @@ def broken(values: np.ndarray) -> np.ndarray:
     return shown
 
 
-def cross(ax: Axes) -> None:
+def _cross(ax: Axes) -> None:
     for line in (ax.axhline, ax.axvline):
         line(0, color=BLACK, linewidth=0.8)

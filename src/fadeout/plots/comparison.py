@@ -13,25 +13,25 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from fadeout import theory
 from fadeout.analysis import groups
 from fadeout.analysis.comparison import (
-    DIMS,
     MOST_CELLS,
     MOST_HUES,
+    RECORD_DIMS,
     Comparison,
+    axis_points,
+    axis_texts,
+    cell_edges,
     cell_table,
-    edges,
+    comparison_values,
+    default_moment,
+    describe_left_out,
     is_geometric,
     is_share,
-    left_out,
-    moment,
-    points,
-    pooled_over,
-    predicted,
-    settled,
+    pooled_labels,
+    resolve_comparison,
     shared_labels,
-    values_of,
-    words_of,
+    theory_line,
 )
-from fadeout.analysis.looks import BLACK, looks
+from fadeout.analysis.looks import BLACK, hue_looks
 from fadeout.analysis.predictions import activation_of
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.plots.figures import HIDDEN_LAYER, LEAST_LOSS, NORMS, WEIGHT_LAYER, band
@@ -39,15 +39,15 @@ from fadeout.plots.style import (
     current,
     fitting,
     grid,
+    has_one_panel,
     headline,
     legend_below,
-    single,
     to_logarithmic,
 )
-from fadeout.sweeps.results import described, dims
+from fadeout.sweeps.results import variable_attributes, variable_dims
 
 
-def compare(results: xr.Dataset, asked: Comparison) -> Figure:
+def draw_comparison(results: xr.Dataset, asked: Comparison) -> Figure:
     """Draws a comparison.
 
     What to conclude: lines whose bands do not meet differ by more than the seed; a dashed line is
@@ -57,22 +57,22 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
       FadeoutError: a quantity or an axis that the results lack.
     """
     results = groups.with_remedy(results)
-    asked = settled(asked, results)
+    asked = resolve_comparison(asked, results)
     if asked.map:
-        return heat_map(results, asked)
-    rows, columns = words_of(results, asked.row), words_of(results, asked.column)
-    hues, chosen = words_of(results, asked.color)
+        return _draw_heat_map(results, asked)
+    rows, columns = axis_texts(results, asked.row), axis_texts(results, asked.column)
+    hues, chosen = axis_texts(results, asked.color)
     every = len(chosen), len(rows[1]), len(columns[1])
     most = len(chosen) if set(chosen) <= set(ACTIVATIONS) else MOST_HUES
-    chosen = groups.some(chosen, most)
-    row_words, column_words = groups.some(rows[1], MOST_CELLS), fitting(columns[1])
+    chosen = groups.subsample(chosen, most)
+    row_words, column_words = groups.subsample(rows[1], MOST_CELLS), fitting(columns[1])
     quantities = asked.quantities()
-    if single():
+    if has_one_panel():
         row_words, quantities = row_words[-1:], quantities[:1]
     shown = len(chosen), len(row_words), len(column_words)
     cells = [(quantity, row) for quantity in quantities for row in row_words]
     figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
-    style = looks(chosen)
+    style = hue_looks(chosen)
     for (i, (quantity, row)), (j, column) in (
         (r, c) for r in enumerate(cells) for c in enumerate(column_words)
     ):
@@ -80,50 +80,56 @@ def compare(results: xr.Dataset, asked: Comparison) -> Figure:
         for hue in chosen:
             runs = results.isel(run=inside & (hues == hue))
             if runs.sizes["run"]:
-                line(axes[i, j], runs, quantity, asked, style[hue] | {"label": hue})
+                _draw_line(axes[i, j], runs, quantity, asked, style[hue] | {"label": hue})
         where = [f"{name} {word}" for name, word in
                  ((asked.row, row), (asked.column, column)) if name]  # fmt: skip
         axes[i, j].set_title(", ".join(where))
     for (quantity, _), strip in zip(cells, axes, strict=True):
-        strip[0].set_ylabel(label_of(quantity, asked))
+        strip[0].set_ylabel(_label_of(quantity, asked))
     for quantity in quantities:
         own = [strip for (q, _), strip in zip(cells, axes, strict=True) if q == quantity]
-        finish(own, quantity)
-    hidden = all("readout" not in described(name).get("layers", "") for name in quantities)
+        _finish_axes(own, quantity)
+    hidden = all(
+        "readout" not in variable_attributes(name).get("layers", "") for name in quantities
+    )
     for ax in axes[-1]:
-        ax.set_xlabel(HIDDEN_LAYER if hidden and asked.x == "layer" else axis_label(str(asked.x)))
+        ax.set_xlabel(HIDDEN_LAYER if hidden and asked.x == "layer" else _axis_label(str(asked.x)))
         if asked.x == "layer":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        elif asked.x not in DIMS:
-            mark_values(ax, np.unique(results[asked.x].values))
+        elif asked.x not in RECORD_DIMS:
+            _mark_values(ax, np.unique(results[asked.x].values))
     several = len(quantities) > 1
-    headline(figure, heading("Comparison" if several else title_of(quantity), str(asked.x)))
-    words = note(asked) + pooled_over(asked, results) + left_out(asked, shown, every)
-    words += groups.of_all(len(quantities), len(asked.quantities()), "quantities")
+    headline(figure, _heading("Comparison" if several else _title_of(quantity), str(asked.x)))
+    words = (
+        _comparison_note(asked)
+        + pooled_labels(asked, results)
+        + describe_left_out(asked, shown, every)
+    )
+    words += groups.describe_subsample(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)
     return figure
 
 
-def line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dict) -> None:
+def _draw_line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dict) -> None:
     """One colour of a cell: measured with its spread, and dashed what theory expects."""
-    if asked.x in DIMS:
-        values = values_of(runs, quantity, asked)
+    if asked.x in RECORD_DIMS:
+        values = comparison_values(runs, quantity, asked)
         every = {
-            "step": groups.recorded(runs),
+            "step": groups.recorded_steps(runs),
             "layer": runs["layer"].values <= runs["depth"].values.max() + 1,
         }
         values = values.isel({asked.x: every[asked.x]})
-        x, middle = values[asked.x].values, groups.spread(values).median
+        x, middle = values[asked.x].values, groups.quantile_spread(values).median
         marker = {"marker": ""} if asked.x == "step" and x.size > 40 else {}
         band(ax, x, values, look | marker)
     else:
-        x, low, middle, high = points(runs, quantity, asked)
+        x, low, middle, high = axis_points(runs, quantity, asked)
         some = np.isfinite(middle)
         reach = np.clip([middle - low, high - middle], 0, None)
         if x.dtype.kind not in "fiu":
             look = look | {"linestyle": ""}  # nothing lies between two words
         ax.errorbar(x[some], middle[some], yerr=reach[:, some], capsize=3, **look)
-    expected = predicted(runs, quantity, str(asked.x), asked, x, middle)
+    expected = theory_line(runs, quantity, str(asked.x), asked, x, middle)
     if expected is not None:
         ax.plot(x, expected, color=BLACK, linestyle=(0, (4, 2)), linewidth=1.3, zorder=5,
                 label="theory")  # fmt: skip
@@ -132,7 +138,7 @@ def line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dic
 # --- maps
 
 
-def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
+def _draw_heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
     """A quantity as colour over two swept numbers: the median over the other runs of a cell, or
     the share of them.
 
@@ -140,7 +146,7 @@ def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
     means that no rule of thumb will do.
     """
     across, up = asked.map  # type: ignore[misc]
-    quantities = asked.quantities()[: 1 if single() else None]
+    quantities = asked.quantities()[: 1 if has_one_panel() else None]
     across_page = min(len(quantities), current.get().columns // 2 or 1)  # each with its colour bar
     rows = -(-len(quantities) // across_page)
     figure, axes = grid(rows, across_page, width=6.4, height=5.0)
@@ -148,31 +154,31 @@ def heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
         ax.set_axis_off()
     for ax, quantity in zip(axes.flat, quantities, strict=False):
         xs, ys, table = cell_table(results, quantity, across, up, asked)
-        norm, kind, shown = color_scale(quantity, table)
+        norm, kind, shown = _color_scale(quantity, table)
         ax.set_facecolor("#bbbbbb")
-        image = ax.pcolormesh(edges(xs), edges(ys), shown, norm=norm, rasterized=True)
+        image = ax.pcolormesh(cell_edges(xs), cell_edges(ys), shown, norm=norm, rasterized=True)
         for values, scale in ((xs, ax.set_xscale), (ys, ax.set_yscale)):
             if is_geometric(values):
                 scale("log")
-        bar = figure.colorbar(image, ax=ax, label=kind + label_of(quantity, asked))
+        bar = figure.colorbar(image, ax=ax, label=kind + _label_of(quantity, asked))
         bar.ax.grid(False)
         ax.grid(False)
-        overlay(ax, results, across, up)
+        _draw_trainable_depth(ax, results, across, up)
         for values, ticks in ((xs, ax.set_xticks), (ys, ax.set_yticks)):
             if values.size <= 12:
-                ticks(values, [groups.text(value) for value in values], minor=False)
+                ticks(values, [groups.format_label(value) for value in values], minor=False)
                 ax.minorticks_off()
-        ax.set_xlabel(axis_label(across))
-        ax.set_ylabel(axis_label(up))
-    headline(figure, heading(title_of(quantities[0]), f"{across} and {up}"))
+        ax.set_xlabel(_axis_label(across))
+        ax.set_ylabel(_axis_label(up))
+    headline(figure, _heading(_title_of(quantities[0]), f"{across} and {up}"))
     middle = "share" if is_share(quantities[0]) else "median"
-    words = f"{middle} of the runs of a cell{pooled_over(asked, results)}; grey: not finite"
-    words += groups.of_all(len(quantities), len(asked.quantities()), "quantities")
+    words = f"{middle} of the runs of a cell{pooled_labels(asked, results)}; grey: not finite"
+    words += groups.describe_subsample(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)
     return figure
 
 
-def color_scale(quantity: str, table: np.ndarray) -> tuple[Normalize, str, np.ndarray]:
+def _color_scale(quantity: str, table: np.ndarray) -> tuple[Normalize, str, np.ndarray]:
     """The scale of a map, the words before its quantity, and what is shown: logarithms of what
     spans decades."""
     if is_share(quantity) or quantity in ("accuracy", "saturation", "dead_units"):
@@ -186,7 +192,7 @@ def color_scale(quantity: str, table: np.ndarray) -> tuple[Normalize, str, np.nd
     return Normalize(), "", table
 
 
-def overlay(ax: Axes, results: xr.Dataset, across: str, up: str) -> None:
+def _draw_trainable_depth(ax: Axes, results: xr.Dataset, across: str, up: str) -> None:
     """Six xi_c over weight variance and depth, where one activation and bias are swept."""
     labels = shared_labels(results)
     phi = activation_of(labels)
@@ -210,42 +216,42 @@ def overlay(ax: Axes, results: xr.Dataset, across: str, up: str) -> None:
 # --- words
 
 
-def title_of(quantity: str) -> str:
+def _title_of(quantity: str) -> str:
     if is_share(quantity):
         return f"share of runs {quantity.replace('_', ' ')}"
-    return described(quantity)["long_name"]
+    return variable_attributes(quantity)["long_name"]
 
 
-def heading(what: str, where: str) -> str:
+def _heading(what: str, where: str) -> str:
     words = f"{what} over {where.replace('_', ' ')}"
     return "\n".join(textwrap.wrap(words[0].upper() + words[1:], 56))
 
 
-def mark_values(ax: Axes, values: np.ndarray) -> None:
+def _mark_values(ax: Axes, values: np.ndarray) -> None:
     """Ticks at the swept numbers, on a logarithmic axis where they are spaced so."""
     if values.dtype.kind not in "fiu":
         return
     if is_geometric(values):
         ax.set_xscale("log")
     if values.size <= 10:
-        ax.set_xticks(values, [groups.text(value) for value in values], minor=False)
+        ax.set_xticks(values, [groups.format_label(value) for value in values], minor=False)
         ax.minorticks_off()
 
 
-def label_of(quantity: str, asked: Comparison) -> str:
+def _label_of(quantity: str, asked: Comparison) -> str:
     """A quantity, and which layer or step of it is shown."""
     where = []
-    along = () if is_share(quantity) else dims(quantity)
+    along = () if is_share(quantity) else variable_dims(quantity)
     if "layer" in along and asked.x != "layer":
         where.append(f"layer {asked.layer}")
     if "step" in along and asked.x != "step":
-        at = moment(quantity, asked)
+        at = default_moment(quantity, asked)
         where.append({"start": "at initialisation", "end": "at the end"}.get(at, f"step {at}"))
-    words = title_of(quantity).replace(" of the backpropagated signal delta", " of delta")
+    words = _title_of(quantity).replace(" of the backpropagated signal delta", " of delta")
     return f"{words}\n{', '.join(where)}" if where else words
 
 
-def axis_label(name: str) -> str:
+def _axis_label(name: str) -> str:
     words = {
         "layer": WEIGHT_LAYER,
         "depth": "depth (hidden layers)",
@@ -255,7 +261,7 @@ def axis_label(name: str) -> str:
     return words.get(name, name.replace("_", " "))
 
 
-def finish(strips: Sequence[np.ndarray], quantity: str) -> None:
+def _finish_axes(strips: Sequence[np.ndarray], quantity: str) -> None:
     """The scale of the rows of one quantity: shares in per cent, what spans decades in powers of
     ten."""
     if is_share(quantity) or quantity in ("accuracy", "saturation", "dead_units", "one_sided"):
@@ -281,7 +287,7 @@ def finish(strips: Sequence[np.ndarray], quantity: str) -> None:
             strip[0].set_ylim(max(low, positive.min() / 1e3), min(high, positive.max() * 1e3))
 
 
-def note(asked: Comparison) -> str:
+def _comparison_note(asked: Comparison) -> str:
     shares = all(is_share(quantity) for quantity in asked.quantities())
     if shares:
         return f"{asked.color}; bars: Wilson 95 % intervals".replace("_", " ")

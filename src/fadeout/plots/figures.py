@@ -13,23 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fadeout.analysis import groups
-from fadeout.analysis.looks import BLACK, ORANGE, looks
+from fadeout.analysis.looks import BLACK, ORANGE, hue_looks
 from fadeout.analysis.verdicts import expected_share
-from fadeout.networks.activations import ordered
+from fadeout.networks.activations import in_table_order
 from fadeout.plots.style import (
     ZEROS,
     current,
     fitting,
     fitting_rows,
     grid,
+    has_one_panel,
     headline,
     legend_below,
     panelled,
-    single,
     to_logarithmic,
 )
 
-LABELS = {
+_LABELS = {
     "delta_norm": r"backpropagated signal  $\|\delta\| = \|\partial L/\partial z\|$",
     "gradient_norm": r"weight gradient  $\|\partial L/\partial W\|$",
     "saturation": "saturated units",
@@ -37,57 +37,57 @@ LABELS = {
     "loss": "loss",
 }
 NORMS = ("delta_norm", "gradient_norm")
-SHARES = ("saturation", "dead_units")
+_SHARES = ("saturation", "dead_units")
 LEAST_LOSS = 1e-8
 """Below it who has learned does not push who is learning out of sight."""
 
 WEIGHT_LAYER = "weight layer (readout last)"
-DOWNWARDS = f"{WEIGHT_LAYER}  \N{LEFTWARDS ARROW} the gradient's way"
+_DOWNWARDS = f"{WEIGHT_LAYER}  \N{LEFTWARDS ARROW} the gradient's way"
 HIDDEN_LAYER = "hidden layer"
 
 
-def gradient_profile_at_start(results: xr.Dataset) -> Figure:
+def _gradient_profile_at_start(results: xr.Dataset) -> Figure:
     """Delta norm and weight-gradient norm over layers, at initialisation.
 
     What to conclude: a line that falls towards layer 1 is a gradient that vanishes on its way down;
     level is healthy. Compare the rows: weight gradients can look level where delta vanishes.
     """
-    return profile(results, groups.at_start, "at initialisation")
+    return _draw_profile(results, groups.at_start, "at initialisation")
 
 
-def gradient_profile_at_end(results: xr.Dataset) -> Figure:
+def _gradient_profile_at_end(results: xr.Dataset) -> Figure:
     """The same after the last step.
 
     What to conclude: where the loss is solved all gradients are small, at every layer alike; where
     it is not, the lower layers never got a gradient to learn from.
     """
-    return profile(results, groups.at_end, "after training")
+    return _draw_profile(results, groups.at_end, "after training")
 
 
-def profile(results: xr.Dataset, when: Callable, moment: str) -> Figure:
-    quantities = rows_of(results, *NORMS)
-    figure, axes = panels(results, len(quantities), sharey="row")
-    for group, column, look in drawn(results):
+def _draw_profile(results: xr.Dataset, when: Callable, moment: str) -> Figure:
+    quantities = _rows_of(results, *NORMS)
+    figure, axes = _panels_by_depth(results, len(quantities), sharey="row")
+    for group, column, look in _groups_to_draw(results):
         for row, name in enumerate(quantities):
             band(axes[row, column], group.runs["layer"].values, when(group.runs[name]), look)
     for row, name in enumerate(quantities):
-        axes[row, 0].set_ylabel(LABELS[name])
-        logarithmic(axes[row])
-    label_columns(results, axes, DOWNWARDS)
+        axes[row, 0].set_ylabel(_LABELS[name])
+        _make_logarithmic(axes[row])
+    _label_columns(results, axes, _DOWNWARDS)
     headline(figure, f"How the gradient fares on its way down, {moment}")
-    legend_below(figure, axes.flat, spread_note(results))
+    legend_below(figure, axes.flat, _spread_note(results))
     return figure
 
 
-def units_over_layers(results: xr.Dataset) -> Figure:
+def _units_over_layers(results: xr.Dataset) -> Figure:
     """Saturated and dead units over layers: dashed at initialisation, solid after training.
 
     What to conclude: a saturated unit passes hardly any gradient, a dead one none; where they are
     many in every layer, the profile above them falls.
     """
-    quantities = rows_of(results, *SHARES)
-    figure, axes = panels(results, len(quantities), sharey=True)
-    for group, column, look in drawn(results):
+    quantities = _rows_of(results, *_SHARES)
+    figure, axes = _panels_by_depth(results, len(quantities), sharey=True)
+    for group, column, look in _groups_to_draw(results):
         layers = np.arange(1, group.depth + 1)
         runs = group.runs.sel(layer=layers)
         for row, name in enumerate(quantities):
@@ -98,18 +98,18 @@ def units_over_layers(results: xr.Dataset) -> Figure:
             end = groups.at_end(runs[name]).mean("run")
             axes[row, column].plot(layers, end, **look | {"linestyle": "-"})
     for row, name in enumerate(quantities):
-        axes[row, 0].set_ylabel(f"share of {LABELS[name]}")
+        axes[row, 0].set_ylabel(f"share of {_LABELS[name]}")
         axes[row, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
         axes[row, 0].set_ylim(-0.03, 1.03)
-    label_columns(results, axes, HIDDEN_LAYER)
+    _label_columns(results, axes, HIDDEN_LAYER)
     headline(figure, "Units that pass no gradient on")
-    note = f"{color_words(results)}mean over runs; dashed: at initialisation, solid: at the end"
-    note += left_out(results)
-    legend_below(figure, axes.flat, note + units_note(results, quantities))
+    note = f"{_color_words(results)}mean over runs; dashed: at initialisation, solid: at the end"
+    note += _depths_left_out(results)
+    legend_below(figure, axes.flat, note + _units_note(results, quantities))
     return figure
 
 
-def units_note(results: xr.Dataset, quantities: Sequence[str]) -> str:
+def _units_note(results: xr.Dataset, quantities: Sequence[str]) -> str:
     """What counts as saturated and as dead, and how much of the first belongs to an activation."""
     means = {
         "dead_units": "dead: the slope is 0 on every example",
@@ -119,32 +119,32 @@ def units_note(results: xr.Dataset, quantities: Sequence[str]) -> str:
     if "saturation" not in quantities:
         return words
     names = np.unique(results["activation"].values).tolist()
-    own = {name: expected_share({"activation": name}) for name in ordered(names)}
+    own = {name: expected_share({"activation": name}) for name in in_table_order(names)}
     shown = [f"{name} {value:.0%}" for name, value in own.items() if 0.01 <= value < 0.99]
     healthy = f"\n(healthy on a standard normal input: {', '.join(shown[:6])} saturated)"
     return words + healthy if shown else words
 
 
-def gradient_over_training(results: xr.Dataset) -> Figure:
+def _gradient_over_training(results: xr.Dataset) -> Figure:
     """The delta norm of every layer at every step, as an image per activation and depth.
 
     What to conclude: dark from the top down and from the start is a gradient that vanishes; dark
     everywhere later on is a task that is solved.
     """
-    cells = list(groups.cells(results))
-    hues, columns = fitting_rows(groups.hues(results), 1.3), columns_of(results)
-    every = len(np.unique(results[groups.hue_of(results)].values))
+    cells = list(groups.group_runs(results))
+    hues, columns = fitting_rows(groups.drawn_hues(results), 1.3), _columns_of(results)
+    every = len(np.unique(results[groups.choose_hue(results)].values))
     medians = {
-        (group.hue, group.depth): groups.spread(group.runs["delta_norm"]).median
+        (group.hue, group.depth): groups.quantile_spread(group.runs["delta_norm"]).median
         for group in cells
         if group.depth in columns
     }
-    if single():
+    if has_one_panel():
         hues = [
-            max(hues, key=lambda hue: decades_lost(medians.get((hue, columns[0]))))
+            max(hues, key=lambda hue: _decades_lost(medians.get((hue, columns[0]))))
         ]  # where most is lost
     figure, axes = grid(len(hues), len(columns), height=2.6, sharex=True)
-    scale = logarithmic_scale(medians.values())
+    scale = _logarithmic_scale(medians.values())
     image = None
     for ax in axes.flat:
         ax.grid(False)
@@ -154,15 +154,17 @@ def gradient_over_training(results: xr.Dataset) -> Figure:
             continue
         ax = axes[hues.index(group.hue), columns.index(group.depth)]
         steps = group.runs["step"].values
-        image = delta_image(ax, steps, medians[group.hue, group.depth], scale)
+        image = _delta_image(ax, steps, medians[group.hue, group.depth], scale)
     for row, hue in enumerate(hues):
         axes[row, 0].set_ylabel(f"{hue}\nweight layer")
     for column, depth in enumerate(columns):
-        axes[0, column].set_title(layers_text(depth))
+        axes[0, column].set_title(_layers_text(depth))
         axes[-1, column].set_xlabel("step")
     bar = figure.colorbar(image, ax=axes, label=r"median over runs of  $\log_{10}\,\|\delta\|$")
     bar.ax.grid(False)
-    left = left_out(results, columns) + groups.of_all(len(hues), every, "values")
+    left = _depths_left_out(results, columns) + groups.describe_subsample(
+        len(hues), every, "values"
+    )
     words = f"The backpropagated signal in training\n(grey: 0, or not finite{left})"
     headline(figure, words)
     return figure
@@ -174,32 +176,32 @@ def loss_curves(results: xr.Dataset) -> Figure:
     What to conclude: a band that stays at the top (log 2 for cross-entropy) never started to learn;
     a wide band means that the seed, not the activation, decides.
     """
-    figure, axes = panels(results, 1, sharey="row")
-    for group, column, look in drawn(results):
+    figure, axes = _panels_by_depth(results, 1, sharey="row")
+    for group, column, look in _groups_to_draw(results):
         look = look | ({"marker": ""} if group.runs.sizes["step"] > 1 else {})
         band(axes[0, column], group.runs["step"].values, group.runs["loss"], look)
-    axes[0, 0].set_ylabel(LABELS["loss"])
-    logarithmic(axes[0], LEAST_LOSS)
-    label_columns(results, axes, "step")
+    axes[0, 0].set_ylabel(_LABELS["loss"])
+    _make_logarithmic(axes[0], LEAST_LOSS)
+    _label_columns(results, axes, "step")
     headline(figure, "Loss during training")
-    legend_below(figure, axes.flat, spread_note(results))
+    legend_below(figure, axes.flat, _spread_note(results))
     return figure
 
 
-def share_solved(results: xr.Dataset) -> Figure:
+def _share_solved(results: xr.Dataset) -> Figure:
     """The share of runs that solve the task, over depth, with Wilson 95 % intervals.
 
     What to conclude: intervals that do not meet are a difference that more seeds will not undo.
     """
     figure, axes = grid(1, 1, width=7.5, height=4.2)
     ax = axes[0, 0]
-    cells = list(groups.cells(results))
-    hues = groups.hues(results)
-    columns = groups.depths(results)
-    style = looks(hues)
+    cells = list(groups.group_runs(results))
+    hues = groups.drawn_hues(results)
+    columns = groups.drawn_depths(results)
+    style = hue_looks(hues)
     for i, hue in enumerate(hues):
         mine = [group for group in cells if group.hue == hue]
-        shares = [groups.solved(group.runs) for group in mine]
+        shares = [groups.solved_share(group.runs) for group in mine]
         x = [columns.index(group.depth) + 0.6 * ((i + 0.5) / len(hues) - 0.5) for group in mine]
         middle = np.array([s.value for s in shares])
         reach = [middle - [s.low for s in shares], [s.high for s in shares] - middle]
@@ -215,34 +217,34 @@ def share_solved(results: xr.Dataset) -> Figure:
     counts = sorted({group.runs.sizes["run"] for group in cells})
     number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     headline(figure, "Who solves the task")
-    words = f"{color_words(results)}{number} runs a point; bars: Wilson 95 % intervals"
+    words = f"{_color_words(results)}{number} runs a point; bars: Wilson 95 % intervals"
     legend_below(figure, [ax], words)
     return figure
 
 
-def one_run(results: xr.Dataset) -> Figure:
+def _one_run(results: xr.Dataset) -> Figure:
     """All that says something about a single run: its layers before training, dashed, and after;
     its loss; and the backpropagated signal over layers and training.
 
     What to conclude: a dashed line that falls towards layer 1 is a gradient that vanishes on its
     way down; where the loss stays level as well, that is why.
     """
-    run, steps = results.isel(run=0), groups.recorded(results)
+    run, steps = results.isel(run=0), groups.recorded_steps(results)
     name, trained = str(run["activation"].item()), int(steps.sum()) > 1
-    look = looks([name])[name]
-    shares = [q for q in SHARES if q in run]
+    look = hue_looks([name])[name]
+    shares = [q for q in _SHARES if q in run]
     parts: dict[str, Callable[[Axes], None]] = {
-        quantity: partial(layers_of_one, results, quantity, look, trained)
+        quantity: partial(_layers_of_one, results, quantity, look, trained)
         for quantity in NORMS
         if quantity in run
     }
     if shares:
-        parts["units"] = partial(units_of_one, run, shares, trained)
+        parts["units"] = partial(_units_of_one, run, shares, trained)
     if trained:
-        parts["loss"] = partial(loss_of_one, results, look)
+        parts["loss"] = partial(_loss_of_one, results, look)
         if "delta_norm" in run:
-            parts["image"] = partial(image_of_one, run, steps)
-    names = list(parts)[: 1 if single() else None]
+            parts["image"] = partial(_image_of_one, run, steps)
+    names = list(parts)[: 1 if has_one_panel() else None]
     fit = current.get().columns * 2 // 3 or 1  # each has a vertical axis of its own
     columns = min(3, len(names), fit) or 1
     rows = -(-len(names) // columns)
@@ -251,27 +253,27 @@ def one_run(results: xr.Dataset) -> Figure:
     figure = panelled(rows, columns, width=5.0, height=3.9)
     for part, ax in figure.subplot_mosaic(places.tolist()).items():
         parts[str(part)](ax)
-    headline(figure, f"{name}, {layers_text(int(run['depth']))}: {outcome_of(run)}")
+    headline(figure, f"{name}, {_layers_text(int(run['depth']))}: {_outcome_of(run)}")
     return figure
 
 
-def layers_of_one(results: xr.Dataset, quantity: str, look: dict, trained: bool, ax: Axes) -> None:
+def _layers_of_one(results: xr.Dataset, quantity: str, look: dict, trained: bool, ax: Axes) -> None:
     for when, style in ((groups.at_start, "--"), (groups.at_end, "-"))[: 1 + trained]:
         label = "at initialisation" if style == "--" else "after training"
         own = look | {"linestyle": style, "label": label}
         band(ax, results["layer"].values, when(results[quantity]), own)
-    logarithmic(np.array([ax]))
-    ax.set_ylabel(LABELS[quantity])
-    ax.set_xlabel(DOWNWARDS)
+    _make_logarithmic(np.array([ax]))
+    ax.set_ylabel(_LABELS[quantity])
+    ax.set_xlabel(_DOWNWARDS)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.legend(fontsize="small")
 
 
-def units_of_one(run: xr.Dataset, shares: Sequence[str], trained: bool, ax: Axes) -> None:
+def _units_of_one(run: xr.Dataset, shares: Sequence[str], trained: bool, ax: Axes) -> None:
     colors = {"saturation": ORANGE, "dead_units": BLACK}
     for quantity in shares:
         values = groups.at_end(run[quantity])[: int(run["depth"])]
-        ax.plot(values["layer"], values, "o-", color=colors[quantity], label=LABELS[quantity])
+        ax.plot(values["layer"], values, "o-", color=colors[quantity], label=_LABELS[quantity])
     ax.set_ylim(-0.03, 1.03)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel(HIDDEN_LAYER)
@@ -280,24 +282,24 @@ def units_of_one(run: xr.Dataset, shares: Sequence[str], trained: bool, ax: Axes
     ax.legend(fontsize="small")
 
 
-def loss_of_one(results: xr.Dataset, look: dict, ax: Axes) -> None:
-    steps = groups.recorded(results)
+def _loss_of_one(results: xr.Dataset, look: dict, ax: Axes) -> None:
+    steps = groups.recorded_steps(results)
     values = results["loss"].isel(step=steps)
     band(ax, values["step"].values, values, look | {"marker": "", "label": "loss"})
-    logarithmic(np.array([ax]), LEAST_LOSS)
-    ax.set_ylabel(LABELS["loss"])
+    _make_logarithmic(np.array([ax]), LEAST_LOSS)
+    ax.set_ylabel(_LABELS["loss"])
     ax.set_xlabel("step")
 
 
-def image_of_one(run: xr.Dataset, steps: np.ndarray, ax: Axes) -> None:
+def _image_of_one(run: xr.Dataset, steps: np.ndarray, ax: Axes) -> None:
     values = run["delta_norm"].isel(step=steps)
-    image = delta_image(ax, values["step"].values, values.values, None)
+    image = _delta_image(ax, values["step"].values, values.values, None)
     ax.set_xlabel("step")
     ax.set_ylabel("weight layer")
     ax.figure.colorbar(image, ax=ax, label=r"$\log_{10}\,\|\delta\|$").ax.grid(False)
 
 
-def outcome_of(run: xr.Dataset) -> str:
+def _outcome_of(run: xr.Dataset) -> str:
     """How a run ended, in a few words."""
     status = str(run["status"].item())
     if status in ("solved", "diverged"):
@@ -305,7 +307,7 @@ def outcome_of(run: xr.Dataset) -> str:
     return status
 
 
-def delta_image(ax: Axes, steps: np.ndarray, values: np.ndarray, scale: Normalize | None):
+def _delta_image(ax: Axes, steps: np.ndarray, values: np.ndarray, scale: Normalize | None):
     """The backpropagated signal of every layer at every step, [step, layer], as an image."""
     ax.grid(False)
     ax.set_facecolor("#bbbbbb")
@@ -314,7 +316,7 @@ def delta_image(ax: Axes, steps: np.ndarray, values: np.ndarray, scale: Normaliz
     reach = steps[-1] + (steps[-1] - steps[-2] if steps.size > 1 else 1)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     return ax.imshow(
-        np.where(np.isfinite(shown), shown, np.nan), norm=scale or logarithmic_scale([values]),
+        np.where(np.isfinite(shown), shown, np.nan), norm=scale or _logarithmic_scale([values]),
         aspect="auto", origin="lower", extent=(0, reach, 0.5, len(shown) + 0.5),
         interpolation="nearest",
     )  # fmt: skip
@@ -323,23 +325,23 @@ def delta_image(ax: Axes, steps: np.ndarray, values: np.ndarray, scale: Normaliz
 # --- parts
 
 
-def panels(results: xr.Dataset, rows: int, **share):
+def _panels_by_depth(results: xr.Dataset, rows: int, **share):
     """One column of axes per depth."""
-    return grid(rows, len(columns_of(results)), sharex="col", **share)
+    return grid(rows, len(_columns_of(results)), sharex="col", **share)
 
 
-def columns_of(results: xr.Dataset) -> list[int]:
+def _columns_of(results: xr.Dataset) -> list[int]:
     """The depths that have a column each."""
-    return fitting(groups.depths(results))
+    return fitting(groups.drawn_depths(results))
 
 
-def rows_of(results: xr.Dataset, *quantities: str) -> list[str]:
+def _rows_of(results: xr.Dataset, *quantities: str) -> list[str]:
     """Those that were recorded and have a row each."""
     recorded = [name for name in quantities if name in results]
-    return recorded[:1] if single() else recorded
+    return recorded[:1] if has_one_panel() else recorded
 
 
-def decades_lost(values: np.ndarray | None) -> float:
+def _decades_lost(values: np.ndarray | None) -> float:
     """Powers of ten by which they [step, layer] fall at the start, from the readout down; of
     nothing that could be drawn, less than any."""
     shown = np.asarray([] if values is None else values[0], float)
@@ -347,12 +349,12 @@ def decades_lost(values: np.ndarray | None) -> float:
     return float(np.log10(shown[-1] / shown[0])) if shown.size > 1 else -np.inf
 
 
-def drawn(results: xr.Dataset):
+def _groups_to_draw(results: xr.Dataset):
     """Every group with its column and its look; the first lines are the widest, so that those that
     coincide are all seen."""
-    hues = groups.hues(results)
-    style, columns = looks(hues), columns_of(results)
-    for group in groups.cells(results):
+    hues = groups.drawn_hues(results)
+    style, columns = hue_looks(hues), _columns_of(results)
+    for group in groups.group_runs(results):
         if group.depth not in columns:
             continue
         wider = 1 + 1.2 * (len(hues) - 1 - hues.index(group.hue)) / max(len(hues) - 1, 1)
@@ -360,20 +362,20 @@ def drawn(results: xr.Dataset):
         yield group, columns.index(group.depth), style[group.hue] | look
 
 
-def label_columns(results: xr.Dataset, axes: np.ndarray, xlabel: str) -> None:
-    for column, depth in enumerate(columns_of(results)):
-        axes[0, column].set_title(layers_text(depth))
+def _label_columns(results: xr.Dataset, axes: np.ndarray, xlabel: str) -> None:
+    for column, depth in enumerate(_columns_of(results)):
+        axes[0, column].set_title(_layers_text(depth))
         axes[-1, column].set_xlabel(xlabel)
         axes[-1, column].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def layers_text(depth: int) -> str:
+def _layers_text(depth: int) -> str:
     return "1 hidden layer" if depth == 1 else f"{depth} hidden layers"
 
 
 def band(ax: Axes, x: np.ndarray, values: xr.DataArray, look: dict) -> None:
     """The median as a line, the 10th to 90th percentile as a band, exact zeros at the foot."""
-    low, median, high = groups.spread(values)
+    low, median, high = groups.quantile_spread(values)
     zero = median == 0
     ax.plot(x, median, **look)
     if values.sizes["run"] > 1:
@@ -387,7 +389,7 @@ def band(ax: Axes, x: np.ndarray, values: xr.DataArray, look: dict) -> None:
         )  # fmt: skip
 
 
-def logarithmic(axes: np.ndarray, least: float = 0.0) -> None:
+def _make_logarithmic(axes: np.ndarray, least: float = 0.0) -> None:
     """A logarithmic axis for all axes of a row that have something on it."""
     for ax in axes:
         curves = [
@@ -397,7 +399,7 @@ def logarithmic(axes: np.ndarray, least: float = 0.0) -> None:
             to_logarithmic(ax, least)
 
 
-def logarithmic_scale(medians) -> Normalize:
+def _logarithmic_scale(medians) -> Normalize:
     """One colour scale for all images: their finite positive values, in powers of ten."""
     values = np.concatenate([median[np.isfinite(median) & (median > 0)] for median in medians])
     if values.size == 0:
@@ -406,31 +408,31 @@ def logarithmic_scale(medians) -> Normalize:
     return Normalize(low, max(high, low + 1))
 
 
-def spread_note(results: xr.Dataset) -> str:
+def _spread_note(results: xr.Dataset) -> str:
     if results.sizes["run"] == 1:
         return "one run"
     pooled = groups.pooled(results) or ["run"]
     spread = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
-    note = color_words(results) + spread
-    every = len(np.unique(results[groups.hue_of(results)].values))
-    shown = len(groups.hues(results))
-    return note + groups.of_all(shown, every, "values") + left_out(results)
+    note = _color_words(results) + spread
+    every = len(np.unique(results[groups.choose_hue(results)].values))
+    shown = len(groups.drawn_hues(results))
+    return note + groups.describe_subsample(shown, every, "values") + _depths_left_out(results)
 
 
-def color_words(results: xr.Dataset) -> str:
+def _color_words(results: xr.Dataset) -> str:
     """What the colours are, for a note, where the words of the legend are numbers."""
-    hue = groups.hue_of(results)
+    hue = groups.choose_hue(results)
     numeric = hue in results.coords and results[hue].dtype.kind in "biuf"
     return f"colour: {hue.replace('_', ' ')}; " if numeric else ""
 
 
-def left_out(results: xr.Dataset, columns: Sequence[int] | None = None) -> str:
+def _depths_left_out(results: xr.Dataset, columns: Sequence[int] | None = None) -> str:
     """Of the depths, for a note."""
-    shown = len(columns_of(results) if columns is None else columns)
-    return groups.of_all(shown, len(np.unique(results["depth"].values)), "depths")
+    shown = len(_columns_of(results) if columns is None else columns)
+    return groups.describe_subsample(shown, len(np.unique(results["depth"].values)), "depths")
 
 
-class Drawing(NamedTuple):
+class _Drawing(NamedTuple):
     """How a figure comes about.
 
     Attributes:
@@ -453,18 +455,18 @@ class Drawing(NamedTuple):
         trained = results.sizes["step"] > 1
         classes = bool((results["status"] != "trained").any()) or not self.of_classes
         if self.of_one and not trained:
-            recorded = any(probe in results for probe in (*NORMS, *SHARES))
+            recorded = any(probe in results for probe in (*NORMS, *_SHARES))
         in_time = trained or not self.over_training
         return recorded and in_time and classes and (results.sizes["run"] == 1) == self.of_one
 
 
-FIGURES: dict[str, Drawing] = {
-    "gradient_profile_at_start": Drawing(gradient_profile_at_start, NORMS, over_training=False),
-    "gradient_profile_at_end": Drawing(gradient_profile_at_end, NORMS),
-    "gradient_over_training": Drawing(gradient_over_training, ("delta_norm",)),
-    "loss_curves": Drawing(loss_curves),
-    "share_solved": Drawing(share_solved, of_classes=True),
-    "units_over_layers": Drawing(units_over_layers, SHARES, False),
-    "run": Drawing(one_run, over_training=False, of_one=True),
+FIGURES: dict[str, _Drawing] = {
+    "gradient_profile_at_start": _Drawing(_gradient_profile_at_start, NORMS, over_training=False),
+    "gradient_profile_at_end": _Drawing(_gradient_profile_at_end, NORMS),
+    "gradient_over_training": _Drawing(_gradient_over_training, ("delta_norm",)),
+    "loss_curves": _Drawing(loss_curves),
+    "share_solved": _Drawing(_share_solved, of_classes=True),
+    "units_over_layers": _Drawing(_units_over_layers, _SHARES, False),
+    "run": _Drawing(_one_run, over_training=False, of_one=True),
 }
 """Each figure by the name of its file."""

@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from fadeout.analysis.looks import BLACK, BLUE, GREEN, GREY, RED
 from fadeout.claims import Claim, Finding, Verdict
-from fadeout.plots.style import sheet
+from fadeout.plots.style import blank_figure
 
-COLORS = {"holds": GREEN, "fails": RED, "holds only if": BLUE, "undecided": GREY}
-MARKS = {True: (GREEN, "o"), False: (RED, "s"), None: (GREY, "D")}
+_COLORS = {"holds": GREEN, "fails": RED, "holds only if": BLUE, "undecided": GREY}
+_MARKS = {True: (GREEN, "o"), False: (RED, "s"), None: (GREY, "D")}
 ROW_HEIGHT, PANEL_HEIGHT = 0.34, 0.95
-PANELS = 3
+_PANELS = 3
 """What decides nothing is shown only up to so many panels."""
 
 
@@ -35,9 +35,9 @@ def forest(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Figur
     words = "\n".join(textwrap.fill(line, 104) for line in lines)
     lines = textwrap.wrap(claim.headline(verdict), 44)
     head = 0.42 * len(lines) + 0.24 * (words.count("\n") + 1) + 0.6
-    figure = sheet(10, sum(heights) + head + 0.5)
+    figure = blank_figure(10, sum(heights) + head + 0.5)
     figure.suptitle(
-        "\n".join(lines), fontweight="bold", fontsize="xx-large", color=COLORS[verdict.word],
+        "\n".join(lines), fontweight="bold", fontsize="xx-large", color=_COLORS[verdict.word],
         x=0.02, ha="left",
     )  # fmt: skip
     if not panels:
@@ -45,12 +45,12 @@ def forest(claim: Claim, findings: Sequence[Finding], verdict: Verdict) -> Figur
         return figure
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, panel in zip(axes, panels, strict=True):
-        draw_panel(ax, claim, panel)
+        _draw_panel(ax, claim, panel)
     axes[0].annotate(
         words, (0.02, 1.0), (0, 12), xycoords=("figure fraction", "axes fraction"),
         textcoords="offset points", va="bottom", fontsize="small",
     )  # fmt: skip
-    legend(figure, [finding for panel in panels for finding in panel], claim)
+    _forest_legend(figure, [finding for panel in panels for finding in panel], claim)
     return figure
 
 
@@ -63,16 +63,16 @@ def panels_of(claim: Claim, findings: Sequence[Finding]) -> tuple[list[list[Find
     judged = [panel for panel in measured if claim.judged(panel[0])]
     beside = [panel for panel in measured if not claim.judged(panel[0])]
     unknown = [name for name in claim.rules if name not in {panel[0].quantity for panel in judged}]
-    return judged + beside[: max(PANELS - len(judged), 0)], unknown
+    return judged + beside[: max(_PANELS - len(judged), 0)], unknown
 
 
-def draw_panel(ax: Axes, claim: Claim, panel: Sequence[Finding]) -> None:
+def _draw_panel(ax: Axes, claim: Claim, panel: Sequence[Finding]) -> None:
     rows = np.arange(len(panel))
     for row, finding in zip(rows, panel, strict=True):
         low, value, high = finding.measured
         color, marker = BLACK, "o"
         if claim.judged(finding):
-            color, marker = MARKS[claim.supports(finding)]
+            color, marker = _MARKS[claim.supports(finding)]
         if finding.expected is not None:
             ax.plot(finding.expected, row, "|", color=BLUE, markersize=17, markeredgewidth=3)
         if np.isfinite([low, value, high]).all():
@@ -80,9 +80,9 @@ def draw_panel(ax: Axes, claim: Claim, panel: Sequence[Finding]) -> None:
             ax.errorbar(value, row, xerr=reach, fmt=marker, color=color, capsize=4,
                         markerfacecolor=color if claim.judged(finding) else "white")  # fmt: skip
         place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "x-small"}
-        ax.annotate(interval_text(finding.measured), (1.01, row), **place)
+        ax.annotate(_interval_text(finding.measured), (1.01, row), **place)
     if claim.judged(panel[0]):
-        shade(ax, claim.rules[panel[0].quantity])
+        _shade_range(ax, claim.rules[panel[0].quantity])
     ax.set_yticks(rows, [finding.condition for finding in panel], fontsize="small")
     ax.set_ylim(len(panel) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=7))
@@ -94,7 +94,7 @@ def draw_panel(ax: Axes, claim: Claim, panel: Sequence[Finding]) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def shade(ax: Axes, rule) -> None:
+def _shade_range(ax: Axes, rule) -> None:
     """Colours the range that supports the claim, as far as the axis shows it."""
     low, high = ax.get_xlim()
     bounds = [bound for bound in rule if np.isfinite(bound)]
@@ -104,18 +104,18 @@ def shade(ax: Axes, rule) -> None:
     ax.set_xlim(low, high)
 
 
-def interval_text(interval) -> str:
+def _interval_text(interval) -> str:
     low, value, high = interval
     if not np.isfinite(value):
         return "too few values"
     return f"{value:.3g}" if low == high else f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def legend(figure: Figure, findings: Sequence[Finding], claim: Claim) -> None:
+def _forest_legend(figure: Figure, findings: Sequence[Finding], claim: Claim) -> None:
     answers = {claim.supports(finding) for finding in findings if claim.judged(finding)}
     words = {True: "supports the sentence", False: "speaks against it", None: "undecided"}
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=MARKS[answer][0], marker=MARKS[answer][1], linestyle="", label=text)
+        Line2D([], [], color=_MARKS[answer][0], marker=_MARKS[answer][1], linestyle="", label=text)
         for answer, text in words.items()
         if answer in answers
     ]

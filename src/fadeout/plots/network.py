@@ -6,14 +6,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fadeout.plots.style import headline, sheet
+from fadeout.plots.style import blank_figure, headline
 
-PANELS = {
+_PANELS = {
     "the gradient": {"delta_norm": "o", "gradient_norm": "s"},
     "the signal": {"preactivation_std": "o", "activation_std": "s"},
     "units": {"dead_units": "o", "saturation": "s"},
 }
-WORDS = {
+_PROBE_LABELS = {
     "delta_norm": r"$\|\delta\| = \|\partial L/\partial z\|$",
     "gradient_norm": r"$\|\partial L/\partial W\|$",
     "preactivation_std": "deviation of z",
@@ -23,23 +23,23 @@ WORDS = {
 }
 
 
-def network(found: xr.Dataset) -> Figure:
+def draw_network(found: xr.Dataset) -> Figure:
     """Gradient, signal and units of every layer of one network, the first at the bottom.
 
     What to conclude: a gradient that moves to the left on its way down vanishes; one that moves to
     the right explodes. A layer whose units are all dead lets nothing pass.
     """
     layers = found.sizes["layer"]
-    figure = sheet(13, 2.2 + 0.34 * layers)
-    axes = figure.subplots(1, len(PANELS), sharey=True)
+    figure = blank_figure(13, 2.2 + 0.34 * layers)
+    axes = figure.subplots(1, len(_PANELS), sharey=True)
     place = np.arange(layers)
-    for ax, (title, quantities) in zip(axes, PANELS.items(), strict=True):
+    for ax, (title, quantities) in zip(axes, _PANELS.items(), strict=True):
         for number, (name, mark) in enumerate(quantities.items()):
             values = found[name].values
             ax.plot(values, place, mark, color=f"C{number}", linestyle="-" if number == 0 else "",
-                    label=WORDS[name])  # fmt: skip
+                    label=_PROBE_LABELS[name])  # fmt: skip
         ax.set_title(title)
-        legend(ax)
+        _probe_legend(ax)
     for ax in axes[:2]:
         values = np.concatenate([line.get_xdata() for line in ax.lines])
         values = values[np.isfinite(values) & (values > 0)]
@@ -53,16 +53,18 @@ def network(found: xr.Dataset) -> Figure:
              zip(found["layer"].values, found["kind"].values, strict=True)]  # fmt: skip
     axes[0].set_yticks(place, words)
     axes[0].set_ylim(-0.5, layers - 0.5)
-    headline(figure, f"{found.attrs['module']}, loss {found.attrs['loss']:.4g}: {said(found)}")
+    headline(
+        figure, f"{found.attrs['module']}, loss {found.attrs['loss']:.4g}: {_verdict_title(found)}"
+    )
     return figure
 
 
-def said(found: xr.Dataset) -> str:
+def _verdict_title(found: xr.Dataset) -> str:
     """What is wrong with which layers, in few words."""
     pairs = zip(found["layer"].values, found["verdict"].values, strict=True)
     ill = [f"{path}: {word.replace('_', ' ')}" for path, word in pairs if word != "healthy"]
     return "; ".join(ill[:4] + ["..."] * (len(ill) > 4)) or "healthy in all layers"
 
 
-def legend(ax: Axes) -> None:
+def _probe_legend(ax: Axes) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)

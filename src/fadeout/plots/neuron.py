@@ -11,17 +11,17 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from fadeout.analysis.intervals import share
-from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, looks
-from fadeout.plots.style import grid, headline, sheet
+from fadeout.analysis.intervals import share_interval
+from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, hue_looks
+from fadeout.plots.style import blank_figure, grid, headline
 from fadeout.theory.gaussian import value_and_slope
 
-INPUTS = {
+_INPUTS = {
     "one weak input": [0.4],
     "one strong input": [3.0],
     "ten weak inputs": [0.4] * 10,
 }
-BIAS = -1.5
+_BIAS = -1.5
 
 
 def one_neuron(names: Sequence[str]) -> Figure:
@@ -31,26 +31,26 @@ def one_neuron(names: Sequence[str]) -> Figure:
     degrees and then saturate, so that ten weak inputs and one strong look alike; relu goes on
     growing.
     """
-    sums = np.array([sum(inputs) + BIAS for inputs in INPUTS.values()])
+    sums = np.array([sum(inputs) + _BIAS for inputs in _INPUTS.values()])
     figure, axes = grid(1, len(names), width=3.4, height=4.0, sharex=True)
-    style = looks(names)
+    style = hue_looks(names)
     for ax, name in zip(axes[0], names, strict=True):
         z = np.linspace(-2.5, 3.5, 601)
         ax.plot(z, value_and_slope(name, z)[0], color=style[name]["color"])
         answers = value_and_slope(name, sums)[0]
         for (words, inputs), total, answer, mark in zip(
-            INPUTS.items(), sums, answers, ("v", "^", "s"), strict=True
+            _INPUTS.items(), sums, answers, ("v", "^", "s"), strict=True
         ):
             ax.plot([total, total], [0, answer], ":", color=GREY, linewidth=1.5)
             ax.plot(total, answer, mark, color=BLACK, markersize=9,
                     label=f"{words}: {' + '.join(f'{x:g}' for x in inputs[:2])}"
-                    f"{' + ...' if len(inputs) > 2 else ''} {BIAS:+g} = {total:g}")  # fmt: skip
+                    f"{' + ...' if len(inputs) > 2 else ''} {_BIAS:+g} = {total:g}")  # fmt: skip
         ax.set_title(name)
         ax.set_xlabel("weighted sum + bias")
     axes[0, 0].set_ylabel("answer")
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", fontsize="small")
-    headline(figure, f"One neuron, threshold {-BIAS:g}: who fires, and how strongly")
+    headline(figure, f"One neuron, threshold {-_BIAS:g}: who fires, and how strongly")
     return figure
 
 
@@ -62,7 +62,7 @@ def firing_rate(draws: int = 2000) -> Figure:
     """
     rng = np.random.default_rng(0)
     z = np.linspace(-6, 6, 25)
-    rates = [share(x + rng.logistic(size=draws) > 0) for x in z]
+    rates = [share_interval(x + rng.logistic(size=draws) > 0) for x in z]
     figure, axes = grid(1, 1, width=8, height=4.6)
     ax = axes[0, 0]
     ax.plot([-6, 0, 0, 6], [0, 0, 1, 1], color=GREY, label="hard threshold")
@@ -87,7 +87,7 @@ def chain(names: Sequence[str], length: int = 12, start: float = 1.0) -> Figure:
     signal on unharmed.
     """
     figure, axes = grid(1, 2, width=5.4, height=4.4)
-    style = looks(names)
+    style = hue_looks(names)
     positions = np.arange(length + 1)
     for name in names:
         values, slopes = [start], []
@@ -112,8 +112,8 @@ def chain(names: Sequence[str], length: int = 12, start: float = 1.0) -> Figure:
 
 # --- XOR
 
-ANSWERS = LinearSegmentedColormap.from_list("answers", [BLUE, "white", ORANGE])
-CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+_ANSWERS = LinearSegmentedColormap.from_list("answers", [BLUE, "white", ORANGE])
+_CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 
 
 class Surface:
@@ -126,24 +126,24 @@ class Surface:
     """
 
     def __init__(self, answers: np.ndarray, kernel: np.ndarray, bias: np.ndarray):
-        self.axis = surface_axis()
+        self.axis = _surface_axis()
         self.answers = expit(answers).reshape(self.axis.size, self.axis.size)
         self.lines = np.column_stack([kernel.T, bias])
 
 
-def surface_axis(points: int = 121) -> np.ndarray:
+def _surface_axis(points: int = 121) -> np.ndarray:
     return np.linspace(-0.5, 1.5, points)
 
 
 def surface_inputs() -> np.ndarray:
     """The points of the square at which `Surface` wants answers, [point, 2]."""
-    x, y = np.meshgrid(surface_axis(), surface_axis())
+    x, y = np.meshgrid(_surface_axis(), _surface_axis())
     return np.column_stack([x.ravel(), y.ravel()])
 
 
-def draw_surface(ax: Axes, surface: Surface, title: str) -> None:
+def _draw_surface(ax: Axes, surface: Surface, title: str) -> None:
     axis = surface.axis
-    ax.pcolormesh(axis, axis, surface.answers, cmap=ANSWERS, vmin=0, vmax=1, rasterized=True,
+    ax.pcolormesh(axis, axis, surface.answers, cmap=_ANSWERS, vmin=0, vmax=1, rasterized=True,
                   shading="nearest")  # fmt: skip
     if surface.answers.min() < 0.5 < surface.answers.max():
         ax.contour(axis, axis, surface.answers, levels=[0.5], colors=BLACK, linewidths=2)
@@ -152,7 +152,7 @@ def draw_surface(ax: Axes, surface: Surface, title: str) -> None:
         ax.contour(axis, axis, weight_x * x + weight_y * y + bias, levels=[0.0], colors="#444444",
                    linestyles="dashed", linewidths=1)  # fmt: skip
     for target, mark in ((0, "o"), (1, "D")):
-        own = CORNERS[CORNERS.sum(1) % 2 == target]
+        own = _CORNERS[_CORNERS.sum(1) % 2 == target]
         ax.plot(own[:, 0], own[:, 1], mark, markersize=11, markerfacecolor=(BLUE, ORANGE)[target],
                 markeredgecolor=BLACK)  # fmt: skip
     ax.set_aspect("equal")
@@ -172,7 +172,7 @@ def xor_surfaces(surfaces: Sequence[Surface], titles: Sequence[str], heading: st
     columns = min(4, len(surfaces))
     figure, axes = grid(-(-len(surfaces) // columns), columns, width=3.2, height=3.5)
     for ax, surface, title in zip(axes.flat, surfaces, titles, strict=False):
-        draw_surface(ax, surface, title)
+        _draw_surface(ax, surface, title)
     for ax in axes.flat[len(surfaces) :]:
         ax.axis("off")
     for ax in axes[-1]:
@@ -188,13 +188,13 @@ def xor_surfaces(surfaces: Sequence[Surface], titles: Sequence[str], heading: st
 
 def animation(surfaces: Sequence[Surface], titles: Sequence[str], seconds: float = 6.0) -> bytes:
     """The surfaces as an animated GIF."""
-    figure = sheet(5, 5.2)
+    figure = blank_figure(5, 5.2)
     figure.set_layout_engine("none")
     ax = figure.subplots()
 
     def frame(i: int):
         ax.clear()
-        draw_surface(ax, surfaces[i], titles[i])
+        _draw_surface(ax, surfaces[i], titles[i])
         return []
 
     moving = FuncAnimation(figure, frame, frames=len(surfaces), blit=False)

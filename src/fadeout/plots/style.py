@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
-from fadeout.analysis.groups import some
-from fadeout.analysis.looks import USUAL, check_formats
-from fadeout.files import write_whole
+from fadeout.analysis.groups import subsample
+from fadeout.analysis.looks import DEFAULT_FORMATS, check_formats
+from fadeout.files import write_atomically
 from fadeout.registry import FadeoutError, lookup
 
-RC: dict[str, Any] = {
+_RC: dict[str, Any] = {
     "figure.dpi": 100,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,22 +34,22 @@ RC: dict[str, Any] = {
     "pdf.fonttype": 42,
     "path.simplify": True,
 }
-SIZES = {
+_SIZES = {
     "font.size": 1, "axes.labelsize": 1, "axes.titlesize": 1.08, "figure.titlesize": 1.15,
     "legend.fontsize": 0.92, "xtick.labelsize": 0.92, "ytick.labelsize": 0.92,
 }  # fmt: skip
 """Of each kind of text beside a figure's letters."""
 
-METADATA: dict[str, dict] = {
+_METADATA: dict[str, dict] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-ABOUT = {"png": "Description", "svg": "Description", "pdf": "Subject"}
+_ABOUT = {"png": "Description", "svg": "Description", "pdf": "Subject"}
 """Where each format says what a picture was made of."""
 
 
-class Style(NamedTuple):
+class _Style(NamedTuple):
     """What a picture is drawn for.
 
     Attributes:
@@ -76,25 +76,25 @@ class Style(NamedTuple):
 
 
 STYLES = {
-    "screen": Style(),
-    "talk": Style(letters=20, strokes=1.6, inches=1.25, columns=1, single=True),
-    "paper": Style(letters=8.5, strokes=0.6, width=6.75, family="DejaVu Serif", titled=False,
+    "screen": _Style(),
+    "talk": _Style(letters=20, strokes=1.6, inches=1.25, columns=1, single=True),
+    "paper": _Style(letters=8.5, strokes=0.6, width=6.75, family="DejaVu Serif", titled=False,
                    columns=4, dots=300),
 }  # fmt: skip
 """To be looked at; to be read from the back of a room, one message in one panel; and to be printed,
 as wide as a page of two columns or as asked for, in letters of at least 7 points."""
-LEAST_PANEL = 1.45
+_LEAST_PANEL = 1.45
 """Inches that a panel takes in a column of a paper."""
-PAGE = 9.0
+_PAGE = 9.0
 """Inches that a paper's picture may be high."""
 
-current: ContextVar[Style] = ContextVar("current", default=STYLES["screen"])
-formats: ContextVar[Sequence[str]] = ContextVar("formats", default=USUAL)
+current: ContextVar[_Style] = ContextVar("current", default=STYLES["screen"])
+_formats: ContextVar[Sequence[str]] = ContextVar("formats", default=DEFAULT_FORMATS)
 
 
 @contextmanager
 def styled(
-    name: str = "screen", files: Sequence[str] = USUAL, width: float | None = None
+    name: str = "screen", files: Sequence[str] = DEFAULT_FORMATS, width: float | None = None
 ) -> Iterator[None]:
     """Draws in our style, whatever the user's own is, and saves as such files.
 
@@ -113,13 +113,13 @@ def styled(
             raise FadeoutError(
                 f"a width is a paper's: --style paper, or leave --width out ({name})"
             )
-        if not LEAST_PANEL <= width <= 50:
-            raise FadeoutError(f"width must be from {LEAST_PANEL} to 50 inches, not {width:g}")
-        style = style._replace(width=width, columns=int(width / LEAST_PANEL))
-    tokens = current.set(style), formats.set(files)
+        if not _LEAST_PANEL <= width <= 50:
+            raise FadeoutError(f"width must be from {_LEAST_PANEL} to 50 inches, not {width:g}")
+        style = style._replace(width=width, columns=int(width / _LEAST_PANEL))
+    tokens = current.set(style), _formats.set(files)
     try:
         with mpl.rc_context(), mpl.style.context("default"):
-            mpl.rcParams.update(RC | {key: style.letters * size for key, size in SIZES.items()})
+            mpl.rcParams.update(_RC | {key: style.letters * size for key, size in _SIZES.items()})
             mpl.rcParams["savefig.dpi"] = style.dots
             mpl.rcParams["font.family"] = style.family
             mpl.rcParams["mathtext.fontset"] = style.family.replace(" ", "").lower()
@@ -128,27 +128,27 @@ def styled(
             yield
     finally:
         current.reset(tokens[0])
-        formats.reset(tokens[1])
+        _formats.reset(tokens[1])
 
 
-class ShownFigure(Figure):
+class _ShownFigure(Figure):
     """A figure that any notebook shows, without `%matplotlib inline` and without a window."""
 
     def _repr_png_(self) -> bytes:
         drawn = io.BytesIO()
-        self.savefig(drawn, format="png", dpi=SHOWN_DOTS)
+        self.savefig(drawn, format="png", dpi=_SHOWN_DOTS)
         return drawn.getvalue()
 
 
-SHOWN_DOTS = 100
+_SHOWN_DOTS = 100
 """Dots per inch of a figure in a notebook."""
 
 
-def sheet(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches of a screen; no window is ever opened."""
     style = current.get()
     across = style.inches * width if style.width is None else style.width
-    figure = ShownFigure(figsize=(across, height * across / width))
+    figure = _ShownFigure(figsize=(across, height * across / width))
     figure.set_layout_engine("constrained")
     return figure
 
@@ -156,10 +156,12 @@ def sheet(width: float, height: float) -> Figure:
 def panelled(rows: int, columns: int, width: float = 4.2, height: float = 3.6) -> Figure:
     """An empty figure for so many panels of a size, and what stands around them."""
     style = current.get()
-    figure = sheet(max(width * columns + 0.6, 8), height * rows + (2.4 if single() else 0.9))
+    figure = blank_figure(
+        max(width * columns + 0.6, 8), height * rows + (2.4 if has_one_panel() else 0.9)
+    )
     if style.width is not None:  # a narrow panel is no flat one; around it, its labels
         panel = min(style.width / columns, width) * height / width
-        panel = min(max(panel, 0.85 * LEAST_PANEL), PAGE / rows)
+        panel = min(max(panel, 0.85 * _LEAST_PANEL), _PAGE / rows)
         figure.set_figheight(panel * rows + 0.7)
     return figure
 
@@ -173,7 +175,7 @@ def grid(rows: int, columns: int, width: float = 4.2, height: float = 3.6, **sha
 def fitting(values: list) -> list:
     """The values that get a panel each, side by side: the last alone, or evenly spread ones."""
     style = current.get()
-    return values[-1:] if style.columns == 1 else some(values, style.columns)
+    return values[-1:] if style.columns == 1 else subsample(values, style.columns)
 
 
 def fitting_rows(values: list, height: float) -> list:
@@ -182,10 +184,10 @@ def fitting_rows(values: list, height: float) -> list:
     Args:
       height: of a panel, in inches.
     """
-    return values if current.get().width is None else some(values, int(PAGE / height))
+    return values if current.get().width is None else subsample(values, int(_PAGE / height))
 
 
-def single() -> bool:
+def has_one_panel() -> bool:
     """Whether a figure has one panel."""
     return current.get().single
 
@@ -193,10 +195,10 @@ def single() -> bool:
 def headline(figure: Figure, words: str) -> None:
     """What a figure is, over it."""
     if current.get().titled:
-        figure.suptitle(folded(figure.get_figwidth(), words, SIZES["figure.titlesize"]))
+        figure.suptitle(_wrap_words(figure.get_figwidth(), words, _SIZES["figure.titlesize"]))
 
 
-def folded(inches: float, words: str, size: float = 1.0) -> str:
+def _wrap_words(inches: float, words: str, size: float = 1.0) -> str:
     """The words in lines that are no longer than so many inches.
 
     Args:
@@ -215,8 +217,8 @@ def fit_words(figure: Figure) -> None:
         place = ax.get_subplotspec()
         rows, columns = place.get_gridspec().get_geometry() if place else (1, 1)
         width, height = 0.8 * figure.get_figwidth() / columns, 0.58 * figure.get_figheight() / rows
-        ax.set_xlabel(folded(width, ax.get_xlabel()))
-        ax.set_ylabel(folded(height, ax.get_ylabel()))
+        ax.set_xlabel(_wrap_words(width, ax.get_xlabel()))
+        ax.set_ylabel(_wrap_words(height, ax.get_ylabel()))
         locator, letters = ax.xaxis.get_major_locator(), current.get().letters
         most = int(width * 72 / (3 * letters))  # a label of three digits, and room
         if isinstance(locator, MaxNLocator) and most < 6:
@@ -269,9 +271,9 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
     if "theory" in handles:
         handles["theory"] = handles.pop("theory")  # last
     longest = max(map(len, handles), default=0)
-    each = SIZES["legend.fontsize"] * current.get().letters * (0.56 * longest + 4.5)
+    each = _SIZES["legend.fontsize"] * current.get().letters * (0.56 * longest + 4.5)
     columns = min(len(handles), 7, max(int(figure.get_figwidth() * 72 / each), 1)) or 1
-    note = folded(figure.get_figwidth(), note, 0.833)
+    note = _wrap_words(figure.get_figwidth(), note, 0.833)
     if current.get().width is not None:  # a paper grows by what stands below its panels
         lines = -(-len(handles) // columns) + note.count("\n") + 1
         below = lines * 1.5 * current.get().letters / 72 + 0.2
@@ -286,7 +288,7 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
     )
 
 
-def save(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
+def save_figure(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
     """Writes a figure in the formats asked for, without dates: twice the same is equal byte for
     byte.
 
@@ -299,10 +301,10 @@ def save(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:
     if layout is not None:  # once: with it, each format would be drawn twice
         layout.execute(figure)
         figure.set_layout_engine(None)
-    for suffix in formats.get():
+    for suffix in _formats.get():
         path = folder / f"{name}.{suffix}"
         drawn = io.BytesIO()
-        figure.savefig(drawn, format=suffix, metadata=METADATA[suffix] | {ABOUT[suffix]: about})
-        write_whole(path, drawn.getvalue())
+        figure.savefig(drawn, format=suffix, metadata=_METADATA[suffix] | {_ABOUT[suffix]: about})
+        write_atomically(path, drawn.getvalue())
         paths.append(path)
     return paths

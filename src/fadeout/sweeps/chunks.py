@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.survey import Survey
-from fadeout.training.batches import Batch
+from fadeout.sweeps.survey import RunIndex
+from fadeout.training.batches import CompileGroup
 
-CHUNK_BYTES = 16 * 2**20
-CHUNK_WORK = 10**9
-CHUNK_RUNS = 2**13
+_CHUNK_BYTES = 16 * 2**20
+_CHUNK_WORK = 10**9
+_CHUNK_RUNS = 2**13
 """A chunk of several blocks of lanes records at most so many bytes, takes a few seconds, and has at
 most so many runs, each some 3 kB of Python objects while it is trained and stored."""
 
 
-class Piece(NamedTuple):
+class WorkItem(NamedTuple):
     """What a thread is given: to compile a program for these runs, or to train one chunk of them.
 
     Attributes:
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
       blocks: of lanes, in one chunk.
     """
 
-    batch: Batch
+    batch: CompileGroup
     lanes: int
     members: np.ndarray
     blocks: int
@@ -40,7 +40,7 @@ class Piece(NamedTuple):
         return self.batch.program, self.batch.preparation, self.lanes
 
     @property
-    def chunks(self) -> list["Piece"]:
+    def chunks(self) -> list["WorkItem"]:
         """What is to train once it is compiled."""
         parts = self.in_parts_of(self.lanes * self.blocks)
         return [self._replace(members=part, compiled=True) for part in parts]
@@ -50,7 +50,7 @@ class Piece(NamedTuple):
         return [self.members[start : start + size] for start in range(0, len(self.members), size)]
 
 
-def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Piece]:
+def split_runs(survey: RunIndex, members: np.ndarray, threads: int) -> list[WorkItem]:
     """The runs at `members` in pieces of those that can be trained side by side."""
     numbers = survey.batch[members]
     together: dict[tuple, list[int]] = {}
@@ -59,45 +59,45 @@ def cut(survey: Survey, members: np.ndarray, threads: int) -> list[Piece]:
     pieces = []
     for same in together.values():
         own = members[np.isin(numbers, same)]
-        batch = deepest(survey, own)
+        batch = deepest_group(survey, own)
         lanes = batch.program.lanes
         blocks = min(
-            CHUNK_BYTES // (lanes * bytes_per_run(batch)),
-            CHUNK_WORK // (lanes * max(work(batch), 1)),
-            CHUNK_RUNS // lanes,
+            _CHUNK_BYTES // (lanes * bytes_per_run(batch)),
+            _CHUNK_WORK // (lanes * max(work_of_run(batch), 1)),
+            _CHUNK_RUNS // lanes,
             members.size // (lanes * threads * 4),
         )
-        pieces.append(piece_of(survey, own, lanes, max(1, blocks)))
+        pieces.append(work_item(survey, own, lanes, max(1, blocks)))
     return pieces
 
 
-def piece_of(survey: Survey, members: np.ndarray, lanes: int, blocks: int) -> Piece:
+def work_item(survey: RunIndex, members: np.ndarray, lanes: int, blocks: int) -> WorkItem:
     """A piece to compile for, of runs that can be trained side by side."""
     depths = np.array([batch.depth for batch in survey.batches])[survey.batch[members]]
     members = members[np.argsort(depths, kind="stable")]
-    return Piece(deepest(survey, members), lanes, members, blocks)
+    return WorkItem(deepest_group(survey, members), lanes, members, blocks)
 
 
-def work(batch: Batch) -> int:
+def work_of_run(batch: CompileGroup) -> int:
     """Multiplications of one run, but for a constant."""
     width, examples = batch.program.run.model.width, batch.program.examples
     return batch.training.steps * (batch.depth + 1) * width * (width + examples)
 
 
-def deepest(survey: Survey, members: np.ndarray) -> Batch:
+def deepest_group(survey: RunIndex, members: np.ndarray) -> CompileGroup:
     """The batch of the deepest of some runs, which say how long a block takes and how large a file
     is."""
     batches = {int(number) for number in survey.batch[members]}
     return max((survey.batches[number] for number in batches), key=lambda batch: batch.depth)
 
 
-def bytes_per_run(batch: Batch) -> int:
+def bytes_per_run(batch: CompileGroup) -> int:
     """What one run records, and its labels."""
     size = 8 if batch.program.run.training.dtype == "float64" else 4
     return batch.program.recorded(batch.training.records, batch.depth) * size + 200
 
 
-def memory(piece: Piece) -> int:
+def memory_of_chunk(piece: WorkItem) -> int:
     """Bytes that one chunk in flight holds, about: what it records, three times over, and for one
     block of lanes room for all records, the examples, parameters with two moments and gradients,
     and signals."""
@@ -111,7 +111,7 @@ def memory(piece: Piece) -> int:
     return piece.lanes * (3 * piece.blocks * bytes_per_run(piece.batch) + block)
 
 
-def memory_here() -> int:
+def _memory_here() -> int:
     """Bytes of memory of this machine, or that its control group may use."""
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
@@ -120,40 +120,40 @@ def memory_here() -> int:
         return whole
 
 
-def check_memory(pieces: Sequence[Piece]) -> None:
+def check_memory(pieces: Sequence[WorkItem]) -> None:
     """Refuses what cannot fit, before any compute.
 
     Raises:
       FadeoutError: with what would make it smaller.
     """
-    here = memory_here()
+    here = _memory_here()
     for piece in pieces:
-        needed = memory(piece)
+        needed = memory_of_chunk(piece)
         if needed > here:
             raise FadeoutError(
-                f"{describe([piece.batch])} needs about {needed / 1e9:,.0f} GB, more than the "
-                f"{here / 1e9:,.0f} GB of this machine: set a larger training.record_every, fewer "
-                "probes, or a smaller task or network"
+                f"{describe_groups([piece.batch])} needs about {needed / 1e9:,.0f} GB, "
+                f"more than the {here / 1e9:,.0f} GB of this machine: set a larger "
+                "training.record_every, fewer probes, or a smaller task or network"
             )
 
 
-def describe(batches: Sequence[Batch]) -> str:
+def describe_groups(batches: Sequence[CompileGroup]) -> str:
     """Batches that differ in depth alone, in a few words."""
     first, depths = batches[0], sorted(batch.depth for batch in batches)
     activation = first.program.activations[first.activation].name
     several = f"depths {depths[0]} to {depths[-1]}" if len(depths) > 1 else f"depth {depths[0]}"
-    return f"{activation}, {words(first, several)}"
+    return f"{activation}, {_program_words(first, several)}"
 
 
-def describe_program(batch: Batch) -> str:
+def describe_program(batch: CompileGroup) -> str:
     """What trains a batch, in a few words: it may serve many activations and depths."""
     run = batch.program.run
     if len(batch.program.activations) == 1:
-        return describe([batch])
-    return f"all activations, {words(batch, f'depths up to {run.model.depth}')}"
+        return describe_groups([batch])
+    return f"all activations, {_program_words(batch, f'depths up to {run.model.depth}')}"
 
 
-def words(batch: Batch, depth: str) -> str:
+def _program_words(batch: CompileGroup, depth: str) -> str:
     run, prepared = batch.program.run, batch.preparation.run
     names = prepared.init.name, prepared.task.name, run.optimizer.name
     return f"{', '.join(names)}, {depth}, width {run.model.width}"

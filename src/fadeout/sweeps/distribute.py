@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from fadeout.config import Run
-from fadeout.extensions import load
+from fadeout.extensions import load_extensions
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
-from fadeout.sweeps.chunks import cut, deepest, work
+from fadeout.sweeps.chunks import deepest_group, split_runs, work_of_run
 from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.provenance import provenance
-from fadeout.sweeps.survey import Survey, survey
-from fadeout.sweeps.sweep import Summary, Watch, sweep, to_train, unwatched
-from fadeout.training.compiled import keep_compiled
+from fadeout.sweeps.survey import RunIndex, index_runs
+from fadeout.sweeps.sweep import OnProgress, Summary, ignore_progress, sweep, to_train
+from fadeout.training.compiled import use_program_cache
 
 
 def distribute(
-    runs: Sequence[Run] | Survey,
+    runs: Sequence[Run] | RunIndex,
     folder: str | Path,
     executor: Executor,
     jobs: int,
-    watch: Watch = unwatched,
+    watch: OnProgress = ignore_progress,
     cache: str | None = None,
     attempts: int = 3,
     fail_fast: bool = False,
@@ -51,14 +51,14 @@ def distribute(
     if jobs < 1:
         raise FadeoutError(f"a sweep is cut into at least 1 part, not {jobs}: hydra.launcher.jobs")
     folder = Path(folder).absolute()
-    looked = runs if isinstance(runs, Survey) else survey(runs)
+    looked = runs if isinstance(runs, RunIndex) else index_runs(runs)
     missing, summary = to_train(folder, looked)
-    shards = [looked.take(places) for places in shares(looked, missing, jobs)]
+    shards = [looked.take(places) for places in split_by_work(looked, missing, jobs)]
     here = getattr(executor, "workers_here", None)
     threads = None if here is None else max(1, core_count() // max(1, min(here, len(shards))))
     settings = folder, cache, fail_fast, threads, provenance()["command"], tuple(extensions)
     tried = Counter(range(len(shards)))
-    flying = {executor.submit(shard_sweep, s, *settings): i for i, s in enumerate(shards)}
+    flying = {executor.submit(sweep_part, s, *settings): i for i, s in enumerate(shards)}
     try:
         while flying:
             ready = [future for future in flying if future.done()]
@@ -72,7 +72,7 @@ def distribute(
                     raise
                 except Exception as error:
                     if tried[number] < attempts:
-                        again = executor.submit(shard_sweep, shards[number], *settings)
+                        again = executor.submit(sweep_part, shards[number], *settings)
                         flying[again] = number
                         tried[number] += 1
                         continue
@@ -81,22 +81,22 @@ def distribute(
                     )
                 if fail_fast and summary.errors:
                     raise FadeoutError(f"stopped at the first failure: {summary.errors[0]}")
-                summary.outcomes = became(folder, looked, missing)
+                summary.outcomes = _outcome_of_part(folder, looked, missing)
                 watch(summary)
     except BaseException:
         for future in flying:
             future.cancel()
         raise
-    summary.outcomes = became(folder, looked, missing)
+    summary.outcomes = _outcome_of_part(folder, looked, missing)
     return summary
 
 
-def became(folder: Path, looked: Survey, members: np.ndarray) -> Counter[str]:
+def _outcome_of_part(folder: Path, looked: RunIndex, members: np.ndarray) -> Counter[str]:
     """What became of the runs at these places, as the store tells it."""
-    return store.outcomes(folder, looked.identity[members])
+    return store.count_outcomes(folder, looked.identity[members])
 
 
-def shard_sweep(
+def sweep_part(
     runs: Sequence[Run],
     folder: Path,
     cache: str | None,
@@ -110,19 +110,19 @@ def shard_sweep(
     Args:
       command: the user's, which is the provenance of what it stores.
     """
-    load(extensions)
-    keep_compiled(cache)
+    load_extensions(extensions)
+    use_program_cache(cache)
     about = {} if command is None else {"command": command}
-    return sweep(runs, folder, unwatched, fail_fast, threads, **about)
+    return sweep(runs, folder, ignore_progress, fail_fast, threads, **about)
 
 
-def shares(looked: Survey, members: np.ndarray, jobs: int) -> list[np.ndarray]:
+def split_by_work(looked: RunIndex, members: np.ndarray, jobs: int) -> list[np.ndarray]:
     """Cuts a sweep into parts of about equal work; runs of one program stay together."""
-    pieces = cut(looked, members, threads=1)
+    pieces = split_runs(looked, members, threads=1)
     programs = list(dict.fromkeys(piece.programs for piece in pieces))
     pieces.sort(key=lambda piece: programs.index(piece.programs))
     portions = [
-        (block, max(work(deepest(looked, block)), 1) * piece.lanes)
+        (block, max(work_of_run(deepest_group(looked, block)), 1) * piece.lanes)
         for piece in pieces
         for block in piece.in_parts_of(piece.lanes)
     ]

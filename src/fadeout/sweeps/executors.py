@@ -21,7 +21,7 @@ from typing import Any
 
 from fadeout.registry import FadeoutError, lookup
 
-SCRATCH = ".submitit"
+_SCRATCH = ".submitit"
 """Below outputs: the logs and pickles of Slurm jobs."""
 
 
@@ -30,11 +30,11 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class WorkerDied(RuntimeError):
+class _WorkerDied(RuntimeError):
     """A process ended before it had answered."""
 
 
-class Processes:
+class _Processes:
     """A fresh process of this machine for each task, so that one that is killed takes no other
     down; all end with this one, whatever ends it.
 
@@ -56,7 +56,7 @@ class Processes:
 
     def call(self, function: Callable, arguments: tuple) -> Any:
         ours, theirs = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=answer, args=(theirs, function, arguments))
+        process = self.context.Process(target=_answer_once, args=(theirs, function, arguments))
         process.start()
         theirs.close()
         self.running.add(process)
@@ -66,7 +66,7 @@ class Processes:
             failed, found = ours.recv()
         except EOFError:
             process.join()
-            raise WorkerDied(f"a worker ended with exit code {process.exitcode}") from None
+            raise _WorkerDied(f"a worker ended with exit code {process.exitcode}") from None
         finally:
             process.join()
             self.running.discard(process)
@@ -83,7 +83,7 @@ class Processes:
         self.threads.shutdown()
 
 
-def answer(pipe: Connection, function: Callable, arguments: tuple) -> None:
+def _answer_once(pipe: Connection, function: Callable, arguments: tuple) -> None:
     """What a process does: it answers once, and ends if the one that asked has ended."""
     # a terminal's Ctrl-C strikes the whole group: the one that asked tells its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -98,18 +98,18 @@ def answer(pipe: Connection, function: Callable, arguments: tuple) -> None:
     try:
         found = False, function(*arguments)
     except BaseException as error:
-        found = True, error if isinstance(error, Exception) else WorkerDied(repr(error))
+        found = True, error if isinstance(error, Exception) else _WorkerDied(repr(error))
     pipe.send(found)
 
 
 @contextmanager
-def processes(scratch: Path, **options: Any):
+def _fresh_processes(scratch: Path, **options: Any):
     """Fresh processes of this machine.
 
     Args:
       max_workers: how many at once.
     """
-    pool = Processes(**options)
+    pool = _Processes(**options)
     try:
         yield pool
     except BaseException:
@@ -119,30 +119,32 @@ def processes(scratch: Path, **options: Any):
 
 
 @contextmanager
-def submitit(scratch: Path, folder: str | None = None, cluster: str | None = None, **options: Any):
+def _slurm_jobs(
+    scratch: Path, folder: str | None = None, cluster: str | None = None, **options: Any
+):
     """Slurm jobs by submitit; options of its `AutoExecutor.update_parameters`.
 
     Args:
       folder: of logs and pickles; shared.
       cluster: `slurm`, `local` or `debug`; by default what is there.
     """
-    library = extra("submitit", "submitit")
-    place = Path(folder) if folder is not None else scratch / SCRATCH
+    library = _import_extra("submitit", "submitit")
+    place = Path(folder) if folder is not None else scratch / _SCRATCH
     auto = library.AutoExecutor(folder=place, cluster=cluster)
     auto.update_parameters(**options)
     if auto.cluster != "slurm" and cluster is None:
         print("submitit: there is no Slurm here, its jobs run on this machine", file=sys.stderr)
-    jobs = Jobs(auto)
+    jobs = _SubmititJobs(auto)
     try:
         yield jobs
     except BaseException as error:
         jobs.stop()
-        clean_up(place, logs=isinstance(error, KeyboardInterrupt))
+        _clean_up(place, logs=isinstance(error, KeyboardInterrupt))
         raise
-    clean_up(place, logs=True)
+    _clean_up(place, logs=True)
 
 
-class Jobs:
+class _SubmititJobs:
     """Submitit's executor, which knows what it has submitted.
 
     Args:
@@ -158,8 +160,8 @@ class Jobs:
     def submit(self, function: Callable, *arguments: Any) -> Any:
         if not hasattr(self, "workers_here"):
             return self.executor.submit(function, *arguments)
-        with ignored_interrupts():
-            job = self.executor.submit(call_while_parent_lives, function, *arguments)
+        with _ignored_interrupts():
+            job = self.executor.submit(_call_while_parent_lives, function, *arguments)
         job.cancel = lambda check=True: None  # its own prints a traceback, and leaves its workers
         self.submitted.append(job)
         return job
@@ -172,11 +174,11 @@ class Jobs:
                 job._process.kill()
                 job._process.wait()
         if self.submitted:
-            time.sleep(PARENT_SECONDS)
+            time.sleep(_PARENT_SECONDS)
 
 
 @contextmanager
-def ignored_interrupts() -> Iterator[None]:
+def _ignored_interrupts() -> Iterator[None]:
     """Processes that are started here do not hear a terminal's Ctrl-C, which strikes all of its
     group: whoever started them tells them."""
     if threading.current_thread() is not threading.main_thread():
@@ -189,17 +191,17 @@ def ignored_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-PARENT_SECONDS = 0.5
+_PARENT_SECONDS = 0.5
 
 
-def call_while_parent_lives(function: Callable, *arguments: Any) -> Any:
+def _call_while_parent_lives(function: Callable, *arguments: Any) -> Any:
     """Calls a function; this process is interrupted when its parent has ended, and ends itself ten
     seconds later."""
     parent = os.getppid()
 
     def follow() -> None:
         while os.getppid() == parent:
-            time.sleep(PARENT_SECONDS / 2)
+            time.sleep(_PARENT_SECONDS / 2)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
         os._exit(1)
@@ -208,7 +210,7 @@ def call_while_parent_lives(function: Callable, *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def clean_up(folder: Path, logs: bool) -> None:
+def _clean_up(folder: Path, logs: bool) -> None:
     """Removes submitit's pickles, which nobody should load again, and its logs if they tell of no
     failure."""
     for path in folder.glob("*") if folder.is_dir() else ():
@@ -219,29 +221,29 @@ def clean_up(folder: Path, logs: bool) -> None:
         folder.rmdir()  # where it is empty
 
 
-def quieten() -> None:
+def _quiet_dask() -> None:
     """Keeps Dask's loggers off the terminal: it says all in what it raises."""
     for name in ("distributed", "distributed.worker.state_machine", "distributed.nanny", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
-def dask(scratch: Path, address: str | None = None, **options: Any):
+def _dask_cluster(scratch: Path, address: str | None = None, **options: Any):
     """A Dask cluster.
 
     Args:
       address: of a scheduler that runs; otherwise a `LocalCluster` of these options is started.
     """
-    library = extra("distributed", "dask")
+    library = _import_extra("distributed", "dask")
     if address is not None and options:
         raise FadeoutError("a dask address takes no other options: they are the cluster's own")
-    quieten()
+    _quiet_dask()
     target = {"address": address, "timeout": 10} if address else options
-    with ignored_interrupts():
+    with _ignored_interrupts():
         client = library.Client(**target)
     pool = client.get_executor(pure=False, retries=0)
     if address is None:
-        client.run(quieten)
+        client.run(_quiet_dask)
         pool.workers_here = len(client.scheduler_info()["workers"])
     try:
         yield pool
@@ -254,9 +256,9 @@ def dask(scratch: Path, address: str | None = None, **options: Any):
 
 EXECUTORS: dict[str, Callable | None] = {
     "local": None,
-    "processes": processes,
-    "submitit": submitit,
-    "dask": dask,
+    "processes": _fresh_processes,
+    "submitit": _slurm_jobs,
+    "dask": _dask_cluster,
 }
 
 
@@ -287,7 +289,7 @@ def executor(name: str, options: Mapping[str, Any], scratch: Path = Path()) -> I
         yield workers
 
 
-def extra(module: str, name: str) -> Any:
+def _import_extra(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -8,12 +8,18 @@ from time import perf_counter
 from typing import NamedTuple
 
 from fadeout.config import Run
-from fadeout.sweeps.chunks import Piece, bytes_per_run, deepest, memory, work
-from fadeout.sweeps.survey import Survey, survey
+from fadeout.sweeps.chunks import (
+    WorkItem,
+    bytes_per_run,
+    deepest_group,
+    memory_of_chunk,
+    work_of_run,
+)
+from fadeout.sweeps.survey import RunIndex, index_runs
 from fadeout.sweeps.sweep import to_train
 from fadeout.sweeps.training_queue import Queue
-from fadeout.training.batches import Batch, batch_of
-from fadeout.training.programs import compile_batch, train_batch
+from fadeout.training.batches import CompileGroup, compile_group
+from fadeout.training.programs import compile_group_programs, train_group
 
 LONG_ENOUGH = 0.5
 """Seconds to train for, beside which what comes with a block counts little."""
@@ -40,7 +46,7 @@ class Forecast(NamedTuple):
     train_seconds: float
 
 
-def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
+def forecast(runs: Sequence[Run] | RunIndex, folder: str | Path) -> Forecast:
     """Foresees a sweep without training it.
 
     The calibration compiles the program with most work to do, and trains one block of lanes with it
@@ -50,7 +56,7 @@ def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
     Raises:
       FadeoutError: as `sweep`.
     """
-    looked = runs if isinstance(runs, Survey) else survey(runs)
+    looked = runs if isinstance(runs, RunIndex) else index_runs(runs)
     missing, summary = to_train(Path(folder), looked)
     if not missing.size:
         return Forecast(summary.asked, summary.stored, 0, 0, 0, 0, 0.0, 0.0)
@@ -58,47 +64,49 @@ def forecast(runs: Sequence[Run] | Survey, folder: str | Path) -> Forecast:
     pieces = [*queue.to_compile, *queue.waiting]
     threads = len(queue.devices)
     chunks = [chunk.members for piece in pieces for chunk in piece.chunks]
-    largest = max(map(memory, pieces))
-    heaviest = max(pieces, key=lambda piece: work(piece.batch) * piece.members.size)
-    compiled, seconds_per_work = calibrate(queue, heaviest)
-    blocks = sum(piece.lanes * work_of_blocks(looked, piece) for piece in pieces)
+    largest = max(map(memory_of_chunk, pieces))
+    heaviest = max(pieces, key=lambda piece: work_of_run(piece.batch) * piece.members.size)
+    compiled, seconds_per_work = _calibrate(queue, heaviest)
+    blocks = sum(piece.lanes * _work_of_blocks(looked, piece) for piece in pieces)
     return Forecast(
         asked=summary.asked,
         stored=summary.stored,
         programs=len(queue.to_compile),
         chunks=len(chunks),
         memory=largest * min(threads, len(chunks)),
-        disk=sum(chunk.size * bytes_per_run(deepest(looked, chunk)) for chunk in chunks),
+        disk=sum(chunk.size * bytes_per_run(deepest_group(looked, chunk)) for chunk in chunks),
         compile_seconds=compiled * math.ceil(len(queue.to_compile) / threads),
         train_seconds=seconds_per_work * blocks / min(threads, len(chunks)),
     )
 
 
-def work_of_blocks(looked: Survey, piece: Piece) -> int:
+def _work_of_blocks(looked: RunIndex, piece: WorkItem) -> int:
     """The work of a lane in all blocks of a piece, each of which takes as long as its deepest."""
-    return sum(work(deepest(looked, block)) for block in piece.in_parts_of(piece.lanes))
+    return sum(
+        work_of_run(deepest_group(looked, block)) for block in piece.in_parts_of(piece.lanes)
+    )
 
 
-def calibrate(queue: Queue, piece: Piece) -> tuple[float, float]:
+def _calibrate(queue: Queue, piece: WorkItem) -> tuple[float, float]:
     """Seconds to compile a program, and seconds per work of training with it: of one block, which
     is trained for so long that what comes with a block counts little, where a number of steps
     compiles nothing."""
     runs = queue.survey.take(piece.members[-piece.lanes :])
     training, device = runs[0].training, queue.devices[0]
 
-    def brief(records: int) -> tuple[list[Run], Batch]:
+    def brief(records: int) -> tuple[list[Run], CompileGroup]:
         short = replace(training, steps=records * training.record_every)
         own = [run.having(training=short) for run in runs]
-        return own, batch_of(own[-1])
+        return own, compile_group(own[-1])
 
-    def timed(own: list[Run], batch: Batch) -> float:
+    def timed(own: list[Run], batch: CompileGroup) -> float:
         began = perf_counter()
-        train_batch(batch, own, piece.lanes, device)
+        train_group(batch, own, piece.lanes, device)
         return perf_counter() - began
 
     own, batch = brief(1)
     began = perf_counter()
-    compile_batch(batch, piece.lanes, device)
+    compile_group_programs(batch, piece.lanes, device)
     compiled = perf_counter() - began
     timed(own, batch)
     seconds = timed(own, batch)
@@ -107,4 +115,4 @@ def calibrate(queue: Queue, piece: Piece) -> tuple[float, float]:
         own, longer = brief(records)
         if longer.program == batch.program:
             batch, seconds = longer, timed(own, longer)
-    return compiled, seconds / (piece.lanes * max(work(batch), 1))
+    return compiled, seconds / (piece.lanes * max(work_of_run(batch), 1))

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SIGNALS = [
+_SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
 ]
 """SIGHUP comes where a terminal is closed."""
@@ -26,12 +26,12 @@ class Interrupted(KeyboardInterrupt):
         self.number, self.again = number, again
 
 
-NOTED: list[Interrupted] = []
+_NOTED: list[Interrupted] = []
 """Those that struck."""
 
 
 @contextmanager
-def noted(hold: bool = False) -> Iterator[list[Interrupted]]:
+def raising_interrupts(hold: bool = False) -> Iterator[list[Interrupted]]:
     """Notes and raises interrupts, for as long as the context lasts.
 
     Args:
@@ -40,22 +40,22 @@ def noted(hold: bool = False) -> Iterator[list[Interrupted]]:
     """
 
     def stop(number, _):
-        NOTED.append(Interrupted(number, again=bool(NOTED)))
-        if not hold or NOTED[-1].again:
-            raise NOTED[-1]
+        _NOTED.append(Interrupted(number, again=bool(_NOTED)))
+        if not hold or _NOTED[-1].again:
+            raise _NOTED[-1]
 
     def strike_again(unraisable):
         """Python drops what a handler raises inside a destructor: it is raised a little later."""
         error = unraisable.exc_value
         if not isinstance(error, Interrupted):
             return hook(unraisable)
-        NOTED.remove(error)
+        _NOTED.remove(error)
         threading.Timer(0.01, os.kill, (os.getpid(), error.number)).start()
 
     hook = sys.unraisablehook
     before = {}
     if threading.current_thread() is threading.main_thread():  # else another launcher's worker
-        handlers = {n: signal.getsignal(n) for n in SIGNALS}
+        handlers = {n: signal.getsignal(n) for n in _SIGNALS}
         # a handler that was not set from Python cannot be put back, and keeps its signal
         # and one that is ignored is somebody else's to tell
         before = {n: h for n, h in handlers.items() if h not in (None, signal.SIG_IGN)}
@@ -64,12 +64,12 @@ def noted(hold: bool = False) -> Iterator[list[Interrupted]]:
     if before:
         sys.unraisablehook = strike_again
     try:
-        yield NOTED
+        yield _NOTED
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
-        missed = NOTED[:1] if hold else []
-        NOTED.clear()
+        missed = _NOTED[:1] if hold else []
+        _NOTED.clear()
     if missed:
         raise missed[0]

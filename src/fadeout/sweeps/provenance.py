@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("fadeout", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "h5netcdf", "h5py")
+_PACKAGES = ("fadeout", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "h5netcdf", "h5py")
 
 
 @cache
@@ -47,5 +47,5 @@ def provenance() -> dict[str, str]:
         "source_revision": source_revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{f"version_{package}": version(package) for package in PACKAGES},
+        **{f"version_{package}": version(package) for package in _PACKAGES},
     }

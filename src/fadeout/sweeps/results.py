@@ -17,7 +17,7 @@ from fadeout.config import Run
 from fadeout.networks.model import MLP
 from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import classes_of
-from fadeout.registry import FadeoutError, parameters, shown
+from fadeout.registry import FadeoutError, format_value, parameters
 from fadeout.schema import sections_of
 from fadeout.training.fit import Trace
 
@@ -25,28 +25,31 @@ FAILED = "failed"
 STATUSES = ("solved", "unsolved", "trained", "diverged", FAILED)
 """How a run may end; *trained* are those of a task without classes, which cannot be solved."""
 
-UNITS = {"units": "1"}
+_UNITS = {"units": "1"}
 VARIABLES = {
-    "loss": {"long_name": "loss", **UNITS},
-    "accuracy": {"long_name": "share of examples classified right", **UNITS},
-    "validation_loss": {"long_name": "loss on examples held out", **UNITS},
-    "validation_accuracy": {"long_name": "share of held-out examples classified right", **UNITS},
+    "loss": {"long_name": "loss", **_UNITS},
+    "accuracy": {"long_name": "share of examples classified right", **_UNITS},
+    "validation_loss": {"long_name": "loss on examples held out", **_UNITS},
+    "validation_accuracy": {"long_name": "share of held-out examples classified right", **_UNITS},
     "status": {"long_name": f"{', '.join(STATUSES[:-1])} or failed"},
     "error": {"long_name": "why a run failed"},
     "solved_step": {"long_name": "step since which every example is classified right"},
     "reached_step": {"long_name": "step since which the loss is below until_loss"},
     "diverged_step": {"long_name": "step of the first value that is not finite"},
     "diverged_layer": {"long_name": "weight layer of the first value that is not finite"},
-    "diverged_backward": {"long_name": "1: that value was a gradient, 0: a preactivation", **UNITS},
-    "last_kernel": {"long_name": "kernel after the last step", **UNITS},
-    "last_bias": {"long_name": "bias after the last step", **UNITS},
-    "last_gain": {"long_name": "gain of the normalisation after the last step", **UNITS},
-    "last_shift": {"long_name": "shift of the normalisation after the last step", **UNITS},
-    "last_factor": {"long_name": "trained factor of the branch after the last step", **UNITS},
-    "last_output": {"long_name": "output after the last step", **UNITS},
-    "last_target": {"long_name": "target", **UNITS},
+    "diverged_backward": {
+        "long_name": "1: that value was a gradient, 0: a preactivation",
+        **_UNITS,
+    },
+    "last_kernel": {"long_name": "kernel after the last step", **_UNITS},
+    "last_bias": {"long_name": "bias after the last step", **_UNITS},
+    "last_gain": {"long_name": "gain of the normalisation after the last step", **_UNITS},
+    "last_shift": {"long_name": "shift of the normalisation after the last step", **_UNITS},
+    "last_factor": {"long_name": "trained factor of the branch after the last step", **_UNITS},
+    "last_output": {"long_name": "output after the last step", **_UNITS},
+    "last_target": {"long_name": "target", **_UNITS},
 }
-LAST = {
+_LAST_NETWORK = {
     "weights": {
         "last_kernel": ("layer", "fan_in", "fan_out"),
         "last_bias": ("layer", "fan_out"),
@@ -58,10 +61,10 @@ LAST = {
 }
 """The variables of each word of `keep`, and their dims besides the run."""
 AXES = {
-    "step": {"long_name": "optimiser steps taken", **UNITS},
-    "layer": {"long_name": "weight layer; the readout is depth + 1", **UNITS},
+    "step": {"long_name": "optimiser steps taken", **_UNITS},
+    "layer": {"long_name": "weight layer; the readout is depth + 1", **_UNITS},
 }
-DIMS = ("run", *AXES)
+_DIMS = ("run", *AXES)
 
 
 class Part(NamedTuple):
@@ -71,7 +74,7 @@ class Part(NamedTuple):
       run: the deepest of them; what is not among `labels` holds for all.
       labels: the config values in which they differ, each [run], and their identities, `id`.
       axes: which steps and layers were recorded; of other dims, numbers from 0 on.
-      kinds: the dtype of every variable; its dims follow from `dims`.
+      kinds: the dtype of every variable; its dims follow from `variable_dims`.
       get: a variable's values by its name, [run], [run, step] or [run, step, layer].
       about: provenance.
     """
@@ -91,25 +94,25 @@ class Part(NamedTuple):
 OVER_STEPS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
-def dims(name: str) -> tuple[str, ...]:
+def variable_dims(name: str) -> tuple[str, ...]:
     """The dims of a variable; what is not known here is a probe."""
     if name in OVER_STEPS:
-        return DIMS[:2]
-    for own in LAST.values():
+        return _DIMS[:2]
+    for own in _LAST_NETWORK.values():
         if name in own:
             return ("run", *own[name])
-    return DIMS[:1] if name in VARIABLES else DIMS
+    return _DIMS[:1] if name in VARIABLES else _DIMS
 
 
-def described(name: str) -> dict[str, str]:
+def variable_attributes(name: str) -> dict[str, str]:
     """What a variable is, as its attributes say."""
     if name in VARIABLES:
         return VARIABLES[name]
     probe = PROBES.get(name)  # None where it is of a file that is not imported here
     if probe is None:
-        return {"long_name": name.replace("_", " "), **UNITS}
+        return {"long_name": name.replace("_", " "), **_UNITS}
     layers = "hidden layers and readout" if probe.readout else "hidden layers"
-    return {"long_name": probe.title, "layers": layers, **UNITS}
+    return {"long_name": probe.title, "layers": layers, **_UNITS}
 
 
 def is_probe(name: str) -> bool:
@@ -117,7 +120,7 @@ def is_probe(name: str) -> bool:
     return name not in VARIABLES
 
 
-def settings(results: xr.Dataset) -> list[str]:
+def config_labels(results: xr.Dataset) -> list[str]:
     """The labels of a dataset, in the schema's order."""
     told = ("id", "config", "sweep", "run")
     return [str(n) for n, v in results.coords.items() if v.dims == ("run",) and n not in told]
@@ -133,7 +136,7 @@ def options_of(section: str, function: Callable, labels: Mapping[str, Any]) -> d
     return found
 
 
-def recorded(runs: Sequence[Run], traces: Mapping[int, Trace]) -> Part:
+def trained_part(runs: Sequence[Run], traces: Mapping[int, Trace]) -> Part:
     """A chunk that was trained.
 
     Args:
@@ -141,26 +144,26 @@ def recorded(runs: Sequence[Run], traces: Mapping[int, Trace]) -> Part:
     """
     by_depth = {depth: [run for run in runs if run.model.depth == depth] for depth in traces}
     reached = any(run.training.until_loss for run in runs)
-    found = [of_trace(own, traces[depth], reached) for depth, own in by_depth.items()]
-    values = {name: stacked(name, [own[name] for own in found]) for name in found[0]}
-    return part([run for own in by_depth.values() for run in own], values)
+    found = [_trace_variables(own, traces[depth], reached) for depth, own in by_depth.items()]
+    values = {name: _stacked(name, [own[name] for own in found]) for name in found[0]}
+    return _make_part([run for own in by_depth.values() for run in own], values)
 
 
-def stacked(name: str, values: list[np.ndarray]) -> np.ndarray:
+def _stacked(name: str, values: list[np.ndarray]) -> np.ndarray:
     """A variable of networks of several depths; NaN where one lacks a layer."""
-    if "layer" in dims(name):
-        axis = dims(name).index("layer")
+    if "layer" in variable_dims(name):
+        axis = variable_dims(name).index("layer")
         most = max(array.shape[axis] for array in values)
-        values = [padded(array, axis, most) for array in values]
+        values = [_padded(array, axis, most) for array in values]
     return values[0] if len(values) == 1 else np.concatenate(values)
 
 
-def padded(values: np.ndarray, axis: int, size: int) -> np.ndarray:
+def _padded(values: np.ndarray, axis: int, size: int) -> np.ndarray:
     ends = [(0, size - values.shape[axis]) if i == axis else (0, 0) for i in range(values.ndim)]
     return np.pad(values, ends, constant_values=np.nan) if ends[axis][1] else values
 
 
-def of_trace(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[str, np.ndarray]:
+def _trace_variables(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[str, np.ndarray]:
     """The variables of networks of one depth.
 
     Args:
@@ -189,21 +192,23 @@ def of_trace(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[str, np.n
         "diverged_backward": diverged_backward,
     }
     layers = {name: np.moveaxis(values, -1, 0) for name, values in trace.layers.items()}
-    return found | validation | last_networks(runs[0], trace) | layers
+    return found | validation | _last_networks(runs[0], trace) | layers
 
 
-def last_networks(run: Run, trace: Trace) -> dict[str, np.ndarray]:
+def _last_networks(run: Run, trace: Trace) -> dict[str, np.ndarray]:
     """What is kept of the last networks, with NaN where a layer lacks a unit, or what is trained
     there."""
     found: dict[str, Any] = {}
     if "weights" in run.keep:
-        found |= {f"last_{name}": values for name, values in by_layer(trace.model).items()}
+        found |= {
+            f"last_{name}": values for name, values in _parameters_by_name(trace.model).items()
+        }
     if "outputs" in run.keep:
-        found |= dict(zip(LAST["outputs"], trace.answers, strict=True))
+        found |= dict(zip(_LAST_NETWORK["outputs"], trace.answers, strict=True))
     return {name: np.moveaxis(np.asarray(values), -1, 0) for name, values in found.items()}
 
 
-def by_layer(model: MLP) -> dict[str, np.ndarray]:
+def _parameters_by_name(model: MLP) -> dict[str, np.ndarray]:
     """The parameters of networks by name, each [layer, ..., run]."""
     others, width, _, runs = model.hidden.kernel.shape
     fan_in = max(model.first.kernel.shape[0], width)
@@ -224,34 +229,41 @@ def by_layer(model: MLP) -> dict[str, np.ndarray]:
     return found
 
 
-def failed(runs: Sequence[Run], error: str) -> Part:
+def failed_part(runs: Sequence[Run], error: str) -> Part:
     """A chunk that could not be trained: all its labels, and the error."""
     training = runs[0].training
     losses = np.full((len(runs), training.records), np.nan, np.float32)
     words = {"status": np.full(len(runs), FAILED), "error": np.full(len(runs), error)}
-    return part(runs, {"loss": losses} | words)
+    return _make_part(runs, {"loss": losses} | words)
 
 
-DECIDED = ("solved_step", "diverged_step", "diverged_layer", "diverged_backward")
+_DECIDED = ("solved_step", "diverged_step", "diverged_layer", "diverged_backward")
 """What is decided of every run once."""
 
 
-def planned(runs: Sequence[Run]) -> Part:
+def planned_part(runs: Sequence[Run]) -> Part:
     """What runs will record, before any is trained: every variable is 0, and takes no memory."""
     first = runs[0]
     training, count = first.training, len(runs)
     size = {"run": count, "step": training.records, "layer": first.model.depth + 1}
-    names = ("loss", "accuracy", *DECIDED, *first.probes)
-    values = {name: np.broadcast_to(np.float32(0), [size[d] for d in dims(name)]) for name in names}
-    return part(runs, values | {"status": np.full(count, "unsolved")})
+    names = ("loss", "accuracy", *_DECIDED, *first.probes)
+    values = {
+        name: np.broadcast_to(np.float32(0), [size[d] for d in variable_dims(name)])
+        for name in names
+    }
+    return _make_part(runs, values | {"status": np.full(count, "unsolved")})
 
 
-def part(runs: Sequence[Run], values: dict[str, np.ndarray]) -> Part:
-    sizes = {d: n for name, a in values.items() for d, n in zip(dims(name), a.shape, strict=True)}
+def _make_part(runs: Sequence[Run], values: dict[str, np.ndarray]) -> Part:
+    sizes = {
+        d: n
+        for name, a in values.items()
+        for d, n in zip(variable_dims(name), a.shape, strict=True)
+    }
     deepest = max(runs, key=lambda run: run.model.depth)
     return Part(
         deepest,
-        differing(runs) | {"id": np.array([run.digest() for run in runs])},
+        _differing_labels(runs) | {"id": np.array([run.digest() for run in runs])},
         axes_of(deepest, sizes),
         {name: array.dtype for name, array in values.items()},
         values.__getitem__,
@@ -262,14 +274,14 @@ def part(runs: Sequence[Run], values: dict[str, np.ndarray]) -> Part:
 def axes_of(run: Run, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
     """The axes of what is recorded of runs like this; others than steps and layers count from 0."""
     training = run.training
-    others = {dim: np.arange(size) for dim, size in sizes.items() if dim not in DIMS}
+    others = {dim: np.arange(size) for dim, size in sizes.items() if dim not in _DIMS}
     return {
         "step": np.arange(0, training.steps + 1, training.record_every),
         "layer": np.arange(1, run.model.depth + 2),
     } | others
 
 
-def differing(runs: Sequence[Run]) -> dict[str, np.ndarray]:
+def _differing_labels(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """The labels in which runs differ; all others are those of the first."""
     sections = {name: [getattr(run, name) for run in runs] for name in sections_of(Run)}
     several = {name for name, own in sections.items() if any(one is not own[0] for one in own)}
@@ -286,20 +298,20 @@ def differing(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     }
 
 
-def join(parts: Sequence[Part]) -> xr.Dataset:
+def join_parts(parts: Sequence[Part]) -> xr.Dataset:
     """The parts as one dataset, its runs sorted by their labels, whatever part they lay in.
 
     Each identity comes once: a run that failed first and succeeded later has succeeded. Values are
     gathered when they are first looked at, and labels that hold for all runs take no memory.
     """
-    named = words_of_parts(parts)
+    named = _label_names(parts)
     rows = [
         {name: p.labels.get(word, shared[word]) for word, name in own.items()}
         for p, own, shared in zip(parts, named, [p.run.labels() for p in parts], strict=True)
     ]
     labels = {
-        name: joined([row.get(name) for row in rows], parts)
-        for name in sorted({name for row in rows for name in row}, key=in_order(rows).index)
+        name: _joined_labels([row.get(name) for row in rows], parts)
+        for name in sorted({name for row in rows for name in row}, key=_labels_in_order(rows).index)
     }
     identity = np.concatenate([p.labels["id"] for p in parts])
     status = np.concatenate([p.get("status") for p in parts]).astype(str)
@@ -316,16 +328,20 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
     place = np.full(identity.size, -1)
     place[order] = np.arange(order.size)
 
-    def gathered(name: str) -> Gathered:
+    def gathered(name: str) -> _Gathered:
         kinds = [p.kinds[name] for p in parts if name in p.kinds]
         text = any(kind.kind in "OUT" for kind in kinds)
         kind = np.dtype(object) if text else np.result_type(*kinds, np.float32)
-        shape = tuple(sizes[dim] for dim in dims(name))
-        return Gathered(shape, kind, partial(gather, name, kind, shape, parts, place, axes))
+        shape = tuple(sizes[dim] for dim in variable_dims(name))
+        return _Gathered(shape, kind, partial(_gather, name, kind, shape, parts, place, axes))
 
     recorded = {name for p in parts for name in p.kinds}
     variables: dict[str, tuple] = {
-        name: (dims(name), indexing.LazilyIndexedArray(gathered(name)), described(name))
+        name: (
+            variable_dims(name),
+            indexing.LazilyIndexedArray(gathered(name)),
+            variable_attributes(name),
+        )
         for name in dict.fromkeys((*VARIABLES, *PROBES, *sorted(recorded)))
         if name != "status" and name in recorded
     }
@@ -335,15 +351,15 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
                {"long_name": name.replace("_", " ")})
         for name, values in labels.items()
     }  # fmt: skip
-    texts = partial(config_texts, parts, order)
-    configs = Gathered((order.size,), np.dtype(object), texts)
+    texts = partial(_config_texts, parts, order)
+    configs = _Gathered((order.size,), np.dtype(object), texts)
     coordinates["config"] = "run", indexing.LazilyIndexedArray(configs), {}
     coordinates["id"] = "run", identity[order], {}
     coordinates |= {axis: (axis, axes[axis], about) for axis, about in AXES.items()}
-    return xr.Dataset(variables, coordinates, joined_attributes(parts))
+    return xr.Dataset(variables, coordinates, _joined_attributes(parts))
 
 
-def words_of_parts(parts: Sequence[Part]) -> list[dict[str, str]]:
+def _label_names(parts: Sequence[Part]) -> list[dict[str, str]]:
     """Of each part, what its labels are called in the whole: their own word, or the full key where
     another part means another thing by it."""
     words = [p.run.words() for p in parts]
@@ -358,13 +374,13 @@ def words_of_parts(parts: Sequence[Part]) -> list[dict[str, str]]:
     ]
 
 
-def in_order(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _labels_in_order(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The labels of all parts in the schema's order, options after what all have."""
     fixed = Run().labels()
     return [*fixed, *sorted({name for row in rows for name in row} - fixed.keys())]
 
 
-def joined(values: list, parts: Sequence[Part]) -> np.ndarray:
+def _joined_labels(values: list, parts: Sequence[Part]) -> np.ndarray:
     """One label of all parts' runs, [run]: of each part an array, or one value for all its runs;
     NaN where it has none, and of words the empty one."""
     text = any(np.asarray(value).dtype.kind == "U" for value in values if value is not None)
@@ -375,7 +391,7 @@ def joined(values: list, parts: Sequence[Part]) -> np.ndarray:
     return np.concatenate(columns)
 
 
-def gather(name, kind, shape, parts: Sequence[Part], place: np.ndarray, axes: dict) -> np.ndarray:
+def _gather(name, kind, shape, parts: Sequence[Part], place: np.ndarray, axes: dict) -> np.ndarray:
     """A variable of all runs; a step or layer that a part lacks is NaN there."""
     whole = np.full(shape, "" if kind.hasobject else np.nan, kind)
     start = 0
@@ -385,7 +401,7 @@ def gather(name, kind, shape, parts: Sequence[Part], place: np.ndarray, axes: di
         if name not in p.kinds:
             continue
         values, wanted = p.get(name), rows >= 0
-        where = [np.searchsorted(axes[dim], p.axes[dim]) for dim in dims(name)[1:]]
+        where = [np.searchsorted(axes[dim], p.axes[dim]) for dim in variable_dims(name)[1:]]
         if all(index.size == size for index, size in zip(where, shape[1:], strict=True)):
             whole[rows[wanted]] = values[wanted]
         else:
@@ -393,7 +409,7 @@ def gather(name, kind, shape, parts: Sequence[Part], place: np.ndarray, axes: di
     return whole
 
 
-def config_texts(parts: Sequence[Part], order: np.ndarray) -> np.ndarray:
+def _config_texts(parts: Sequence[Part], order: np.ndarray) -> np.ndarray:
     """The full config of every run as JSON, in this order."""
     texts = []
     for p in parts:
@@ -404,7 +420,7 @@ def config_texts(parts: Sequence[Part], order: np.ndarray) -> np.ndarray:
     return np.array(texts, object)[order]
 
 
-class Gathered(BackendArray):
+class _Gathered(BackendArray):
     """An array that is made when it is first looked at, and kept."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, make: Callable[[], np.ndarray]):
@@ -419,20 +435,20 @@ class Gathered(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, basic, self.whole.__getitem__)
 
 
-def joined_attributes(parts: Sequence[Part]) -> dict[str, str]:
+def _joined_attributes(parts: Sequence[Part]) -> dict[str, str]:
     """The provenance of all parts; where they differ, every value."""
     names = dict.fromkeys(name for p in parts for name in p.about)
     values = {n: dict.fromkeys(str(p.about[n]) for p in parts if n in p.about) for n in names}
     return {str(name): "; ".join(texts) for name, texts in values.items()}
 
 
-def named(folders: Sequence[Path], load: Callable) -> dict[str, xr.Dataset]:
+def name_sweeps(folders: Sequence[Path], load: Callable) -> dict[str, xr.Dataset]:
     """Sweeps by their folders' names; by their paths, where two are called the same."""
     same = len({folder.name for folder in folders}) < len(folders)
     return {str(folder) if same else folder.name: load(folder) for folder in folders}
 
 
-def together(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
+def concat_sweeps(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Several sweeps as one dataset, with the coordinate `sweep`; what one lacks is NaN there."""
     told = [
         results.assign_coords(sweep=("run", np.full(results.sizes["run"], name)))
@@ -444,12 +460,12 @@ def together(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
                      join="outer", combine_attrs="drop_conflicts")  # fmt: skip
 
 
-def only(dataset: xr.Dataset, identities: np.ndarray) -> xr.Dataset:
+def select_identities(dataset: xr.Dataset, identities: np.ndarray) -> xr.Dataset:
     """The part of a dataset that belongs to runs of these identities, given as numbers."""
-    return dataset.isel(run=np.isin(numbers(dataset["id"].values), identities))
+    return dataset.isel(run=np.isin(identity_numbers(dataset["id"].values), identities))
 
 
-def final(values: xr.DataArray) -> xr.DataArray:
+def final_values(values: xr.DataArray) -> xr.DataArray:
     """The values at each run's last recorded step."""
     last = values["steps"] if "steps" in values.coords else values["step"].max()
     shared = np.unique(last.values)
@@ -461,7 +477,7 @@ def is_examined(results: Any) -> bool:
     return isinstance(results, xr.Dataset) and "module" in results.attrs
 
 
-def as_runs(results: Any, what: str) -> xr.Dataset:
+def with_run_dim(results: Any, what: str) -> xr.Dataset:
     """Results with the dimension `run`, also of one run that was cut out of them.
 
     Args:
@@ -472,7 +488,7 @@ def as_runs(results: Any, what: str) -> xr.Dataset:
     """
     needs = f"{what} takes results, as fadeout.load and fadeout.train give them"
     if not isinstance(results, xr.Dataset):
-        raise FadeoutError(f"{needs}, not {shown_kind(results)}")
+        raise FadeoutError(f"{needs}, not {_shown_kind(results)}")
     if "depth" not in results.coords or "step" not in results.coords:
         raise FadeoutError(f"{needs}: these are of no runs")
     if "run" in results.dims:
@@ -495,7 +511,7 @@ def as_runs(results: Any, what: str) -> xr.Dataset:
     return xr.Dataset(variables, labels | axes, results.attrs)
 
 
-def of_results(function: Callable) -> Callable:
+def takes_results(function: Callable) -> Callable:
     """A function of results, which says so where a part of them is missing, as after a `sel`."""
 
     @functools.wraps(function)
@@ -506,7 +522,7 @@ def of_results(function: Callable) -> Callable:
             raise
         except (KeyError, IndexError, ValueError, TypeError) as error:
             results = arguments[0] if arguments else given.get("results")
-            if not isinstance(results, xr.Dataset) or is_whole(results):
+            if not isinstance(results, xr.Dataset) or _is_whole(results):
                 raise
             raise FadeoutError(
                 f"{function.__name__} takes whole results, all steps and layers, and these lack "
@@ -516,7 +532,7 @@ def of_results(function: Callable) -> Callable:
     return call
 
 
-def is_whole(results: xr.Dataset) -> bool:
+def _is_whole(results: xr.Dataset) -> bool:
     """Whether results have what all of them have: their axes, labels and outcomes."""
     if not {"run", "step", "layer"} <= set(results.dims) or 0 not in results["step"]:
         return False
@@ -530,15 +546,15 @@ def is_whole(results: xr.Dataset) -> bool:
     return "status" in results and "loss" in results and bool(np.isin(ends, results["step"]).all())
 
 
-def shown_kind(value: Any) -> str:
+def _shown_kind(value: Any) -> str:
     """What something is that is no results, in a few words."""
     kind = type(value).__name__
     if isinstance(value, xr.DataArray):
         return f"the variable {value.name} alone (a DataArray)"
-    return f"a {kind}" if isinstance(value, list | dict | tuple) else shown(value)
+    return f"a {kind}" if isinstance(value, list | dict | tuple) else format_value(value)
 
 
-@of_results
+@takes_results
 def to_frame(results: xr.Dataset) -> Any:
     """A row for every run: its config values, how it ended, and the final loss and accuracy.
 
@@ -560,8 +576,8 @@ def to_frame(results: xr.Dataset) -> Any:
     """
     if is_examined(results):
         return results.to_dataframe()
-    results = as_runs(results, "to_frame")
-    ends = {name: final(results[name]) for name in ("loss", "accuracy") if name in results}
+    results = with_run_dim(results, "to_frame")
+    ends = {name: final_values(results[name]) for name in ("loss", "accuracy") if name in results}
     told = {
         name: results[name]
         for name in ("status", "solved_step", "diverged_step")
@@ -600,7 +616,7 @@ def weights(result: xr.Dataset) -> dict[str, np.ndarray]:
     """
     if is_examined(result):
         raise FadeoutError("weights are of a run; examine leaves a module's own where they are")
-    runs = as_runs(result, "weights")
+    runs = with_run_dim(result, "weights")
     if runs.sizes["run"] > 1:
         raise FadeoutError("weights are of one run: results.isel(run=0)")
     result = runs.isel(run=0)
@@ -625,6 +641,6 @@ def weights(result: xr.Dataset) -> dict[str, np.ndarray]:
     return found
 
 
-def numbers(identities: Any) -> np.ndarray:
+def identity_numbers(identities: Any) -> np.ndarray:
     """Identities as 64-bit numbers, which take an eighth of their memory."""
     return np.array([int(text, 16) for text in identities], np.uint64)

@@ -30,8 +30,8 @@ import xarray as xr
 
 from fadeout.config import NUMERICS, Run
 from fadeout.extensions import source_text
-from fadeout.files import left_over, marked, put, sweep_up
-from fadeout.registry import TABLES, FadeoutError, function_in, shown
+from fadeout.files import is_abandoned, remove_abandoned, replace_file, temporary_name
+from fadeout.registry import TABLES, FadeoutError, entry_function, format_value
 from fadeout.sweeps.provenance import provenance, version
 from fadeout.sweeps.results import (
     AXES,
@@ -40,25 +40,25 @@ from fadeout.sweeps.results import (
     VARIABLES,
     Part,
     axes_of,
-    described,
-    dims,
-    join,
-    numbers,
+    identity_numbers,
+    join_parts,
+    variable_attributes,
+    variable_dims,
 )
 
-RESULTS = "results"
-MOST_TEXT = 4000
+RESULTS_FOLDER = "results"
+_MOST_TEXT = 4000
 """Characters of one text of the provenance: few and short attributes lie in the file's head, which
 has a checksum; of many HDF5 makes a heap that has none, and that a flipped bit sends in circles."""
 
-FORMAT = "fadeout results, version 4"
-TEXTUAL = "fadeout results, version 2"
+_FORMAT = "fadeout results, version 4"
+_TEXTUAL = "fadeout results, version 2"
 """Its `id` and `status` were text, and nothing had a checksum."""
 
-OLDER = ("fadeout results, version 3", TEXTUAL)
+OLDER = ("fadeout results, version 3", _TEXTUAL)
 """Formats that are still read; all runs of a file were of one depth."""
 
-WORDS = {
+_STATUS_FLAGS = {
     "flag_values": np.arange(len(STATUSES), dtype=np.int8),
     "flag_meanings": " ".join(STATUSES),
 }
@@ -71,7 +71,7 @@ def check_folder(folder: Path) -> None:
       FadeoutError
     """
     folder = Path(folder).absolute()
-    place = folder / RESULTS
+    place = folder / RESULTS_FOLDER
     nearest = place
     try:
         while not nearest.exists():
@@ -94,13 +94,13 @@ def check_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[bool]:
+def writing_into(folder: Path) -> Iterator[bool]:
     """Marks a folder as being written into, and sweeps up what killed writers have left there.
 
     Yields whether another process writes into it now.
     """
-    place = Path(folder) / RESULTS
-    mark = place / marked("writer")
+    place = Path(folder) / RESULTS_FOLDER
+    mark = place / temporary_name("writer")
     made = [path for path in (place, place.parent) if not path.exists()]
     try:
         while True:
@@ -108,8 +108,8 @@ def writing(folder: Path) -> Iterator[bool]:
             with contextlib.suppress(FileNotFoundError):  # another's that ended has removed it
                 mark.touch()
                 break
-        sweep_up(place)
-        others = any(path != mark and not left_over(path) for path in place.glob(".*.writer"))
+        remove_abandoned(place)
+        others = any(path != mark and not is_abandoned(path) for path in place.glob(".*.writer"))
     except OSError as error:
         raise FadeoutError(f"results cannot go to {folder}: {error.strerror}") from error
     try:
@@ -132,38 +132,38 @@ class Known:
 
     def __call__(self) -> np.ndarray:
         with self.lock:
-            new = [path for path in files(self.folder) if path not in self.seen]
-            parts = [identities(path) for path in new if FAILED not in path.stem]
+            new = [path for path in result_files(self.folder) if path not in self.seen]
+            parts = [_identities(path) for path in new if FAILED not in path.stem]
             if parts:
                 self.found = np.unique(np.concatenate([self.found, *parts]))
             self.seen.update(new)
             return self.found
 
 
-def identities(path: Path) -> np.ndarray:
+def _identities(path: Path) -> np.ndarray:
     """Those of the runs in a file, as numbers."""
-    with opened(path) as file:
-        return numbers_of(file["id"])
+    with _open_file(path) as file:
+        return _numbers_of(file["id"])
 
 
-def stored(folder: Path) -> np.ndarray:
+def stored_identities(folder: Path) -> np.ndarray:
     """The identities of all runs that are stored in a folder, but for those that failed."""
     return Known(folder)()
 
 
-def outcomes(folder: Path, wanted: np.ndarray) -> Counter[str]:
+def count_outcomes(folder: Path, wanted: np.ndarray) -> Counter[str]:
     """How many of the runs of these identities are stored with each status."""
     found: dict[int, str] = {}
-    for path in sorted(files(folder), key=lambda path: FAILED not in path.stem):
-        with opened(path) as file:
-            own = numbers_of(file["id"])
+    for path in sorted(result_files(folder), key=lambda path: FAILED not in path.stem):
+        with _open_file(path) as file:
+            own = _numbers_of(file["id"])
             inside = np.isin(own, wanted)
-            words = words_of(file["status"])[inside].tolist()
+            words = _status_words(file["status"])[inside].tolist()
             found |= dict(zip(own[inside].tolist(), words, strict=True))
     return Counter(found.values())
 
 
-def save(folder: Path, part: Part, **about: str) -> Path:
+def write_part(folder: Path, part: Part, **about: str) -> Path:
     """Writes one chunk under `folder`, complete before it bears its name.
 
     Args:
@@ -176,30 +176,31 @@ def save(folder: Path, part: Part, **about: str) -> Path:
     status = part.get("status")
     suffix = "-failed" if FAILED in status else ""
     name = f"{hashlib.sha256(ids.encode()).hexdigest()[:16]}{suffix}.nc"
-    path = Path(folder) / RESULTS / name
-    told = provenance() | about | texts_of(part.run)
-    told = {name: text[:MOST_TEXT] for name, text in told.items()}
+    path = Path(folder) / RESULTS_FOLDER / name
+    told = provenance() | about | _user_sources(part.run)
+    told = {name: text[:_MOST_TEXT] for name, text in told.items()}
     attributes = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "config": json.dumps(part.run.as_dict()),
-        "protocol": json.dumps(protocol(part.run)),
+        "protocol": json.dumps(study_protocol(part.run)),
         "provenance": json.dumps(told),
     }
     data: dict[str, tuple] = {
-        name: (dims(name), part.get(name), described(name)) for name in part.kinds
+        name: (variable_dims(name), part.get(name), variable_attributes(name))
+        for name in part.kinds
     }
     data |= {name: (("run",), values, {}) for name, values in part.labels.items()}
     data["id"] = (
         ("run",),
-        numbers(part.labels["id"]),
+        identity_numbers(part.labels["id"]),
         {"long_name": "identity; hexadecimal in text"},
     )
     codes = np.array([STATUSES.index(word) for word in status.tolist()], np.int8)
-    data["status"] = ("run",), codes, VARIABLES["status"] | WORDS
+    data["status"] = ("run",), codes, VARIABLES["status"] | _STATUS_FLAGS
     data |= {axis: ((axis,), part.axes[axis], words) for axis, words in AXES.items()}
     try:
         # HDF5 itself crashes the process where a disk fills up, so that it writes to memory
-        put(path, netcdf(data, attributes))
+        replace_file(path, _netcdf(data, attributes))
     except OSError as error:
         raise FadeoutError(
             f"results could not be written to {path.parent}: {error.strerror or error}; "
@@ -208,18 +209,18 @@ def save(folder: Path, part: Part, **about: str) -> Path:
     return path
 
 
-def texts_of(run: Run) -> dict[str, str]:
+def _user_sources(run: Run) -> dict[str, str]:
     """The source of every function of a user's own that a run uses, for people."""
     found = {}
     for source in run.sources:
         kind, name, *_ = source.split(" ")
-        text = source_text(function_in(TABLES[kind][name])) if name in TABLES[kind] else ""
+        text = source_text(entry_function(TABLES[kind][name])) if name in TABLES[kind] else ""
         if text:
             found[f"source of {kind} {name}"] = text
     return found
 
 
-def netcdf(data: dict[str, tuple], attributes: dict[str, str]) -> memoryview:
+def _netcdf(data: dict[str, tuple], attributes: dict[str, str]) -> memoryview:
     """The bytes of a netCDF-4 file of variables (dims, values, attributes), each with a checksum.
 
     Measured with 128 runs of 16 layers and ten probes, 9 MB, against the same without checksums: as
@@ -236,7 +237,7 @@ def netcdf(data: dict[str, tuple], attributes: dict[str, str]) -> memoryview:
                 variable[:] = values.astype(object)
             else:
                 variable = file.create_variable(
-                    name, along, data=values, chunks=piece(values), fletcher32=True
+                    name, along, data=values, chunks=_chunk_shape(values), fletcher32=True
                 )
             variable.attrs.update(words)
         # of a fixed length, which lies in the file's head and not in a heap without a checksum
@@ -244,7 +245,7 @@ def netcdf(data: dict[str, tuple], attributes: dict[str, str]) -> memoryview:
     return buffer.getbuffer()
 
 
-def piece(values: np.ndarray) -> tuple[int, ...]:
+def _chunk_shape(values: np.ndarray) -> tuple[int, ...]:
     """The shape of what shares a checksum: all, or of very much some runs or steps."""
     shape = list(values.shape)
     for axis in range(len(shape)):
@@ -253,12 +254,12 @@ def piece(values: np.ndarray) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def files(folder: Path) -> list[Path]:
+def result_files(folder: Path) -> list[Path]:
     """The finished results files of a folder, in a fixed order."""
-    return sorted((Path(folder) / RESULTS).glob("*.nc"))
+    return sorted((Path(folder) / RESULTS_FOLDER).glob("*.nc"))
 
 
-def protocol(run: Run) -> dict[str, Any]:
+def study_protocol(run: Run) -> dict[str, Any]:
     """What all runs under one name should share: how they are trained, what is recorded, and what
     is meant by the names of a user's own functions and files."""
     sources = {f"what is {s.rsplit(' ', 1)[0]}": s.rsplit(" ", 1)[1] for s in run.sources}
@@ -284,13 +285,13 @@ def check_protocol(folder: Path, runs: Iterable[Run]) -> list[str]:
     """
     before: list[dict[str, Any]] = []
     traced_by: dict[str, str] = {}
-    for path in files(folder):
-        with opened(path) as file:
-            before.append({"keep": []} | protocol_of(file))
+    for path in result_files(folder):
+        with _open_file(path) as file:
+            before.append({"keep": []} | _protocol_of(file))
             for key in before[-1]:
                 if key.startswith("what is "):
-                    traced_by[f"{key} {before[-1][key]}"] = about_of(file).get("version_jax", "")
-    now = [json.loads(text) for text in {json.dumps(protocol(run)) for run in runs}]
+                    traced_by[f"{key} {before[-1][key]}"] = _about_of(file).get("version_jax", "")
+    now = [json.loads(text) for text in {json.dumps(study_protocol(run)) for run in runs}]
     lines, notes = [], []
     for key in sorted({key for values in (*before, *now) for key in values}):
         stored, asked = (
@@ -313,11 +314,11 @@ def check_protocol(folder: Path, runs: Iterable[Run]) -> list[str]:
     return notes
 
 
-AGAIN = "move it away, and repeat the command that made the sweep to fill the gap"
+_HOW_TO_REPEAT = "move it away, and repeat the command that made the sweep to fill the gap"
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def _open_file(path: Path) -> Iterator[h5py.File]:
     """A results file, of which only what ours would hold may be looked at.
 
     Raises:
@@ -325,9 +326,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FadeoutError(f"{path} is no regular file: {AGAIN}")
+            raise FadeoutError(f"{path} is no regular file: {_HOW_TO_REPEAT}")
         with h5py.File(path, "r") as file:
-            check_format(path, file)
+            _check_format(path, file)
             yield file
     except FadeoutError:
         raise
@@ -345,32 +346,32 @@ def opened(path: Path) -> Iterator[h5py.File]:
             raise FadeoutError(f"{path} cannot be read: {os.strerror(number)}") from error
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FadeoutError(
-            f"{path} is cut off, damaged or no results file of fadeout ({why}); {AGAIN}"
+            f"{path} is cut off, damaged or no results file of fadeout ({why}); {_HOW_TO_REPEAT}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, IndexError) as error:
         why = " ".join(str(error).split())[:200]
         raise FadeoutError(
             f"{path} is damaged or no results file of fadeout ({type(error).__name__}: {why}); "
-            f"{AGAIN}"
+            f"{_HOW_TO_REPEAT}"
         ) from error
 
 
-def check_format(path: Path, file: h5py.File) -> None:
-    form = text_of(file, "format") if "format" in file.attrs else ""
-    if form.startswith("fadeout results") and not known_format(form):
+def _check_format(path: Path, file: h5py.File) -> None:
+    form = _text_of(file, "format") if "format" in file.attrs else ""
+    if form.startswith("fadeout results") and not _known_format(form):
         raise FadeoutError(f"{path} is of another version of fadeout ('{form}'): read it with that")
-    if not known_format(form) or "protocol" not in file.attrs:
-        raise OSError(f"its format is not '{FORMAT}'")
-    kinds = inside(config_of(file))
+    if not _known_format(form) or "protocol" not in file.attrs:
+        raise OSError(f"its format is not '{_FORMAT}'")
+    kinds = _expected_variables(_config_of(file))
     for name in file:
         if name in kinds:
-            check_dataset(path, file, name)
+            _check_dataset(path, file, name)
     if not {"id", *AXES, "status"} <= set(file):
         raise OSError("it lacks a variable")
-    check_kinds(file, kinds)
+    _check_kinds(file, kinds)
 
 
-def text_of(file: h5py.File, name: str) -> str:
+def _text_of(file: h5py.File, name: str) -> str:
     """A text among the attributes, of either kind that HDF5 has.
 
     Raises:
@@ -384,27 +385,27 @@ def text_of(file: h5py.File, name: str) -> str:
     return value
 
 
-def known_format(form: str) -> bool:
-    return form in (FORMAT, *OLDER)
+def _known_format(form: str) -> bool:
+    return form in (_FORMAT, *OLDER)
 
 
-SHARED = {"steps", "record_every", "probes", "keep"}
+_SHARED = {"steps", "record_every", "probes", "keep"}
 """Labels in which the runs of a file cannot differ: they say how large its variables are."""
 
-ALWAYS = dict.fromkeys((*VARIABLES, *AXES), "iuf") | {"id": "uO", "status": "iO", "error": "O"}
+_ALWAYS = dict.fromkeys((*VARIABLES, *AXES), "iuf") | {"id": "uO", "status": "iO", "error": "O"}
 
 
-def inside(run: Run) -> dict[str, str]:
+def _expected_variables(run: Run) -> dict[str, str]:
     """The variables that a file of runs like this may have and their kinds of values; no other is
     read."""
     labels = {
         name: "biuf" if isinstance(value, int | float) else "O"
         for name, value in run.labels().items()
     }
-    return ALWAYS | dict.fromkeys(run.probes, "iuf") | labels
+    return _ALWAYS | dict.fromkeys(run.probes, "iuf") | labels
 
 
-def check_dataset(path: Path, file: h5py.File, name: str) -> None:
+def _check_dataset(path: Path, file: h5py.File, name: str) -> None:
     """Refuses a variable that leads out of the file, or says to be larger than it."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise OSError(f"{name} is a link to elsewhere")
@@ -419,7 +420,7 @@ def check_dataset(path: Path, file: h5py.File, name: str) -> None:
         raise OSError(f"{name} says to be larger than the file")
 
 
-def check_kinds(file: h5py.File, kinds: dict[str, str]) -> None:
+def _check_kinds(file: h5py.File, kinds: dict[str, str]) -> None:
     """Refuses variables whose values are not of the kind that ours have."""
     if file["id"].ndim != 1:
         raise OSError("id is no row of numbers")
@@ -428,22 +429,22 @@ def check_kinds(file: h5py.File, kinds: dict[str, str]) -> None:
             raise OSError(f"{name} has values of another kind")
 
 
-def check_sizes(file: h5py.File, run: Run) -> None:
+def _check_sizes(file: h5py.File, run: Run) -> None:
     """Refuses variables that are not as the config says: shapes, steps, layers and the labels that
     all runs share."""
     axes = axes_of(run, {})
     size = {"run": file["id"].size} | {axis: values.size for axis, values in axes.items()}
-    kinds = inside(run)
+    kinds = _expected_variables(run)
     for name in file:
         if name in kinds:
             label = name not in VARIABLES and name not in run.probes
-            along = (name,) if name in AXES else ("run",) if label else dims(name)
+            along = (name,) if name in AXES else ("run",) if label else variable_dims(name)
             for dim, length in zip(along, file[name].shape, strict=False):
                 size.setdefault(dim, length)  # of a kernel, which its variables must share
             wanted = tuple(size.get(dim, 0) for dim in along)
             if file[name].shape != wanted:
                 raise OSError(f"{name} has the shape {file[name].shape}, and not {wanted}")
-    if own := SHARED & set(file):
+    if own := _SHARED & set(file):
         raise OSError(f"{', '.join(sorted(own))} should be one for all its runs")
     if "depth" in file and not np.isin(file["depth"][:], np.arange(1, run.model.depth + 1)).all():
         raise OSError("a run is deeper than its variables")
@@ -452,14 +453,14 @@ def check_sizes(file: h5py.File, run: Run) -> None:
             raise OSError(f"{name} is not as its config says")
 
 
-def config_of(file: h5py.File) -> Run:
+def _config_of(file: h5py.File) -> Run:
     """The config that all runs of a file share.
 
     Raises:
       OSError: it is none.
     """
     try:
-        found = json.loads(text_of(file, "config"))
+        found = json.loads(_text_of(file, "config"))
         if not isinstance(found, dict):
             raise FadeoutError("not a group of keys")
         return Run.from_dict(found)
@@ -467,9 +468,9 @@ def config_of(file: h5py.File) -> Run:
         raise OSError(f"its config cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
-def protocol_of(file: h5py.File) -> dict[str, Any]:
+def _protocol_of(file: h5py.File) -> dict[str, Any]:
     try:
-        found = json.loads(text_of(file, "protocol"))
+        found = json.loads(_text_of(file, "protocol"))
     except (ValueError, TypeError, RecursionError) as error:
         raise OSError("its protocol cannot be read") from error
     if not isinstance(found, dict):
@@ -498,51 +499,55 @@ def load(folder: str | Path) -> xr.Dataset:
     >>> results["delta_norm"].sel(step=0).mean("run")  # doctest: +SKIP
     """
     if not isinstance(folder, str | os.PathLike) or "\0" in str(folder):
-        raise FadeoutError(f"load takes a folder, outputs/<name>, not {shown(folder)}")
+        raise FadeoutError(f"load takes a folder, outputs/<name>, not {format_value(folder)}")
     folder = Path(folder)
     try:
-        paths = files(folder)
+        paths = result_files(folder)
     except OSError as error:
-        raise FadeoutError(f"{shown(str(folder))} cannot be read: {error.strerror}") from error
+        raise FadeoutError(
+            f"{format_value(str(folder))} cannot be read: {error.strerror}"
+        ) from error
     if not paths:
         raise FadeoutError(
-            f"no results under {folder}: expected {folder / RESULTS}/*.nc, "
+            f"no results under {folder}: expected {folder / RESULTS_FOLDER}/*.nc, "
             "as fadeout train name=... writes them"
         )
-    return join([head(path) for path in paths])
+    return join_parts([read_labels(path) for path in paths])
 
 
-def head(path: Path) -> Part:
+def read_labels(path: Path) -> Part:
     """A file's labels and outcomes; what was recorded is read when asked for.
 
     Straight from HDF5, whose dims follow from our own format: xarray's reader takes ten times as
     long over files of many small variables.
     """
-    with opened(path) as file:
-        run = config_of(file)
-        check_sizes(file, run)
-        ours = [name for name in file if name in inside(run)]
+    with _open_file(path) as file:
+        run = _config_of(file)
+        _check_sizes(file, run)
+        ours = [name for name in file if name in _expected_variables(run)]
         recorded = [name for name in ours if name in VARIABLES or name in run.probes]
         variables = {name: file[name].dtype for name in recorded}
         variables["status"] = np.dtype(str)
         lengths = {
-            dim: n for name in recorded for dim, n in zip(dims(name), file[name].shape, strict=True)
+            dim: n
+            for name in recorded
+            for dim, n in zip(variable_dims(name), file[name].shape, strict=True)
         }
-        labels = {n: values_of(file[n]) for n in ours if n not in recorded and n not in AXES}
-        labels["id"] = np.array([f"{number:016x}" for number in numbers_of(file["id"]).tolist()])
-        status = words_of(file["status"])
+        labels = {n: _values_of(file[n]) for n in ours if n not in recorded and n not in AXES}
+        labels["id"] = np.array([f"{number:016x}" for number in _numbers_of(file["id"]).tolist()])
+        status = _status_words(file["status"])
         return Part(
             run, labels, axes_of(run, lengths), variables,
-            partial(read, path, {"status": status}), about_of(file),
+            partial(_read_variable, path, {"status": status}), _about_of(file),
         )  # fmt: skip
 
 
-def about_of(file: h5py.File) -> dict[str, str]:
+def _about_of(file: h5py.File) -> dict[str, str]:
     """The provenance; of the older format, all attributes but the config."""
     texts: Any = dict(file.attrs)
-    if text_of(file, "format") != TEXTUAL:
+    if _text_of(file, "format") != _TEXTUAL:
         try:
-            found = json.loads(text_of(file, "provenance"))
+            found = json.loads(_text_of(file, "provenance"))
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise OSError("its provenance cannot be read") from error
         if not isinstance(found, dict):
@@ -552,29 +557,29 @@ def about_of(file: h5py.File) -> dict[str, str]:
     return {k: v for k, v in texts.items() if isinstance(v, str) and k not in hidden}
 
 
-def read(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
+def _read_variable(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
     """One variable of a file."""
     if name in known:
         return known[name]
-    with opened(path) as file:
-        return values_of(file[name])
+    with _open_file(path) as file:
+        return _values_of(file[name])
 
 
-def values_of(dataset: h5py.Dataset) -> np.ndarray:
+def _values_of(dataset: h5py.Dataset) -> np.ndarray:
     """Numbers as they are, text as text of a fixed length."""
     if h5py.check_string_dtype(dataset.dtype):
         return dataset.asstr()[:].astype(str)
     return dataset[:]
 
 
-def numbers_of(ids: h5py.Dataset) -> np.ndarray:
+def _numbers_of(ids: h5py.Dataset) -> np.ndarray:
     """Identities as numbers."""
-    return ids[:] if ids.dtype == np.uint64 else numbers(values_of(ids))
+    return ids[:] if ids.dtype == np.uint64 else identity_numbers(_values_of(ids))
 
 
-def words_of(status: h5py.Dataset) -> np.ndarray:
+def _status_words(status: h5py.Dataset) -> np.ndarray:
     """Every run's status as a word."""
-    values = values_of(status)
+    values = _values_of(status)
     if values.dtype.kind != "U" and (values < 0).any():
         raise OSError("status is none of ours")
     words = values if values.dtype.kind == "U" else np.array(STATUSES)[values]

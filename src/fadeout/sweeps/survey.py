@@ -9,23 +9,23 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fadeout.config import Model, Run
-from fadeout.networks.jaxprs import remembering
-from fadeout.registry import FadeoutError, refuse
-from fadeout.schema import defaults
-from fadeout.training.batches import Batch, batch_of_resolved
+from fadeout.networks.jaxprs import memoizing
+from fadeout.registry import FadeoutError, raise_grouped
+from fadeout.schema import default_values
+from fadeout.training.batches import CompileGroup, compile_group_of_resolved
 from fadeout.training.resolve import resolve
 
 T = TypeVar("T")
 
 
-def whatever_the_seed(function: Callable[[Run], T]) -> Callable[[Run], T]:
+def _ignoring_seed(function: Callable[[Run], T]) -> Callable[[Run], T]:
     """The function of runs with the seed 0, remembered: most runs of a sweep differ in their seed
     alone."""
     remembered = lru_cache(maxsize=65536)(function)
     return lambda run: remembered(run.having(seed=0))
 
 
-class Survey(NamedTuple):
+class RunIndex(NamedTuple):
     """What is known of many runs before any is trained, in twelve bytes a run.
 
     Attributes:
@@ -37,7 +37,7 @@ class Survey(NamedTuple):
     """
 
     runs: Sequence[Run]
-    batches: list[Batch]
+    batches: list[CompileGroup]
     batch: np.ndarray
     identity: np.ndarray
     traced: dict
@@ -48,29 +48,29 @@ class Survey(NamedTuple):
 
     def take(self, places: np.ndarray) -> list[Run]:
         """The runs at these places, their defaults written out."""
-        resolved = whatever_the_seed(resolve)
+        resolved = _ignoring_seed(resolve)
         runs = (self.runs[place] for place in places)
-        with remembering(self.traced):
+        with memoizing(self.traced):
             return [resolved(run).having(seed=run.seed) for run in runs]
 
 
-def survey(runs: Sequence[Run]) -> Survey:
+def index_runs(runs: Sequence[Run]) -> RunIndex:
     """Looks at every run once.
 
     Raises:
       FadeoutError: runs that cannot be trained; all reasons at once, before any compute.
     """
-    batches: dict[Batch, int] = {}
+    batches: dict[CompileGroup, int] = {}
     batch, identity = array("i"), array("Q")
     reasons: Counter[str] = Counter()
     models: Counter[Model] = Counter()
 
-    @whatever_the_seed
+    @_ignoring_seed
     def look(run: Run) -> tuple[Run, int]:
         run = resolve(run)
-        return run, batches.setdefault(batch_of_resolved(run), len(batches))
+        return run, batches.setdefault(compile_group_of_resolved(run), len(batches))
 
-    with remembering({}) as traced:
+    with memoizing({}) as traced:
         for run in runs:
             models[run.model] += 1
             try:
@@ -79,17 +79,17 @@ def survey(runs: Sequence[Run]) -> Survey:
                 identity.append(int(like.having(seed=run.seed).digest(), 16))
             except FadeoutError as error:
                 reasons[str(error)] += 1
-    refuse(reasons + idle_everywhere(models), "runs cannot be trained")
+    raise_grouped(reasons + _idle_everywhere(models), "runs cannot be trained")
     found = np.array(batch, np.int32), np.array(identity, np.uint64)
-    return Survey(runs, list(batches), *found, traced)
+    return RunIndex(runs, list(batches), *found, traced)
 
 
-def idle_everywhere(models: Counter[Model]) -> Counter[str]:
+def _idle_everywhere(models: Counter[Model]) -> Counter[str]:
     """The reasons to refuse a key of the model that says nothing in any run that sets it, as a
     scale of branches that are nowhere; beside others that have them, it compares."""
     reasons: Counter[str] = Counter()
     for key in ("residual_scale", "affine"):
-        usual = defaults(Model)[key]
+        usual = default_values(Model)[key]
         setting = {model: model.idle().get(key) for model in models if getattr(model, key) != usual}
         if all(setting.values()):
             for model, why in setting.items():

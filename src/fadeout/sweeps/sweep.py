@@ -12,10 +12,10 @@ import xarray as xr
 from fadeout.config import Run
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
-from fadeout.sweeps.chunks import check_memory, cut
-from fadeout.sweeps.results import join, numbers
-from fadeout.sweeps.survey import Survey, survey
-from fadeout.sweeps.training_queue import Compiled, Queue, Returned
+from fadeout.sweeps.chunks import check_memory, split_runs
+from fadeout.sweeps.results import identity_numbers, join_parts
+from fadeout.sweeps.survey import RunIndex, index_runs
+from fadeout.sweeps.training_queue import CompiledProgram, FinishedChunk, Queue
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Summary:
     outcomes: Counter[str] = field(default_factory=Counter)
     run_steps: int = 0
     to_compile: int = 0
-    compiled: list[Compiled] = field(default_factory=list)
+    compiled: list[CompiledProgram] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     train_seconds: float = 0.0
     store_seconds: float = 0.0
@@ -63,14 +63,14 @@ class Summary:
                 setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
 
 
-Watch = Callable[[Summary], None]
+OnProgress = Callable[[Summary], None]
 
 
-def unwatched(summary: Summary) -> None:
+def ignore_progress(summary: Summary) -> None:
     pass
 
 
-def check(folder: Path, looked: Survey) -> list[str]:
+def check_sweep(folder: Path, looked: RunIndex) -> list[str]:
     """Refuses a folder that cannot be written, or that holds another study; gives what there is to
     say (`store.check_protocol`).
 
@@ -81,15 +81,15 @@ def check(folder: Path, looked: Survey) -> list[str]:
     return store.check_protocol(folder, looked.take(np.unique(looked.batch, return_index=True)[1]))
 
 
-def to_train(folder: Path, looked: Survey) -> tuple[np.ndarray, Summary]:
+def to_train(folder: Path, looked: RunIndex) -> tuple[np.ndarray, Summary]:
     """The places of the runs that a folder does not hold yet, and what is known before training.
 
     Raises:
       FadeoutError: as `sweep`, before any compute.
     """
-    check(folder, looked)
+    check_sweep(folder, looked)
     once = looked.once()
-    missing = once[~np.isin(looked.identity[once], store.stored(folder))]
+    missing = once[~np.isin(looked.identity[once], store.stored_identities(folder))]
     return missing, Summary(
         asked=once.size,
         stored=once.size - missing.size,
@@ -98,9 +98,9 @@ def to_train(folder: Path, looked: Survey) -> tuple[np.ndarray, Summary]:
 
 
 def sweep(
-    runs: Sequence[Run] | Survey,
+    runs: Sequence[Run] | RunIndex,
     folder: str | Path,
-    watch: Watch = unwatched,
+    watch: OnProgress = ignore_progress,
     fail_fast: bool = False,
     threads: int | None = None,
     **about: str,
@@ -127,7 +127,7 @@ def sweep(
         another study, more than the machine's memory, before any compute; a write that fails.
     """
     folder = Path(folder)
-    looked = runs if isinstance(runs, Survey) else survey(runs)
+    looked = runs if isinstance(runs, RunIndex) else index_runs(runs)
     missing, summary = to_train(folder, looked)
     known = store.Known(folder)
 
@@ -137,15 +137,15 @@ def sweep(
         except FadeoutError:  # a file that another process has just moved: no fault of these runs
             return np.ones(identities.size, bool)
 
-    def keep(done: Compiled | Returned) -> None:
-        if isinstance(done, Compiled):
+    def keep(done: CompiledProgram | FinishedChunk) -> None:
+        if isinstance(done, CompiledProgram):
             summary.compiled.append(done)
             return
         summary.stored += done.elsewhere
         if done.part is None:
             return
         began = perf_counter()
-        store.save(folder, done.part, device=queue.device, lanes=str(done.lanes), **about)
+        store.write_part(folder, done.part, device=queue.device, lanes=str(done.lanes), **about)
         summary.store_seconds += perf_counter() - began
         summary.train_seconds += done.seconds
         summary.run_steps += done.run_steps
@@ -154,8 +154,8 @@ def sweep(
 
     if not missing.size:
         return summary
-    check_memory(cut(looked, missing, threads=1))
-    with store.writing(folder) as summary.others:
+    check_memory(split_runs(looked, missing, threads=1))
+    with store.writing_into(folder) as summary.others:
         queue = Queue(looked, missing, fail_fast, threads, left, backwards=summary.others)
         summary.to_compile = len(queue.to_compile)
         watch(summary)
@@ -165,7 +165,7 @@ def sweep(
     return summary
 
 
-def train(runs: Run | Sequence[Run], watch: Watch = unwatched) -> xr.Dataset:
+def train_in_memory(runs: Run | Sequence[Run], watch: OnProgress = ignore_progress) -> xr.Dataset:
     """Trains runs in memory, without storing them.
 
     Args:
@@ -178,11 +178,11 @@ def train(runs: Run | Sequence[Run], watch: Watch = unwatched) -> xr.Dataset:
     Raises:
       FadeoutError: a run that cannot be trained, before any compute.
 
-    >>> result = train([Run(seed=seed) for seed in range(8)])
+    >>> result = train_in_memory([Run(seed=seed) for seed in range(8)])
     >>> result.sizes["run"], int((result.status == "solved").sum())
     (8, 8)
     """
-    looked = survey([runs] if isinstance(runs, Run) else runs)
+    looked = index_runs([runs] if isinstance(runs, Run) else runs)
     if not looked.identity.size:
         raise FadeoutError("no runs to train: give at least one")
     once = looked.once()
@@ -191,14 +191,14 @@ def train(runs: Run | Sequence[Run], watch: Watch = unwatched) -> xr.Dataset:
     watch(summary)
     parts = []
     for done in queue.finished():
-        if isinstance(done, Compiled):
+        if isinstance(done, CompiledProgram):
             summary.compiled.append(done)
         elif done.part is not None:
             parts.append(done.part)
             summary.run_steps += done.run_steps
             summary.outcomes.update(done.part.get("status").tolist())
         watch(summary)
-    joined = join(parts)
-    own = numbers(joined["id"].values)
+    joined = join_parts(parts)
+    own = identity_numbers(joined["id"].values)
     order = np.argsort(own)
     return joined.isel(run=order[np.searchsorted(own, looked.identity, sorter=order)])

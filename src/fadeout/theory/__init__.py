@@ -8,7 +8,7 @@ of `fadeout.networks.activations` or a function of an array.
 from fadeout.theory.finite_width import dead_probability, deep_linear, log_gradient_moments
 from fadeout.theory.gaussian import (
     Moments,
-    frozen,
+    freeze,
     function_of,
     moments,
     saturated_share,
@@ -53,7 +53,7 @@ __all__ = [
     "depth_scales",
     "edge",
     "fixed_point",
-    "frozen",
+    "freeze",
     "function_of",
     "gradient_profile",
     "log_gradient_moments",

@@ -6,10 +6,10 @@ import numpy as np
 from scipy.special import digamma, polygamma
 
 from fadeout.registry import FadeoutError
-from fadeout.theory.gaussian import CHECKED, checked
+from fadeout.theory.gaussian import CHECKED, checks_arguments
 
 
-@checked
+@checks_arguments
 def log_gradient_moments(width: int, weight_variance: float) -> tuple[float, float]:
     """Mean and variance of log R, R the factor of a squared norm in one layer of a relu network.
 
@@ -40,7 +40,7 @@ def dead_probability(*widths: int) -> float:
     return -math.expm1(sum(math.log1p(-(2.0**-n)) for n in widths))
 
 
-@checked
+@checks_arguments
 def deep_linear(start: np.ndarray, strength: float, times: np.ndarray) -> np.ndarray:
     """The product of a deep linear network's aligned singular values under gradient flow, [time].
 

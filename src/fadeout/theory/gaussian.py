@@ -19,18 +19,31 @@ from jaxtyping import Array
 from scipy.special import ndtr
 
 from fadeout import config
-from fadeout.networks.activations import ACTIVATIONS, FLAT, SCANNED, bound, value_and_vjp
+from fadeout.networks.activations import (
+    ACTIVATIONS,
+    SATURATED_SLOPE,
+    SLOPE_GRID,
+    bind_static,
+    value_and_vjp,
+)
 from fadeout.networks.jaxprs import digest, trace
-from fadeout.networks.settings import standard
-from fadeout.registry import FadeoutError, is_own, lookup, named, shown, tried
-from fadeout.schema import complete
+from fadeout.networks.settings import standard_settings
+from fadeout.registry import (
+    FadeoutError,
+    format_value,
+    function_name,
+    is_builtin,
+    lookup,
+    user_errors,
+)
+from fadeout.schema import fill_options
 
-Activation = str | config.Activation | Callable
+ActivationLike = str | config.Activation | Callable
 
-REACH = 14.0
+_REACH = 14.0
 """Standard deviations to which expectations are taken; e^(-98) lies beyond."""
 
-TOLERANCE = 1e-8
+_TOLERANCE = 1e-8
 """Two rules of quadrature must agree to this, relative to the sizes that they add up."""
 
 
@@ -51,27 +64,27 @@ class Moments(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def unit_rule(count: int) -> tuple[np.ndarray, np.ndarray]:
+def _unit_rule(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(count)
 
 
-def panel_rule(edges: np.ndarray, count: int = 24) -> tuple[np.ndarray, np.ndarray]:
+def _panel_rule(edges: np.ndarray, count: int = 24) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of Gauss-Legendre quadrature on panels, [..., panel, node].
 
     Args:
       edges: of the panels, [..., panel + 1].
       count: nodes of a panel.
     """
-    x, w = unit_rule(count)
+    x, w = _unit_rule(count)
     middle, reach = (edges[..., 1:] + edges[..., :-1]) / 2, (edges[..., 1:] - edges[..., :-1]) / 2
     return middle[..., None] + reach[..., None] * x, reach[..., None] * w
 
 
-def normal_density(z: np.ndarray) -> np.ndarray:
+def _normal_density(z: np.ndarray) -> np.ndarray:
     return np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
-def graded_edges(variance: float, kinks: np.ndarray, reach: float = REACH) -> np.ndarray:
+def _graded_edges(variance: float, kinks: np.ndarray, reach: float = _REACH) -> np.ndarray:
     """Edges of panels over a standard normal Z that follow an activation at u = sqrt(variance) Z.
 
     Panels shrink towards 0, where tanh of a wide u turns within 1/sqrt(variance), and end at the
@@ -84,13 +97,13 @@ def graded_edges(variance: float, kinks: np.ndarray, reach: float = REACH) -> np
 
 
 @lru_cache(maxsize=256)
-def kinks_of(function: Callable) -> np.ndarray:
+def _kinks_of(function: Callable) -> np.ndarray:
     """Where an activation or its slope jumps: quadrature takes these places for edges.
 
     Between the points of a grid the jump is followed by bisection into the half that holds the
     larger part of it; what has not shrunk when nothing is left to halve is a jump.
 
-    >>> kinks_of(ACTIVATIONS["hard_tanh"]).tolist()
+    >>> _kinks_of(ACTIVATIONS["hard_tanh"]).tolist()
     [-1.0, 1.0]
     """
     outer = np.geomspace(3, 1e8, 4000)
@@ -112,10 +125,10 @@ def kinks_of(function: Callable) -> np.ndarray:
     return np.unique(places)
 
 
-MAX_PANELS = 4096
+_MAX_PANELS = 4096
 
 
-def expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray:
+def _expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray:
     """E f(Z) of several functions f of a standard normal, by panels that are halved until two
     rules agree.
 
@@ -133,18 +146,18 @@ def expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray:
     for _ in range(60):
         middle, count = (low + high) / 2, len(low)
         ends = [np.concatenate(three) for three in ((low, low, middle), (high, middle, high))]
-        integrals, sizes = by_panel(function, *ends)
+        integrals, sizes = _by_panel(function, *ends)
         coarse, fine = integrals[:, :count], integrals[:, count:].reshape(-1, 2, count).sum(1)
         sizes = sizes[:, count:].reshape(-1, 2, count).sum(1)
         scale = absolute + sizes.sum(-1)
         with np.errstate(invalid="ignore"):
-            off = np.abs(fine - coarse) > 1e-2 * TOLERANCE * np.maximum(scale, 1e-300)[:, None]
+            off = np.abs(fine - coarse) > 1e-2 * _TOLERANCE * np.maximum(scale, 1e-300)[:, None]
         open_ = off.any(0) & np.isfinite(fine).all(0) & (high - low > 1e-13)
         total = total + fine[:, ~open_].sum(-1)
         absolute = absolute + sizes[:, ~open_].sum(-1)
         if not open_.any():
             return total
-        if 2 * open_.sum() > MAX_PANELS:
+        if 2 * open_.sum() > _MAX_PANELS:
             break
         worst = float(np.abs(fine - coarse)[:, open_].max())
         low, high = (
@@ -152,12 +165,12 @@ def expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray:
             for pair in ((low, middle), (middle, high))
         )
     raise FadeoutError(
-        f"{what} cannot be computed to {TOLERANCE:g}: two rules of quadrature still differ by "
-        f"{worst:.1g} with {MAX_PANELS} panels; it oscillates too fast at this variance"
+        f"{what} cannot be computed to {_TOLERANCE:g}: two rules of quadrature still differ by "
+        f"{worst:.1g} with {_MAX_PANELS} panels; it oscillates too fast at this variance"
     )
 
 
-def by_panel(
+def _by_panel(
     function: Callable, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The integrals over panels, [which, panel], and those of the absolute values.
@@ -165,28 +178,28 @@ def by_panel(
     Panels are taken in blocks of few sizes, so that JAX compiles few programs.
     """
     ends = np.stack([low, high], -1)
-    block = next((size for size in BLOCKS if size >= len(ends)), BLOCKS[-1])
+    block = next((size for size in _BLOCKS if size >= len(ends)), _BLOCKS[-1])
     padded = np.concatenate([ends, np.zeros((-len(ends) % block, 2))])
     integrals, sizes = [], []
     for rows in padded.reshape(-1, block, 2):
-        z, weight = (part[:, 0] for part in panel_rule(rows))
+        z, weight = (part[:, 0] for part in _panel_rule(rows))
         with np.errstate(over="ignore", invalid="ignore"):
-            values = function(z.ravel()).reshape(-1, *z.shape) * (weight * normal_density(z))
+            values = function(z.ravel()).reshape(-1, *z.shape) * (weight * _normal_density(z))
         integrals.append(values.sum(-1))
         sizes.append(np.abs(values).sum(-1))
     return tuple(np.concatenate(part, -1)[:, : len(ends)] for part in (integrals, sizes))  # type: ignore[return-value]
 
 
-BLOCKS = (24, 160)
+_BLOCKS = (24, 160)
 """Panels that are taken at once: of a first rule with its halves, and of the few that are open."""
 
 
-class Frozen:
+class _FrozenFunction:
     """A user's function as the program that it is now, in float64. Results are kept by what it
     computes, so that a constant which changes later is another function."""
 
     def __init__(self, function: Callable):
-        with standard(True):
+        with standard_settings(True):
             number = jax.ShapeDtypeStruct((), jnp.float64)
             program = trace(function, number)
             self.digest = digest(lambda z: value_and_vjp(function, z), number)
@@ -200,21 +213,21 @@ class Frozen:
         return hash(self.digest)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Frozen) and self.digest == other.digest
+        return isinstance(other, _FrozenFunction) and self.digest == other.digest
 
 
-def frozen(function: Callable) -> Frozen:
+def freeze(function: Callable) -> _FrozenFunction:
     """A user's function as it is now.
 
     Raises:
       FadeoutError: it is no function of a number that JAX can trace and differentiate.
     """
-    what = f"activation {named(function)}"
-    with tried(what):
-        return Frozen(function)
+    what = f"activation {function_name(function)}"
+    with user_errors(what):
+        return _FrozenFunction(function)
 
 
-def function_of(activation: Activation) -> Callable:
+def function_of(activation: ActivationLike) -> Callable:
     """The function of a name, of an `Activation`, or of a user's own.
 
     Raises:
@@ -224,16 +237,16 @@ def function_of(activation: Activation) -> Callable:
         return lookup(ACTIVATIONS, activation, "activation")
     if isinstance(activation, config.Activation):
         entry = lookup(ACTIVATIONS, activation.name, "activation")
-        section = complete(activation, entry, "activation")
-        activation = bound(entry, section.options)
-    if isinstance(activation, Frozen):
+        section = fill_options(activation, entry, "activation")
+        activation = bind_static(entry, section.options)
+    if isinstance(activation, _FrozenFunction):
         return activation
     if not callable(activation):
         raise FadeoutError(
-            f"an activation is a name, an Activation or a function, not {shown(activation)}"
+            f"an activation is a name, an Activation or a function, not {format_value(activation)}"
         )
     inner = getattr(activation, "func", activation)
-    return activation if is_own(inner) else frozen(activation)
+    return activation if is_builtin(inner) else freeze(activation)
 
 
 def _number(name: str, value: Any, low: float, high: float, whole: bool = False) -> Any:
@@ -241,10 +254,10 @@ def _number(name: str, value: Any, low: float, high: float, whole: bool = False)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value % 1):
-        raise FadeoutError(f"{name} must be {what}, not {shown(value)}")
+        raise FadeoutError(f"{name} must be {what}, not {format_value(value)}")
     if not low <= value <= high or abs(value) > 10**300:
         bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
-        raise FadeoutError(f"{name} must be {bounds}, not {shown(value)}")
+        raise FadeoutError(f"{name} must be {bounds}, not {format_value(value)}")
     return int(value) if whole else float(value)
 
 
@@ -255,22 +268,22 @@ def _numbers(name: str, value: Any) -> np.ndarray:
             raise TypeError
         return found.astype(float)
     except (TypeError, ValueError):
-        raise FadeoutError(f"{name} must be numbers, not {shown(value)}") from None
+        raise FadeoutError(f"{name} must be numbers, not {format_value(value)}") from None
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise FadeoutError(f"{name} must be true or false, not {shown(value)}")
+        raise FadeoutError(f"{name} must be true or false, not {format_value(value)}")
     return value
 
 
-VARIANCE = 0.0, 1e300
+_VARIANCE = 0.0, 1e300
 CHECKED: dict[str, Callable[[str, Any], Any]] = {
     "activation": lambda name, value: function_of(value),
-    "variance": lambda name, value: _number(name, value, *VARIANCE),
-    "weight_variance": lambda name, value: _number(name, value, *VARIANCE),
-    "bias_variance": lambda name, value: _number(name, value, *VARIANCE),
-    "bias_over_weight": lambda name, value: _number(name, value, *VARIANCE),
+    "variance": lambda name, value: _number(name, value, *_VARIANCE),
+    "weight_variance": lambda name, value: _number(name, value, *_VARIANCE),
+    "bias_variance": lambda name, value: _number(name, value, *_VARIANCE),
+    "bias_over_weight": lambda name, value: _number(name, value, *_VARIANCE),
     "residual": lambda name, value: _number(name, value, -1e300, 1e300),
     "correlation": lambda name, value: _number(name, value, -1, 1),
     "depth": lambda name, value: _number(name, value, 1, config.MOST_DEPTH, whole=True),
@@ -286,7 +299,7 @@ CHECKED: dict[str, Callable[[str, Any], Any]] = {
 """What the arguments of theory may be, by their names."""
 
 
-def checked(function: Callable) -> Callable:
+def checks_arguments(function: Callable) -> Callable:
     """Refuses arguments of theory that make no sense, and looks up the activation once."""
     names = list(inspect.signature(function).parameters)
 
@@ -300,30 +313,30 @@ def checked(function: Callable) -> Callable:
 
 
 @lru_cache(maxsize=256)
-def compiled(function: Callable) -> Callable:
+def compile_value_and_slope(function: Callable) -> Callable:
     return jax.jit(lambda u: value_and_vjp(function, u))
 
 
-@checked
-def value_and_slope(activation: Activation, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@checks_arguments
+def value_and_slope(activation: ActivationLike, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """phi(u) and phi'(u) in float64."""
-    with standard(True):
-        value, slope = compiled(function_of(activation))(jnp.asarray(u, jnp.float64))
+    with standard_settings(True):
+        value, slope = compile_value_and_slope(function_of(activation))(jnp.asarray(u, jnp.float64))
         return np.asarray(value), np.asarray(slope)
 
 
-@checked
-def moments(activation: Activation, variance: float) -> Moments:
+@checks_arguments
+def moments(activation: ActivationLike, variance: float) -> Moments:
     """Gaussian expectations of an activation.
 
     >>> round(moments("relu", 2.0).square, 12)
     1.0
     """
-    return moments_of(function_of(activation), float(variance))
+    return _moments_of(function_of(activation), float(variance))
 
 
 @lru_cache(maxsize=65536)
-def moments_of(function: Callable, variance: float) -> Moments:
+def _moments_of(function: Callable, variance: float) -> Moments:
     deviation = math.sqrt(variance)
 
     def integrands(z: np.ndarray) -> np.ndarray:
@@ -331,8 +344,10 @@ def moments_of(function: Callable, variance: float) -> Moments:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.stack([phi, phi**2, slope**2, slope**4, phi * slope * z])
 
-    what = f"E phi^2 of {named(getattr(function, 'func', function))} at variance {variance:g}"
-    found = expectation(integrands, graded_edges(variance, kinks_of(function)), what)
+    what = (
+        f"E phi^2 of {function_name(getattr(function, 'func', function))} at variance {variance:g}"
+    )
+    found = _expectation(integrands, _graded_edges(variance, _kinks_of(function)), what)
     value, square, slope_square, slope_fourth, mixed = map(float, found)
     return Moments(
         value, square, slope_square, slope_fourth, mixed / deviation if variance else math.nan
@@ -350,10 +365,10 @@ def pair_moments(
     Raises:
       FadeoutError: the same nodes do not give E phi(u2)^2 as `moments` has it.
     """
-    kinks, deviation = kinks_of(function), math.sqrt(variance)
+    kinks, deviation = _kinks_of(function), math.sqrt(variance)
     reach, rest = 9.0, math.sqrt(max(0.0, 1 - correlation**2))
-    z, weight = (part.ravel() for part in panel_rule(graded_edges(variance, kinks, reach), 16))
-    weight = weight * normal_density(z)
+    z, weight = (part.ravel() for part in _panel_rule(_graded_edges(variance, kinks, reach), 16))
+    weight = weight * _normal_density(z)
     bends = kinks / deviation
     places = np.concatenate([[0.0], bends[np.abs(bends) < 2 * reach]])
     steps = reach * 2.0 ** -np.arange(0, 16)
@@ -367,8 +382,8 @@ def pair_moments(
     for start in range(0, len(z), 256):
         rows = slice(start, start + 256)
         own = np.sort(edges[rows], axis=1)
-        v, inner = panel_rule(own, 16)
-        inner = inner * normal_density(v)
+        v, inner = _panel_rule(own, 16)
+        inner = inner * _normal_density(v)
         u = deviation * (correlation * z[rows, None, None] + rest * v)
         other, steep = value_and_slope(function, u)
         each = phi[rows, None, None]
@@ -382,37 +397,37 @@ def pair_moments(
                 other**2,
             )
         ]
-    known = moments_of(function, variance).square
-    if not abs(sums[3] - known) <= TOLERANCE * max(known, 1e-300):
+    known = _moments_of(function, variance).square
+    if not abs(sums[3] - known) <= _TOLERANCE * max(known, 1e-300):
         raise FadeoutError(
-            f"the correlation map of {named(getattr(function, 'func', function))} at variance "
-            f"{variance:g} and correlation {correlation:g} cannot be computed to {TOLERANCE:g}: "
-            f"two rules of quadrature differ by {abs(sums[3] - known) / max(known, 1e-300):.1g}"
+            f"the correlation map of {function_name(getattr(function, 'func', function))} "
+            f"at variance {variance:g} and correlation {correlation:g} cannot be computed "
+            f"to {_TOLERANCE:g}: two rules of quadrature differ by {abs(sums[3] - known) / max(known, 1e-300):.1g}"
         )
     return sums[0], sums[1], sums[2]
 
 
-@checked
-def steepest_slope(activation: Activation) -> float:
-    """The largest |phi'(z)| over what is `SCANNED`.
+@checks_arguments
+def steepest_slope(activation: ActivationLike) -> float:
+    """The largest |phi'(z)| over what is `SLOPE_GRID`.
 
     >>> steepest_slope("sigmoid")
     0.25
     """
-    return float(np.abs(value_and_slope(activation, SCANNED)[1]).max())
+    return float(np.abs(value_and_slope(activation, SLOPE_GRID)[1]).max())
 
 
-@checked
-def saturated_share(activation: Activation, variance: float = 1.0) -> float:
-    """The share of units that are saturated (`FLAT`) where preactivations are normal.
+@checks_arguments
+def saturated_share(activation: ActivationLike, variance: float = 1.0) -> float:
+    """The share of units that are saturated (`SATURATED_SLOPE`) where preactivations are normal.
 
     >>> round(saturated_share("relu"), 3), round(saturated_share("tanh"), 3)
     (0.5, 0.029)
     """
     z = (np.arange(-4000, 4000) + 0.5) / 1000
-    _, both = value_and_slope(activation, np.concatenate([math.sqrt(variance) * z, SCANNED]))
+    _, both = value_and_slope(activation, np.concatenate([math.sqrt(variance) * z, SLOPE_GRID]))
     slope, steep = np.split(both, [z.size])
-    flat = np.abs(slope) <= FLAT * np.abs(steep).max()
+    flat = np.abs(slope) <= SATURATED_SLOPE * np.abs(steep).max()
     edges = ndtr(np.arange(-4000, 4001) / 1000)
     edges[0], edges[-1] = 0.0, 1.0
     return float(flat @ np.diff(edges))

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fadeout.registry import FadeoutError, shown
+from fadeout.registry import FadeoutError, format_value
 from fadeout.theory.gaussian import (
-    Activation,
+    ActivationLike,
     Moments,
-    checked,
+    checks_arguments,
     function_of,
     moments,
     pair_moments,
@@ -28,9 +28,9 @@ LARGEST, SMALLEST = 1e12, 1e-14
 """Variances beyond these count as infinite, or as 0."""
 
 
-@checked
+@checks_arguments
 def variance_map(
-    activation: Activation, variance: float, weight_variance: float, bias_variance: float = 0.0
+    activation: ActivationLike, variance: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
     """The variance of the next layer's preactivations: Q(q) = sw2 E phi(sqrt(q) Z)^2 + sb2.
 
@@ -42,8 +42,8 @@ def variance_map(
     return weight_variance * moments(activation, variance).square + bias_variance
 
 
-@checked
-def chi(activation: Activation, variance: float, weight_variance: float) -> float:
+@checks_arguments
+def chi(activation: ActivationLike, variance: float, weight_variance: float) -> float:
     """The mean squared gain of the gradient per layer: chi_1 = sw2 E phi'(sqrt(q) Z)^2.
 
     The log10 of a delta norm changes by 0.5 log10 chi_1 a layer. Reference: Schoenholz 2017, eq. 4.
@@ -54,9 +54,9 @@ def chi(activation: Activation, variance: float, weight_variance: float) -> floa
     return weight_variance * moments(activation, variance).slope_square
 
 
-@checked
+@checks_arguments
 def fixed_point(
-    activation: Activation, weight_variance: float, bias_variance: float = 0.0
+    activation: ActivationLike, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
     """The variance q* that layers approach from variance 1; inf where they diverge.
 
@@ -74,32 +74,32 @@ def fixed_point(
     if abs(start) < 1e-14:
         return 1.0
     if start > 0:
-        while growth(high) > -ROUNDING * high:
+        while growth(high) > -_ROUNDING * high:
             low, high = high, 2 * high
             if high > LARGEST:
                 return math.inf
     else:
-        while growth(low) < ROUNDING * low:
+        while growth(low) < _ROUNDING * low:
             low, high = low / 2, low
             if low < SMALLEST:
                 return 0.0
-    return root(growth, low, high, xtol=1e-300, rtol=1e-14)
+    return _find_root(growth, low, high, xtol=1e-300, rtol=1e-14)
 
 
-ROUNDING = 1e-10
+_ROUNDING = 1e-10
 """What a variance map says of a variance is known to this share of it."""
 
 
-def root(function: Callable[[float], float], low: float, high: float, **tolerances) -> float:
+def _find_root(function: Callable[[float], float], low: float, high: float, **tolerances) -> float:
     """Where a function of a number changes its sign."""
     from scipy.optimize import brentq  # a slow import, where it is needed
 
     return float(brentq(function, low, high, **tolerances))
 
 
-@checked
+@checks_arguments
 def correlation_map(
-    activation: Activation,
+    activation: ActivationLike,
     correlation: float,
     variance: float,
     weight_variance: float,
@@ -119,19 +119,19 @@ def correlation_map(
     return (weight_variance * mixed + bias_variance) / grown
 
 
-def product_moment(activation: Activation, correlation: float, variance: float) -> float:
+def product_moment(activation: ActivationLike, correlation: float, variance: float) -> float:
     """E phi(u1) phi(u2) for u of a variance and a correlation."""
     if correlation >= 1:
         return moments(activation, variance).square
-    return pairs(function_of(activation), float(correlation), float(variance))[0]
+    return _pair_moments_kept(function_of(activation), float(correlation), float(variance))[0]
 
 
-pairs = lru_cache(maxsize=4096)(pair_moments)
+_pair_moments_kept = lru_cache(maxsize=4096)(pair_moments)
 
 
-@checked
+@checks_arguments
 def correlation_fixed_point(
-    activation: Activation, weight_variance: float, bias_variance: float = 0.0
+    activation: ActivationLike, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
     """The correlation c* that any two inputs approach with depth: 1 in the ordered phase.
 
@@ -150,14 +150,14 @@ def correlation_fixed_point(
 
     def parts_faster(c: float) -> float:
         """By how much signals part faster than they are apart; chi_1 - 1 at c = 1."""
-        return weight_variance * pairs(function, c, q)[2] / (2 * q * (1 - c)) - 1
+        return weight_variance * _pair_moments_kept(function, c, q)[2] / (2 * q * (1 - c)) - 1
 
     if parts_faster(0.0) >= -1e-12:
         return 0.0
     nearest = 1 - 1e-12
     if parts_faster(nearest) <= 0:
         return 1.0
-    return root(parts_faster, 0.0, nearest, xtol=1e-13)
+    return _find_root(parts_faster, 0.0, nearest, xtol=1e-13)
 
 
 class DepthScales(NamedTuple):
@@ -176,9 +176,9 @@ class DepthScales(NamedTuple):
     correlation: float
 
 
-@checked
+@checks_arguments
 def depth_scales(
-    activation: Activation, weight_variance: float, bias_variance: float = 0.0
+    activation: ActivationLike, weight_variance: float, bias_variance: float = 0.0
 ) -> DepthScales:
     """xi = -1 / ln of the slopes of the variance and correlation maps, and of chi_1, at the fixed
     point.
@@ -195,11 +195,11 @@ def depth_scales(
     c = correlation_fixed_point(function, weight_variance, bias_variance)
     forgets = gain
     if c < 1:  # the map's slope, by Price's theorem
-        forgets = weight_variance * pairs(function, c, q)[1]
-    return DepthScales(*(scale_of(rate) for rate in (weight_variance * slope, gain, forgets)))
+        forgets = weight_variance * _pair_moments_kept(function, c, q)[1]
+    return DepthScales(*(_depth_scale(rate) for rate in (weight_variance * slope, gain, forgets)))
 
 
-def scale_of(rate: float) -> float:
+def _depth_scale(rate: float) -> float:
     if rate <= 0:
         return 0.0
     return math.inf if abs(rate - 1) < 1e-12 else -1 / math.log(rate)
@@ -212,8 +212,8 @@ class CriticalPoint(NamedTuple):
     variance: float
 
 
-@checked
-def critical(activation: Activation, bias_variance: float = 0.0) -> list[CriticalPoint]:
+@checks_arguments
+def critical(activation: ActivationLike, bias_variance: float = 0.0) -> list[CriticalPoint]:
     """The points of the edge of chaos at a bias variance; none where there is no edge.
 
     The edge is followed along q, where no root of a map is needed: sw2 = 1 / E phi'^2 and
@@ -226,7 +226,7 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
     >>> critical("softplus")
     []
     """
-    curve = edge_curve(activation)
+    curve = _edge_curve(activation)
     if curve is None:
         return []
     grid, _, edge_bias = curve
@@ -247,11 +247,11 @@ def critical(activation: Activation, bias_variance: float = 0.0) -> list[Critica
         points.append(point(0.0))
         left[np.abs(left) < 1e-6 * grid] = abs(left[-1])
     crossings = np.flatnonzero(left[:-1] * left[1:] < 0)
-    roots = [root(excess, grid[i], grid[i + 1], rtol=1e-14) for i in crossings]
+    roots = [_find_root(excess, grid[i], grid[i + 1], rtol=1e-14) for i in crossings]
     return points + [point(q) for q in roots]
 
 
-def edge_curve(activation: Activation) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def _edge_curve(activation: ActivationLike) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """q, sw2 and sb2 along the edge of chaos, sb2 < 0 where it is not feasible."""
     grid = np.geomspace(1e-8, 1e6, 281)
     known = [moments(activation, float(q)) for q in grid]
@@ -261,15 +261,15 @@ def edge_curve(activation: Activation) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return grid, 1 / slopes, grid - np.array([m.square for m in known]) / slopes
 
 
-@checked
-def edge(activation: Activation) -> tuple[np.ndarray, np.ndarray]:
+@checks_arguments
+def edge(activation: ActivationLike) -> tuple[np.ndarray, np.ndarray]:
     """Weight and bias variances on the edge of chaos, for drawing it; empty where there is none.
 
     >>> weight_variance, bias_variance = edge("erf")
     >>> round(float(weight_variance[0]), 6) == round(math.pi / 4, 6)
     True
     """
-    curve = edge_curve(activation)
+    curve = _edge_curve(activation)
     if curve is None:
         return np.empty(0), np.empty(0)
     grid, weight_variance, bias_variance = curve
@@ -278,9 +278,9 @@ def edge(activation: Activation) -> tuple[np.ndarray, np.ndarray]:
     return weight_variance[feasible], bias_variance[feasible]
 
 
-@checked
+@checks_arguments
 def variances(
-    activation: Activation,
+    activation: ActivationLike,
     depth: int,
     weight_variance: float,
     bias_variance: float = 0.0,
@@ -294,7 +294,7 @@ def variances(
     return profile(activation, depth, weight_variance, bias_variance, variance).variances.tolist()
 
 
-@checked
+@checks_arguments
 def spread_added(known: Moments, orthogonal: bool) -> float:
     """What a layer adds to Var(s^2) / (E s^2)^2 of the Jacobian: mu_2 / mu_1^2 - 1 - s_1, where s_1
     is 0 for orthogonal kernels and -1 for Gaussian ones; NaN where nothing passes.
@@ -302,15 +302,15 @@ def spread_added(known: Moments, orthogonal: bool) -> float:
     Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22.
     """
     if not isinstance(known, Moments):
-        raise FadeoutError(f"spread_added takes theory.moments(...), not {shown(known)}")
+        raise FadeoutError(f"spread_added takes theory.moments(...), not {format_value(known)}")
     if not known.slope_square:
         return math.nan
     return known.slope_fourth / known.slope_square**2 - (1 if orthogonal else 0)
 
 
-@checked
+@checks_arguments
 def gradient_profile(
-    activation: Activation,
+    activation: ActivationLike,
     depth: int,
     weight_variance: float,
     bias_variance: float = 0.0,

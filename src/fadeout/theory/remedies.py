@@ -11,7 +11,7 @@ import numpy as np
 
 from fadeout.networks.remedies import EPSILON
 from fadeout.registry import lookup
-from fadeout.theory.gaussian import Activation, checked, moments
+from fadeout.theory.gaussian import ActivationLike, checks_arguments, moments
 
 BATCH_NORM_RELU = math.pi / (math.pi - 1)
 """The mean squared gain of delta per layer of relu with batch normalisation of a large batch: the
@@ -19,7 +19,7 @@ gradient explodes, 0.083 decades a layer, whatever the weights. Reference: Yang,
 Sohl-Dickstein & Schoenholz 2019."""
 
 
-BEYOND = 1e60
+_BEYOND = 1e60
 """Variances from here on are infinite."""
 
 
@@ -45,9 +45,9 @@ class Profile(NamedTuple):
         return np.append(np.cumsum(logs[::-1])[::-1], 0.0)
 
 
-@checked
+@checks_arguments
 def profile(
-    activation: Activation,
+    activation: ActivationLike,
     depth: int,
     weight_variance: float,
     bias_variance: float = 0.0,
@@ -79,7 +79,7 @@ def profile(
         seen.append(q / (q + EPSILON) if normalised else q)
         if layer == depth - 1:
             break
-        if q > BEYOND:
+        if q > _BEYOND:
             found.append(math.inf)
             gains.append(math.nan)
             continue
@@ -95,8 +95,8 @@ def profile(
     return Profile(np.array(found), np.array(seen), np.array(gains))
 
 
-@checked
-def normalised_chi(activation: Activation, bias_over_weight: float = 0.0) -> float:
+@checks_arguments
+def normalised_chi(activation: ActivationLike, bias_over_weight: float = 0.0) -> float:
     """The mean squared gain of delta per layer with rms or layer normalisation, deep in a plain
     network: E phi'(Z)^2 / (E phi(Z)^2 + sb2 / sw2). Without biases no weight variance counts.
 
@@ -110,7 +110,7 @@ def normalised_chi(activation: Activation, bias_over_weight: float = 0.0) -> flo
     return known.slope_square / (known.square + bias_over_weight)
 
 
-@checked
+@checks_arguments
 def branch_factor(residual: float, scale: str, depth: int) -> float | None:
     """The factor of residual branches at initialisation; None where there are none."""
     if not residual:

@@ -25,14 +25,14 @@ import jax.numpy as jnp
 import platformdirs
 from jax.experimental import serialize_executable
 
-from fadeout.files import put, sweep_up
+from fadeout.files import remove_abandoned, replace_file
 from fadeout.registry import FadeoutError
 
-PACKAGE = Path(__file__).parents[1]
-MAGIC = b"fadeout program 1\n"
+_PACKAGE = Path(__file__).parents[1]
+_MAGIC = b"fadeout program 1\n"
 
 
-class Tally(NamedTuple):
+class _CompileCounts(NamedTuple):
     """What became of the programs that were asked for.
 
     Attributes:
@@ -44,26 +44,26 @@ class Tally(NamedTuple):
     refused: list[str]
 
 
-tally: ContextVar[Tally] = ContextVar("tally")
+_compile_counts: ContextVar[_CompileCounts] = ContextVar("tally")
 
 
 @contextlib.contextmanager
-def tallied() -> Iterator[Tally]:
+def counting_compiles() -> Iterator[_CompileCounts]:
     """Counts what is asked for inside, also by threads that run in this context."""
-    token = tally.set(Tally([], []))
+    token = _compile_counts.set(_CompileCounts([], []))
     try:
-        yield tally.get()
+        yield _compile_counts.get()
     finally:
-        tally.reset(token)
+        _compile_counts.reset(token)
 
 
-PLACE: dict[str, Path | None] = {"folder": None}
+CACHE_FOLDER: dict[str, Path | None] = {"folder": None}
 
-AUTO = "auto"
+DEFAULT_CACHE = "auto"
 """The user's own cache folder, as the system has it."""
 
 
-def keep_compiled(folder: str | None) -> None:
+def use_program_cache(folder: str | None) -> None:
     """Keeps compiled programs in a folder, from which later processes take them.
 
     A program is machine code, and is unpickled: whoever may write into the folder may run anything
@@ -79,25 +79,25 @@ def keep_compiled(folder: str | None) -> None:
       FadeoutError: it is no folder, or others may write into it.
     """
     if folder is None:
-        PLACE["folder"] = None
+        CACHE_FOLDER["folder"] = None
         return
     top = (
         Path(platformdirs.user_cache_dir("fadeout")) / "programs"
-        if folder == AUTO
+        if folder == DEFAULT_CACHE
         else Path(folder)
     )
-    check_private(top)
-    place = PLACE["folder"] = top.absolute() / machine()
-    sweep_up(place)
+    _check_private(top)
+    place = CACHE_FOLDER["folder"] = top.absolute() / machine_name()
+    remove_abandoned(place)
 
 
-def check_private(folder: Path) -> None:
+def _check_private(folder: Path) -> None:
     """Refuses a folder of programs into which others may write.
 
     Raises:
       FadeoutError
     """
-    for place in (folder, folder / machine()):
+    for place in (folder, folder / machine_name()):
         try:
             status = place.lstat() if place != folder else place.stat()
         except FileNotFoundError:
@@ -120,15 +120,15 @@ def check_private(folder: Path) -> None:
             )
 
 
-def make_private(folder: Path) -> None:
+def _make_private(folder: Path) -> None:
     """Makes a folder, and those above it that are missing, for their owner alone."""
     if not folder.is_dir():
-        make_private(folder.parent)
+        _make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 @functools.cache
-def machine() -> str:
+def machine_name() -> str:
     """The version of jaxlib, and this machine's kind of processor, as a folder's name."""
     kind = platform.machine()
     try:
@@ -141,8 +141,10 @@ def machine() -> str:
 
 def source_digest() -> str:
     """A hash of the sources that decide a program."""
-    sources = [PACKAGE / f"{name}.py" for name in ("config", "schema", "registry", "extensions")]
-    sources += sorted(p for room in ("networks", "training") for p in (PACKAGE / room).glob("*.py"))
+    sources = [_PACKAGE / f"{name}.py" for name in ("config", "schema", "registry", "extensions")]
+    sources += sorted(
+        p for room in ("networks", "training") for p in (_PACKAGE / room).glob("*.py")
+    )
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())
@@ -152,20 +154,20 @@ def source_digest() -> str:
 SOURCES = source_digest()
 """Made when this is imported: what is edited later is not what runs here."""
 
-SETTINGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable",
+_SETTINGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable",
             "jax_default_matmul_precision", "jax_numpy_dtype_promotion")  # fmt: skip
 
 
-def surroundings() -> str:
+def environment_key() -> str:
     """What decides a program besides the run: sources, versions, flags and settings."""
     versions = [f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "optax")]
     environment = sorted(os.environ.items())
     flags = [f"{name}={value}" for name, value in environment if name.startswith(("XLA_", "JAX_"))]
-    settings = [f"{name}={getattr(jax.config, name, None)}" for name in SETTINGS]
+    settings = [f"{name}={getattr(jax.config, name, None)}" for name in _SETTINGS]
     return "; ".join([SOURCES, *versions, *flags, *settings])
 
 
-def compiled(
+def load_or_compile(
     what: tuple,
     decomposes: bool,
     device: jax.Device,
@@ -182,19 +184,19 @@ def compiled(
         that was loaded would jump to nowhere.
       compile_now: gives the executable.
     """
-    found, refused = tally.get(Tally([], []))
-    folder = PLACE["folder"]
+    found, refused = _compile_counts.get(_CompileCounts([], []))
+    folder = CACHE_FOLDER["folder"]
     if folder is None or source_digest() != SOURCES:
         found.append(False)
         return compile_now()
     client = device.client.platform_version
-    about = f"{device.platform} {device.device_kind} {device.id} {client}; {surroundings()}"
+    about = f"{device.platform} {device.device_kind} {device.id} {client}; {environment_key()}"
     key = hashlib.sha256(f"{what!r}; {about}".encode()).hexdigest()
     path = folder / f"{key[:32]}.program"
     if decomposes:
-        prepare_lapack()
+        _prepare_lapack()
     try:
-        program = read(path, key, device)
+        program = _read_program(path, key, device)
         found.append(True)
         return program
     except FileNotFoundError:
@@ -202,43 +204,43 @@ def compiled(
     except Exception as error:  # of as many kinds as there are ways for a file to be wrong
         refused.append(f"{type(error).__name__}: {error}".splitlines()[0][:120])
     found.append(False)
-    lent.by_jax = False
+    _taken_from_jax.by_jax = False
     program = compile_now()
-    if not lent.by_jax:
+    if not _taken_from_jax.by_jax:
         # a full disk, or an executable that cannot be kept: later processes compile again
         with contextlib.suppress(Exception):
-            make_private(path.parent)
-            check_private(path.parents[1])  # it may have been made meanwhile, by somebody else
-            put(path, content_of(program, key))
+            _make_private(path.parent)
+            _check_private(path.parents[1])  # it may have been made meanwhile, by somebody else
+            replace_file(path, _content_of(program, key))
     return program
 
 
-lent = threading.local()
+_taken_from_jax = threading.local()
 """Whether JAX took the last program of a thread from a cache of its own, if the user has set one:
 then it lacks some of its kernels when it is written again (jaxlib 0.10.2: NOT_FOUND, once it runs),
 and is not kept."""
 
 
-def hear(event: str, **_: Any) -> None:
+def _note_jax_cache(event: str, **_: Any) -> None:
     if event == "/jax/compilation_cache/cache_hits":
-        lent.by_jax = True
+        _taken_from_jax.by_jax = True
 
 
-jax.monitoring.register_event_listener(hear)
+jax.monitoring.register_event_listener(_note_jax_cache)
 
 
 @functools.cache
-def prepare_lapack() -> None:
+def _prepare_lapack() -> None:
     """Looks up the functions of LAPACK, as lowering any decomposition does."""
     jax.jit(jnp.linalg.qr).lower(jax.ShapeDtypeStruct((2, 2), jnp.float32))
 
 
-def content_of(program: Any, key: str) -> bytes:
+def _content_of(program: Any, key: str) -> bytes:
     body = pickle.dumps(serialize_executable.serialize(program))
-    return MAGIC + key.encode() + hashlib.sha256(body).hexdigest().encode() + body
+    return _MAGIC + key.encode() + hashlib.sha256(body).hexdigest().encode() + body
 
 
-def read(path: Path, key: str, device: jax.Device) -> Any:
+def _read_program(path: Path, key: str, device: jax.Device) -> Any:
     """
     Raises:
       FileNotFoundError: nothing there.
@@ -253,8 +255,8 @@ def read(path: Path, key: str, device: jax.Device) -> Any:
         if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
             raise ValueError("another user may have written it")
         content = file.read()
-    ends = len(MAGIC) + 64, len(MAGIC) + 128
-    if content[: ends[0]] != MAGIC + key.encode():
+    ends = len(_MAGIC) + 64, len(_MAGIC) + 128
+    if content[: ends[0]] != _MAGIC + key.encode():
         raise ValueError("it is of another program")
     body = content[ends[1] :]
     if hashlib.sha256(body).hexdigest().encode() != content[ends[0] : ends[1]]:

@@ -12,26 +12,26 @@ import jax
 import jax.numpy as jnp
 
 from fadeout.config import Run
-from fadeout.networks.activations import SHAPES, bound, value_and_vjp
+from fadeout.networks.activations import TRIAL_SHAPES, bind_static, value_and_vjp
 from fadeout.networks.initializers import DRAWN
-from fadeout.networks.jaxprs import digest, once, remembering
+from fadeout.networks.jaxprs import digest, memoized, memoizing
 from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.optimizers import OPTIMIZERS  # noqa: F401 - fills its table
 from fadeout.networks.probes import PROBES
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.settings import standard
-from fadeout.networks.tasks import INPUTS, call, classes_of, example_shapes
+from fadeout.networks.settings import standard_settings
+from fadeout.networks.tasks import INPUTS, call_task, classes_of, example_shapes
 from fadeout.registry import (
     CONTENTS,
     TABLES,
     FadeoutError,
-    function_in,
-    is_own,
+    entry_function,
+    is_builtin,
     parameters,
-    tried,
+    user_errors,
 )
 from fadeout.schema import Entry, kinds, sections_of, static_options
-from fadeout.training.preparing import network_shapes, places
+from fadeout.training.preparing import depth_bucket, network_shapes
 
 GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
 """The sections that name an entry of a table."""
@@ -44,7 +44,7 @@ def sources_of(run: Run) -> tuple[str, ...]:
     Args:
       run: with the defaults of its sections written out.
     """
-    with remembering():
+    with memoizing():
         found = []
         for kind in GROUPS:
             section = getattr(run, kind)
@@ -58,10 +58,10 @@ def sources_of(run: Run) -> tuple[str, ...]:
 
 
 def _source(run: Run, kind: str, name: str, options: dict) -> str:
-    function = function_in(TABLES[kind][name])
+    function = entry_function(TABLES[kind][name])
     if function in CONTENTS:
         return CONTENTS[function](**options)
-    if is_own(function):
+    if is_builtin(function):
         return ""
     return function_digest(run, kind, name, options)
 
@@ -76,25 +76,25 @@ def function_digest(run: Run, kind: str, name: str, options: dict[str, Any]) -> 
     Raises:
       FadeoutError: it cannot be traced, calls back into Python, or is another program each time.
     """
-    function = function_in(TABLES[kind][name])
+    function = entry_function(TABLES[kind][name])
     static = static_options(options)
     shapes = _SHAPES[kind](run)
     what = f"{kind} {name}"
 
     def compute() -> str:
         dtype = run.training.dtype
-        with standard(dtype == "float64"):
+        with standard_settings(dtype == "float64"):
             floats = {
                 key: jax.ShapeDtypeStruct((), dtype)
                 for key, p in parameters(function).items()
                 if p.kind is float and key in options
             }
-            traced, arguments = _TRACED[kind](run, bound(function, static), shapes, floats)
-            with tried(what):
+            traced, arguments = _TRACED[kind](run, bind_static(function, static), shapes, floats)
+            with user_errors(what):
                 return digest(traced, *arguments, what=what) + _declared(run, kind, name)
 
     names = tuple(sorted(options))
-    return once((kind, function, static, names, shapes, run.training.dtype), compute)
+    return memoized((kind, function, static, names, shapes, run.training.dtype), compute)
 
 
 def _declared(run: Run, kind: str, name: str) -> str:
@@ -118,7 +118,7 @@ def _key() -> jax.ShapeDtypeStruct:
 def _trace_activation(run: Run, function: Callable, shapes: tuple, floats: dict):
     """Value and slope, so that custom rules are in the digest."""
     dtype = run.training.dtype
-    several = tuple(_array(*shape, dtype=dtype) for shape in SHAPES)
+    several = tuple(_array(*shape, dtype=dtype) for shape in TRIAL_SHAPES)
 
     def both(several, floats):
         found = [value_and_vjp(lambda z: function(z, **floats), z) for z in several]
@@ -141,7 +141,7 @@ def _trace_init(run: Run, function: Callable, shapes: tuple, floats: dict):
 
 
 def _trace_task(run: Run, function: Callable, shapes: tuple, floats: dict):
-    return lambda key, floats: call(function, key, INPUTS[run.task.inputs], floats), (
+    return lambda key, floats: call_task(function, key, INPUTS[run.task.inputs], floats), (
         _key(),
         floats,
     )
@@ -201,7 +201,7 @@ def _trace_probe(run: Run, function: Callable, shapes: tuple, floats: dict):
 
     first, readout = layer(network.first, True), layer(network.readout, False)
     hidden = layer(network.hidden, True)
-    entry = PROBES[next(n for n, e in PROBES.items() if function_in(e) is function)]
+    entry = PROBES[next(n for n, e in PROBES.items() if entry_function(e) is function)]
     if entry.whole:
         residual = bool(run.model.residual)
         branch = _array(dtype=dtype) if residual else None
@@ -227,13 +227,13 @@ _TRACED: dict[str, Callable] = {
 def _sizes(run: Run) -> tuple:
     """The features and outputs of a run, for how many hidden layers its program has room, and how
     many examples it is trained on."""
-    examples, features = once(
+    examples, features = memoized(
         ("shapes", run.task, run.training.dtype),
         lambda: example_shapes(run.task, run.training.dtype),
     )
     classes = classes_of(run.task.name, dict(run.task.options))
     depth = run.model.depth
-    room = places(depth) if jax.default_backend() == "cpu" else depth
+    room = depth_bucket(depth) if jax.default_backend() == "cpu" else depth
     model = run.model.width, run.model.normalization, run.model.affine, run.model.residual_scale
     outputs = classes if classes > 2 else 1
     return (

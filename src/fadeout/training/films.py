@@ -10,13 +10,13 @@ from fadeout.config import Run
 from fadeout.networks.activations import get_activation
 from fadeout.networks.model import MLP
 from fadeout.registry import FadeoutError
-from fadeout.training.batches import batch_of, precision
-from fadeout.training.fit import remedy_of
-from fadeout.training.programs import draw, fit_drawn
+from fadeout.training.batches import compile_group, precision_of
+from fadeout.training.fit import make_remedy
+from fadeout.training.programs import draw_networks, fit_networks
 from fadeout.training.resolve import resolve
 
 
-def film(run: Run, frames: int) -> list[MLP]:
+def train_with_snapshots(run: Run, frames: int) -> list[MLP]:
     """One network at step 0 and after each of `frames` equal parts of its training.
 
     Args:
@@ -30,7 +30,8 @@ def film(run: Run, frames: int) -> list[MLP]:
       FadeoutError: another optimiser, minibatches, or steps that cannot be cut so.
 
     >>> from fadeout.config import Optimizer, Training
-    >>> network = film(Run(optimizer=Optimizer("sgd"), training=Training(20, 20)), frames=2)[-1]
+    >>> run = Run(optimizer=Optimizer("sgd"), training=Training(20, 20))
+    >>> network = train_with_snapshots(run, frames=2)[-1]
     >>> network.first.kernel.shape
     (2, 8)
     """
@@ -46,18 +47,18 @@ def film(run: Run, frames: int) -> list[MLP]:
     part = run.training.steps // frames
     training = dataclasses.replace(run.training, steps=part, record_every=part)
     run = dataclasses.replace(run, training=training, probes=())
-    batch = batch_of(run)
+    batch = compile_group(run)
     full, device = [run] * batch.program.lanes, jax.local_devices()[0]
-    with precision(run):
-        examples, model = draw(batch, full, device)
+    with precision_of(run):
+        examples, model = draw_networks(batch, full, device)
         models = [model]
         for _ in range(frames):
-            models.append(fit_drawn(batch, full, device, examples, models[-1]).model)
+            models.append(fit_networks(batch, full, device, examples, models[-1]).model)
     models = [model.cut(run.model.depth) for model in models]
     return [jax.tree.map(lambda x: np.asarray(x)[..., 0], model) for model in models]
 
 
-def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def network_output(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What a network makes of inputs.
 
     Args:
@@ -76,7 +77,7 @@ def respond(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.nd
         )
     chosen = run.activation
     activation = get_activation(chosen.name, chosen.surrogate, **dict(chosen.options))
-    remedy = remedy_of(run, run.model.residual, run.model.depth)
+    remedy = make_remedy(run, run.model.residual, run.model.depth)
     model = jax.tree.map(jnp.asarray, model)
     z, output = model(jnp.asarray(inputs, run.training.dtype), activation, remedy)
     return np.asarray(z), np.asarray(output)[:, 0]

@@ -12,35 +12,35 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from fadeout.config import Run
 from fadeout.networks import lanes
-from fadeout.networks.activations import Graded, bound, graded_one_of
+from fadeout.networks.activations import ValueAndSlope, bind_static, switch_value_and_slope
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
 from fadeout.networks.probes import Probe, get_probe
 from fadeout.networks.remedies import Remedy
-from fadeout.networks.stacks import Count, put
+from fadeout.networks.stacks import LayerCount, set_at
 from fadeout.networks.tasks import Examples
-from fadeout.training.measuring import Sight, measure
+from fadeout.training.measuring import Snapshot, measure_layers
 from fadeout.training.outcomes import (
     Outcome,
     all_finite,
     infinite_gradients,
-    judge,
-    locate,
+    locate_nonfinite,
+    update_outcome,
 )
-from fadeout.training.preparing import SHUFFLED, held_order, key_below
+from fadeout.training.preparing import SHUFFLED, holdout_order, run_key
 from fadeout.training.updates import (
-    Trained,
+    TrainState,
+    initial_train_state,
     kernel_updates,
-    start,
     update_all,
     update_layers,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ActivationBranch:
     """An activation among those that a program holds.
 
     Attributes:
@@ -56,10 +56,10 @@ class Choice:
     @property
     def bound(self) -> Callable:
         """The function with its static options."""
-        return bound(self.function, self.static)
+        return bind_static(self.function, self.static)
 
 
-class Program(NamedTuple):
+class ProgramKey(NamedTuple):
     """What decides a compiled program; hashable.
 
     Attributes:
@@ -76,7 +76,7 @@ class Program(NamedTuple):
     examples: int
     features: int
     outputs: int
-    activations: tuple[Choice, ...]
+    activations: tuple[ActivationBranch, ...]
 
     @property
     def records(self) -> int:
@@ -108,7 +108,7 @@ class Program(NamedTuple):
         )
 
 
-VALIDATION = "validation_loss", "validation_accuracy"
+_VALIDATION = "validation_loss", "validation_accuracy"
 
 
 class Trace(NamedTuple):
@@ -145,7 +145,7 @@ class Trace(NamedTuple):
         )
 
 
-def remedy_of(run: Run, residual, depth) -> Remedy:
+def make_remedy(run: Run, residual, depth) -> Remedy:
     """What a run's network has besides neurons.
 
     Args:
@@ -157,7 +157,7 @@ def remedy_of(run: Run, residual, depth) -> Remedy:
     return Remedy(run.model.normalization, branch)
 
 
-class Seen(NamedTuple):
+class _StepOutput(NamedTuple):
     """What a step has seen.
 
     Attributes:
@@ -171,7 +171,7 @@ class Seen(NamedTuple):
     gradients: MLP
 
 
-class State(NamedTuple):
+class _State(NamedTuple):
     """What is carried from step to step; at step -1, nothing has been seen.
 
     Attributes:
@@ -180,14 +180,14 @@ class State(NamedTuple):
     """
 
     step: Int[Array, ""]
-    trained: Trained
-    seen: Seen
+    trained: TrainState
+    seen: _StepOutput
     outcome: Outcome
     part: Any = None
     order: Int[Array, "example run"] | None = None
 
 
-def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace:
+def fit(program: ProgramKey, values: dict, examples: Examples, model: MLP) -> Trace:
     """Trains one network per lane, and measures them: a whole training run, as one function.
 
     Args:
@@ -198,13 +198,17 @@ def fit(program: Program, values: dict, examples: Examples, model: MLP) -> Trace
       examples, model: with the run as last axis.
     """
     dtype, depth = examples.inputs.dtype, values.get("depth", program.run.model.depth)
-    remedy = remedy_of(program.run, values["model"]["residual"], jnp.asarray(depth, dtype))
-    count = Count(depth - 1) if isinstance(depth, int) else Count(jnp.max(depth) - 1, depth - 1)
-    return Fit(program, values, examples, model, count, remedy).trace()
+    remedy = make_remedy(program.run, values["model"]["residual"], jnp.asarray(depth, dtype))
+    count = (
+        LayerCount(depth - 1)
+        if isinstance(depth, int)
+        else LayerCount(jnp.max(depth) - 1, depth - 1)
+    )
+    return _TrainingRun(program, values, examples, model, count, remedy).trace()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fit:
+class _TrainingRun:
     """A training run, and what its steps share.
 
     A step updates with what was seen last, and then sees: so that it stands in the program once,
@@ -216,11 +220,11 @@ class Fit:
       count: how many hidden layers there are but the first.
     """
 
-    program: Program
+    program: ProgramKey
     values: dict
     examples: Examples
     model: MLP
-    count: Count
+    count: LayerCount
     remedy: Remedy
 
     @property
@@ -229,10 +233,12 @@ class Fit:
         return self.program.run
 
     @functools.cached_property
-    def activation(self) -> Graded:
+    def activation(self) -> ValueAndSlope:
         functions = [choice.bound for choice in self.program.activations]
         surrogate = self.run.activation.surrogate
-        return graded_one_of(functions, surrogate, self.values["index"], self.values["activation"])
+        return switch_value_and_slope(
+            functions, surrogate, self.values["index"], self.values["activation"]
+        )
 
     @functools.cached_property
     def loss_function(self) -> Loss:
@@ -272,16 +278,18 @@ class Fit:
         return model.forward(inputs, self.activation, self.count, nothing, self.remedy)[0]
 
     def losses(self, output, targets) -> Float[Array, "run"]:
-        return lanes.mean(self.loss_function.of(OUTPUTS[self.run.model.output](output), targets))
+        return lanes.mean_over(
+            self.loss_function.of(OUTPUTS[self.run.model.output](output), targets)
+        )
 
     def accuracy(self, output, targets) -> Float[Array, "run"]:
         threshold = 0.0 if self.run.task.targets == "bipolar" else self.loss_function.threshold
         right = self.loss_function.right(OUTPUTS[self.run.model.output](output), targets, threshold)
-        return lanes.mean(right.astype(self.examples.inputs.dtype))
+        return lanes.mean_over(right.astype(self.examples.inputs.dtype))
 
     def see(
-        self, x, targets, step, model: MLP, before: Seen, outcome: Outcome, all_of_them=True
-    ) -> tuple[Seen, Outcome]:
+        self, x, targets, step, model: MLP, before: _StepOutput, outcome: Outcome, all_of_them=True
+    ) -> tuple[_StepOutput, Outcome]:
         """What networks make of examples, and of all what that decides."""
         count, remedy = self.count, self.remedy
 
@@ -295,24 +303,26 @@ class Fit:
         if not self.run.model.bias:
             gradients = gradients.unbiased()
         accuracy = self.accuracy(output, targets)
-        outcome = judge(
+        outcome = update_outcome(
             outcome, step,
             accuracy == 1 if all_of_them else None,
             losses < self.values["training"]["until_loss"] if all_of_them else None,
             ~all_finite(losses, gradients),
-            lambda: locate(step, model, x, signals, gradients, count, remedy),
+            lambda: locate_nonfinite(step, model, x, signals, gradients, count, remedy),
         )  # fmt: skip
-        return Seen(losses, accuracy, signals, delta, gradients), outcome
+        return _StepOutput(losses, accuracy, signals, delta, gradients), outcome
 
-    def see_all(self, step, model: MLP, before: Seen, outcome: Outcome) -> tuple[Seen, Outcome]:
+    def see_all(
+        self, step, model: MLP, before: _StepOutput, outcome: Outcome
+    ) -> tuple[_StepOutput, Outcome]:
         return self.see(*self.examples[:2], step, model, before, outcome)
 
-    def updated(self, before: Trained, seen: Seen) -> Trained:
+    def updated(self, before: TrainState, seen: _StepOutput) -> TrainState:
         update = update_layers if self.elementwise else update_all
         optimizer = self.values["optimizer"]
         return update(self.change, optimizer, seen.gradients, before, self.count)
 
-    def step(self, _, state: State) -> State:
+    def step(self, _, state: _State) -> _State:
         if self.count.own is None:  # an accelerator waits for its host at loops of any length
             started = functools.partial(jnp.where, state.step >= 0)
             updated = self.updated(state.trained, state.seen)
@@ -323,18 +333,18 @@ class Fit:
                 0, again, lambda _, before: self.updated(before, state.seen), state.trained
             )
         step = state.step + 1
-        return State(step, trained, *self.see_all(step, trained.model, state.seen, state.outcome))
+        return _State(step, trained, *self.see_all(step, trained.model, state.seen, state.outcome))
 
-    def step_on_some(self, _, state: State) -> State:
+    def step_on_some(self, _, state: _State) -> _State:
         step, trained, _, outcome, before, order = state
         (x, targets), size = self.examples[:2], self.run.training.batch_size
         epoch, batch = jnp.divmod(step, x.shape[0] // size)
-        anew = functools.partial(shuffled, self.values["seed"], epoch, x.shape[0])
+        anew = functools.partial(_shuffled, self.values["seed"], epoch, x.shape[0])
         order = lax.cond(batch == 0, anew, lambda: order)
         rows = lax.dynamic_slice_in_dim(order, batch * size, size)
         some = jnp.take_along_axis(x, rows[:, None], 0), jnp.take_along_axis(targets, rows, 0)
         part, outcome = self.see(*some, step, trained.model, before, outcome, all_of_them=False)
-        return State(step + 1, self.updated(trained, part), state.seen, outcome, part, order)
+        return _State(step + 1, self.updated(trained, part), state.seen, outcome, part, order)
 
     # --- records
 
@@ -342,7 +352,7 @@ class Fit:
     def probes(self) -> dict[str, Probe]:
         return {name: get_probe(name) for name in self.run.probes}
 
-    def advance(self, state: State, number) -> State:
+    def advance(self, state: _State, number) -> _State:
         """To the next record."""
         every = self.values.get("every", self.run.training.record_every)
         if self.run.training.batch_size is None:
@@ -352,13 +362,13 @@ class Fit:
         seen, outcome = self.see_all(state.step, state.trained.model, state.seen, state.outcome)
         return state._replace(seen=seen, outcome=outcome)
 
-    def record(self, state: State, number) -> tuple[State, tuple]:
+    def record(self, state: _State, number) -> tuple[_State, tuple]:
         state = self.advance(state, number)
         seen = state.seen
         validation = self.validation(state.trained.model)
         return state, (self.measured(state), seen.loss, seen.accuracy, validation)
 
-    def measured(self, state: State) -> dict[str, Float[Array, "layer run"]]:
+    def measured(self, state: _State) -> dict[str, Float[Array, "layer run"]]:
         """By every probe; those of all layers at once are of one network, mapped over lanes."""
 
         def look(probes, each, change, shown) -> dict:
@@ -366,8 +376,8 @@ class Fit:
             own, count = self.remedy._replace(branch=branch), self.count._replace(own=there)
             gradients = seen.gradients
             step = kernel_updates(change, hyperparameters, gradients, trained, self.elementwise)
-            sight = Sight(model, trained, gradients, seen.signals, x, seen.delta, steepest, own)
-            return measure(probes, sight.layers(count), step, each)
+            sight = Snapshot(model, trained, gradients, seen.signals, x, seen.delta, steepest, own)
+            return measure_layers(probes, sight.layers(count), step, each)
 
         of_all = {name: probe for name, probe in self.probes.items() if probe.whole}
         of_one = {name: probe for name, probe in self.probes.items() if not probe.whole}
@@ -395,7 +405,7 @@ class Fit:
         held: Any = self.examples[2:]
         output = self.output(model, held[0])
         found = self.losses(output, held[1]), self.accuracy(output, held[1])
-        return dict(zip(VALIDATION, found, strict=True))
+        return dict(zip(_VALIDATION, found, strict=True))
 
     # --- the beginning and the end
 
@@ -410,11 +420,11 @@ class Fit:
             *(self.zeros_by_run(model.depth, examples, model.width) for _ in range(kinds))
         )
 
-    def unseen(self) -> State:
-        def nothing(examples: int) -> Seen:
+    def unseen(self) -> _State:
+        def nothing(examples: int) -> _StepOutput:
             delta = self.zeros_by_run(examples, self.program.outputs)
             gradients = jax.tree.map(jnp.zeros_like, self.model)
-            return Seen(
+            return _StepOutput(
                 self.zeros_by_run(),
                 self.zeros_by_run(),
                 self.no_signals(examples),
@@ -424,12 +434,12 @@ class Fit:
 
         targets, size = self.examples.targets, self.run.training.batch_size
         paths = any(probe.path for probe in self.probes.values())
-        trained = start(
+        trained = initial_train_state(
             self.model, per_lane(self.begin)(self.values["optimizer"], self.model), paths
         )
         never = jnp.full(targets.shape[-1], -1)
         outcome = Outcome(*[never] * len(Outcome._fields))
-        state = State(jnp.full((), -1), trained, nothing(targets.shape[0]), outcome)
+        state = _State(jnp.full((), -1), trained, nothing(targets.shape[0]), outcome)
         if size is None:
             return state
         order = jnp.zeros(targets.shape, int)
@@ -439,7 +449,7 @@ class Fit:
         """Room for all records."""
         number = self.program.records
         layers = {name: self.zeros_by_run(number, self.run.model.depth + 1) for name in self.probes}
-        names = VALIDATION if self.run.training.held_out else ()
+        names = _VALIDATION if self.run.training.held_out else ()
         validation = {name: self.zeros_by_run(number) for name in names}
         return layers, self.zeros_by_run(number), self.zeros_by_run(number), validation
 
@@ -449,7 +459,7 @@ class Fit:
         def record(number, both):
             state, kept = both
             state, new = self.record(state, number)
-            return state, put(kept, number, new)
+            return state, set_at(kept, number, new)
 
         records = self.values.get("records", self.program.records)
         end, kept = lax.fori_loop(0, records, record, (self.unseen(), self.unrecorded()))
@@ -470,19 +480,19 @@ class Fit:
         if self.run.training.held_out:
             output = jnp.concatenate([answer(held[0]), output])
             targets = jnp.concatenate([held[1], targets])
-            back = jnp.argsort(held_order(self.values["seed"], targets.shape[0]), axis=0)
+            back = jnp.argsort(holdout_order(self.values["seed"], targets.shape[0]), axis=0)
             output = jnp.take_along_axis(output, back[:, None], 0)
             targets = jnp.take_along_axis(targets, back, 0)
         return output, targets
 
 
-def shuffled(
+def _shuffled(
     seeds: UInt32[Array, "run"], epoch: Int[Array, ""], count: int
 ) -> Int[Array, "{count} run"]:
     """The order of so many examples in an epoch of each run."""
 
     def own(seed):
-        key = jax.random.fold_in(key_below(seed, SHUFFLED), epoch)
+        key = jax.random.fold_in(run_key(seed, SHUFFLED), epoch)
         return jax.random.permutation(key, count)
 
     return jax.vmap(own, out_axes=-1)(seeds)

@@ -12,11 +12,11 @@ from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.probes import Probe
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Count, masked, scan, take
-from fadeout.training.updates import Trained
+from fadeout.networks.stacks import LayerCount, mask_from, scan_active, take_at
+from fadeout.training.updates import TrainState
 
 
-class Sight(NamedTuple):
+class Snapshot(NamedTuple):
     """What a network shows at one step, or one in each lane, before the step's update.
 
     Attributes:
@@ -27,7 +27,7 @@ class Sight(NamedTuple):
     """
 
     start: MLP
-    trained: Trained
+    trained: TrainState
     gradients: MLP
     signals: Signals
     inputs: Float[Array, "example feature *run"]
@@ -55,7 +55,7 @@ class Sight(NamedTuple):
             },
         )
 
-    def of_outputs(self, count: Count) -> tuple[Float[Array, "..."], ...]:
+    def of_outputs(self, count: LayerCount) -> tuple[Float[Array, "..."], ...]:
         """The gradient of each example's output by every parameter, as `Layers` has it."""
         model, examples = self.trained.model, self.inputs.shape[0]
         nothing = jax.tree.map(jnp.zeros_like, model)
@@ -74,7 +74,7 @@ class Sight(NamedTuple):
         stack = jnp.swapaxes(flat(found.hidden, 2), 0, 1)
         return flat(found.first, 1), stack, flat(found.readout, 1)
 
-    def layers(self, count: Count) -> Layers:
+    def layers(self, count: LayerCount) -> Layers:
         activation, slope, delta, preactivation = self.signals
         low = high = None
         if preactivation is not None:
@@ -92,14 +92,14 @@ class Sight(NamedTuple):
                 steepest_slope=jnp.broadcast_to(steepest, (places, *steepest.shape)),
                 preactivation=high,
             ),
-            self.part("readout")._replace(delta=self.delta, below=take(activation, count.most)),
+            self.part("readout")._replace(delta=self.delta, below=take_at(activation, count.most)),
             count,
             self.remedy if remedied else None,
             functools.partial(self.of_outputs, count) if remedied else None,
         )  # fmt: skip
 
 
-def measure(
+def measure_layers(
     probes: dict[str, Probe],
     layers: Layers,
     update: Callable | None = None,
@@ -124,7 +124,7 @@ def measure(
         readout = readout._replace(kernel_update=update("readout", None))
 
     def hidden_at(place) -> Layer:
-        layer = take(hidden, place)
+        layer = take_at(hidden, place)
         return layer if update is None else layer._replace(kernel_update=update("hidden", place))
 
     def of_one(layer: Layer, has_activation=True) -> dict:
@@ -143,7 +143,7 @@ def measure(
         def step(_, place):
             return None, function(place)
 
-        return scan(step, None, jnp.arange(places), count.most, like=like)[1]
+        return scan_active(step, None, jnp.arange(places), count.most, like=like)[1]
 
     lowest = of_one(first)
     inner = of_each(lambda place: of_one(hidden_at(place)), lowest)
@@ -154,7 +154,7 @@ def measure(
     }
     if any(probe.whole for probe in probes.values()):
         stack = of_each(lambda place: hidden_at(place).kernel_update)
-        hidden = masked(hidden._replace(kernel_update=stack), count.each)
+        hidden = mask_from(hidden._replace(kernel_update=stack), count.each)
         whole = layers._replace(first=first, hidden=hidden, readout=readout)
         for name, probe in probes.items():
             if probe.whole:

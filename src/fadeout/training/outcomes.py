@@ -10,9 +10,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from fadeout.networks import lanes
-from fadeout.networks.model import MLP, Neuron, Signals
+from fadeout.networks.model import MLP, Dense, Signals
 from fadeout.networks.remedies import PLAIN, Remedy
-from fadeout.networks.stacks import Count, scan, take
+from fadeout.networks.stacks import LayerCount, scan_active, take_at
 
 
 class Outcome(NamedTuple):
@@ -42,14 +42,14 @@ def all_finite(loss: Float[Array, "run"], gradients: MLP) -> Bool[Array, "run"]:
     return jnp.isfinite(loss) & jnp.isfinite(lanes.fold(jnp.add, 0 * gradients.first.bias[...], 1))
 
 
-def since(
+def _since(
     before: Int[Array, "run"], step: Int[Array, ""], so: Bool[Array, "run"]
 ) -> Int[Array, "run"]:
     """The step since which something is so without a break."""
     return jnp.where(so, jnp.where(before < 0, step, before), -1)
 
 
-def judge(
+def update_outcome(
     before: Outcome,
     step: Int[Array, ""],
     right: Bool[Array, "run"] | None,
@@ -72,21 +72,21 @@ def judge(
     old = before.diverged_step, before.diverged_layer, before.diverged_backward
     at_step, at_layer, backward = lax.cond(jnp.any(new), where, lambda: old)
     return Outcome(
-        before.solved_step if right is None else since(before.solved_step, step, right),
+        before.solved_step if right is None else _since(before.solved_step, step, right),
         jnp.where(new, at_step, before.diverged_step),
         jnp.where(new, at_layer, before.diverged_layer),
-        before.reached_step if below is None else since(before.reached_step, step, below),
+        before.reached_step if below is None else _since(before.reached_step, step, below),
         jnp.where(new, backward, before.diverged_backward),
     )
 
 
-def locate(
+def locate_nonfinite(
     step: Int[Array, ""],
     model: MLP,
     x: Float[Array, "example feature run"],
     signals: Signals,
     gradients: MLP,
-    count: Count,
+    count: LayerCount,
     remedy: Remedy = PLAIN,
 ) -> tuple[Int[Array, "run"], Int[Array, "run"], Int[Array, "run"]]:
     """The step and the layer where the first value that is not finite stood, and whether that was
@@ -98,7 +98,7 @@ def locate(
     """
 
     below, layers = signals.activation[:-1], (model.first, model.hidden, model.readout)
-    top = take(signals.activation, count.most)
+    top = take_at(signals.activation, count.most)
     first, last = (f.preactivation(h) for f, h in zip(layers[::2], (x, top), strict=True))
 
     def up(z, both):
@@ -106,11 +106,13 @@ def locate(
         z = remedy.join(z, neuron.preactivation(h), neuron)
         return z, z
 
-    _, others = scan(up, first, (model.hidden, below), count.most)
-    bad_forward = ~by_layer(first, others, last)
+    _, others = scan_active(up, first, (model.hidden, below), count.most)
+    bad_forward = ~_finite_by_layer(first, others, last)
     bad_parameters, bad_backward = (
         ~jnp.concatenate([
-            all_of(of.first, 0)[None], all_of(of.hidden, 1), all_of(of.readout, 0)[None]
+            _finite_parameters(of.first, 0)[None],
+            _finite_parameters(of.hidden, 1),
+            _finite_parameters(of.readout, 0)[None],
         ])
         for of in (model, gradients)
     )  # fmt: skip
@@ -145,26 +147,28 @@ def infinite_gradients(
     """
 
     def overflowed() -> Float[Array, "place run"]:
-        bounded = jnp.isfinite(loss) & finite(slope, 0)
+        bounded = jnp.isfinite(loss) & _is_finite(slope, 0)
         return jnp.where(jnp.isnan(rows) & bounded, jnp.inf, rows)
 
     return lax.cond(jnp.any(jnp.isnan(rows[0])), overflowed, lambda: rows)
 
 
-def by_layer(
+def _finite_by_layer(
     first: Float[Array, "... run"],
     hidden: Float[Array, "places ... run"],
     readout: Float[Array, "... run"],
 ) -> Bool[Array, "places+2 run"]:
     """Whether the values of each weight layer are finite."""
-    return jnp.concatenate([finite(first, 0)[None], finite(hidden, 1), finite(readout, 0)[None]])
+    return jnp.concatenate(
+        [_is_finite(first, 0)[None], _is_finite(hidden, 1), _is_finite(readout, 0)[None]]
+    )
 
 
-def all_of(part: Neuron, keep: int) -> Bool[Array, "*place run"]:
+def _finite_parameters(part: Dense, keep: int) -> Bool[Array, "*place run"]:
     """Per run, whether all parameters of a layer are finite, or of each of a stack."""
-    return functools.reduce(jnp.logical_and, [finite(p, keep) for p in jax.tree.leaves(part)])
+    return functools.reduce(jnp.logical_and, [_is_finite(p, keep) for p in jax.tree.leaves(part)])
 
 
-def finite(x: Float[Array, "... run"], keep: int) -> Bool[Array, "... run"]:
+def _is_finite(x: Float[Array, "... run"], keep: int) -> Bool[Array, "... run"]:
     """Per run, whether x is finite all over, but for its first `keep` axes."""
     return jnp.all(jnp.isfinite(x), axis=tuple(range(keep, x.ndim - 1)))

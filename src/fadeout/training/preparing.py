@@ -28,20 +28,20 @@ EXAMPLES, NETWORK, HELD, SHUFFLED = range(4)
 """The number below a run's key of what is drawn."""
 
 
-def draw_keys(seeds: UInt32[np.ndarray, "run"], depth: int) -> dict[str, UInt32[np.ndarray, "..."]]:
+def run_keys(seeds: UInt32[np.ndarray, "run"], depth: int) -> dict[str, UInt32[np.ndarray, "..."]]:
     """The keys of what runs draw, the run as last axis."""
     examples, network, held = np.moveaxis(
-        keys.below(keys.seeded(seeds), (EXAMPLES, NETWORK, HELD)), 1, 0
+        keys.fold_in(keys.seed_key(seeds), (EXAMPLES, NETWORK, HELD)), 1, 0
     )
-    found = {"examples": examples, "layers": keys.of_layers(network, depth), "held": held}
+    found = {"examples": examples, "layers": keys.layer_keys(network, depth), "held": held}
     return {name: np.moveaxis(of, 0, -1) for name, of in found.items()}
 
 
-def places(depth: int) -> int:
+def depth_bucket(depth: int) -> int:
     """How many hidden layers a program has room for that trains networks of this depth: a power of
     4, so that all depths from 1 to 64 need three programs, and a run's follows from its own.
 
-    >>> [places(depth) for depth in (1, 4, 5, 64, 65)]
+    >>> [depth_bucket(depth) for depth in (1, 4, 5, 64, 65)]
     [4, 4, 16, 64, 256]
     """
     return min(next(4**n for n in itertools.count(1) if 4**n >= depth), MOST_DEPTH)
@@ -53,23 +53,23 @@ def network_shapes(run: Run, features: int, outputs: int, room: int) -> MLP:
     def create(layers):
         return MLP.create(
             layers, features, run.model.width, jnp.dtype(run.training.dtype), outputs=outputs,
-            **trained_besides(run), init={"name": "zeros"},
+            **extra_parameters(run), init={"name": "zeros"},
         )  # fmt: skip
 
-    return jax.eval_shape(create, keys.of_layers(keys.seeded(0), room))
+    return jax.eval_shape(create, keys.layer_keys(keys.seed_key(0), room))
 
 
-def prepare_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:
-    """`prepare` for one run per lane."""
-    return per_lane(functools.partial(prepare, run))(values)
+def initialize_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:
+    """`initialize_run` for one run per lane."""
+    return per_lane(functools.partial(initialize_run, run))(values)
 
 
-def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
+def initialize_run(run: Run, values: dict) -> tuple[Examples, MLP]:
     """Draws one run's examples and its network from its own seed."""
     dtype, count = jnp.dtype(run.training.dtype), values.get("depth", run.model.depth) - 1
     drawn = values["keys"]
     examples = make_examples(
-        keys.drawing(drawn["examples"], get_task(run.task.name)),
+        keys.drawing_keys(drawn["examples"], get_task(run.task.name)),
         dtype,
         name=run.task.name,
         inputs=run.task.inputs,
@@ -79,7 +79,7 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
     if run.training.held_out:
         option = STANDARDIZED.get(get_task(run.task.name), "")
         examples = examples.held(
-            keys.drawing(drawn["held"], shuffle),
+            keys.drawing_keys(drawn["held"], shuffle),
             run.training.held_out,
             dict(run.task.options).get(option, False),
         )
@@ -89,8 +89,8 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
         run.model.width,
         dtype,
         count,
-        outputs_of(run),
-        **trained_besides(run),
+        _output_count(run),
+        **extra_parameters(run),
         init={"name": run.init.name} | dict(run.init.options) | values["init"],
     )
     if run.init.name in FROM_FILE:
@@ -102,24 +102,24 @@ def prepare(run: Run, values: dict) -> tuple[Examples, MLP]:
     return examples, model if run.model.bias else model.unbiased()
 
 
-def trained_besides(run: Run) -> dict[str, bool]:
+def extra_parameters(run: Run) -> dict[str, bool]:
     """What a network trains besides kernels and biases, as `MLP.create` takes it."""
     rezero = run.model.residual_scale == "zero" and bool(run.model.residual)
     return {"affine": run.model.affine, "rezero": rezero}
 
 
-def outputs_of(run: Run) -> int:
+def _output_count(run: Run) -> int:
     """How many outputs its network has: one, or of more than two classes one for each."""
     classes = classes_of(run.task.name, dict(run.task.options))
     return classes if classes > 2 else 1
 
 
-def held_order(seeds: UInt32[ArrayLike, "run"], count: int) -> Int[Array, "{count} run"]:
-    """The order in which `prepare` has so many examples, those that are held out first."""
+def holdout_order(seeds: UInt32[ArrayLike, "run"], count: int) -> Int[Array, "{count} run"]:
+    """The order in which `initialize_run` has so many examples, those that are held out first."""
 
-    return jax.vmap(lambda seed: shuffle(key_below(seed, HELD), count), out_axes=-1)(seeds)
+    return jax.vmap(lambda seed: shuffle(run_key(seed, HELD), count), out_axes=-1)(seeds)
 
 
-def key_below(seed: UInt32[Array, ""], number: int) -> Array:
-    """A run's key of this number, inside a program; `draw_keys` makes others on the host."""
+def run_key(seed: UInt32[Array, ""], number: int) -> Array:
+    """A run's key of this number, inside a program; `run_keys` makes others on the host."""
     return jax.random.fold_in(jax.random.key(seed, impl=keys.GENERATOR), number)

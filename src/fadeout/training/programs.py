@@ -19,38 +19,38 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fadeout.config import Run
-from fadeout.networks.activations import graded_one_of, steepest_slope
+from fadeout.networks.activations import largest_slope, switch_value_and_slope
 from fadeout.networks.initializers import decomposes
-from fadeout.networks.jaxprs import as_it_is_now, remembering
-from fadeout.networks.keys import of_layers, seeded
+from fadeout.networks.jaxprs import memoizing, retraced
+from fadeout.networks.keys import layer_keys, seed_key
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP
 from fadeout.networks.probes import get_probe
-from fadeout.networks.settings import standard
+from fadeout.networks.settings import standard_settings
 from fadeout.networks.tasks import TASKS, Examples, check_targets, classes_of
-from fadeout.registry import CONTENTS, FadeoutError, is_own
+from fadeout.registry import CONTENTS, FadeoutError, is_builtin
 from fadeout.training.batches import (
-    Batch,
-    Preparation,
-    Steepness,
-    batch_of,
-    lengths,
-    precision,
-    prepare_values,
-    steepness_of,
+    CompileGroup,
+    InitKey,
+    SlopeKey,
+    compile_group,
+    init_values,
+    precision_of,
+    record_lengths,
+    slope_key,
     train_values,
 )
-from fadeout.training.compiled import compiled
-from fadeout.training.fit import Program, Trace, fit
-from fadeout.training.preparing import prepare_lanes, trained_besides
+from fadeout.training.compiled import load_or_compile
+from fadeout.training.fit import ProgramKey, Trace, fit
+from fadeout.training.preparing import extra_parameters, initialize_lanes
 from fadeout.training.resolve import resolve
 
-MOST_PROGRAMS = 128
+_MOST_PROGRAMS = 128
 """How many of each kind a process holds: every program takes maps of its memory, of which Linux
 gives a process 65,530, and beyond them XLA aborts without a word."""
 
 
-def once(function: Callable) -> Callable:
+def _compiled_once(function: Callable) -> Callable:
     """Caches a function, but for what was not asked for longest; threads that ask for the same
     thing wait for the first."""
     results: OrderedDict = OrderedDict()
@@ -64,7 +64,7 @@ def once(function: Callable) -> Callable:
             if found is None:
                 found = results[key] = function(*key)
                 call.count = next(made)  # type: ignore[attr-defined]
-                while len(results) > MOST_PROGRAMS:
+                while len(results) > _MOST_PROGRAMS:
                     results.popitem(last=False)
             with contextlib.suppress(KeyError):  # which another thread made room for just now
                 results.move_to_end(key)
@@ -75,52 +75,52 @@ def once(function: Callable) -> Callable:
     return call
 
 
-def compile_batch(batch: Batch, lane_count: int, device: jax.Device) -> None:
+def compile_group_programs(batch: CompileGroup, lane_count: int, device: jax.Device) -> None:
     """Compiles `prepare` and `fit` for so many lanes on one device, and what they need besides."""
 
     def prepare() -> None:
-        with precision(batch.preparation.run):
-            compile_preparation(batch.preparation, lane_count, device)
+        with precision_of(batch.preparation.run):
+            compile_init(batch.preparation, lane_count, device)
 
-    with precision(batch.preparation.run), ThreadPoolExecutor(1) as beside:
+    with precision_of(batch.preparation.run), ThreadPoolExecutor(1) as beside:
         prepared = beside.submit(contextvars.copy_context().run, prepare)
-        compile_steepness(steepness_of(batch))
+        compile_slope(slope_key(batch))
         compile_fit(batch.program, lane_count, device)
         prepared.result()
 
 
-@once
-def compile_preparation(preparation: Preparation, lane_count: int, device: jax.Device) -> Callable:
+@_compiled_once
+def compile_init(preparation: InitKey, lane_count: int, device: jax.Device) -> Callable:
     def compile_now() -> Callable:
         run = preparation.run
-        values = prepare_values(run, [run] * lane_count)
+        values = init_values(run, [run] * lane_count)
         return compile_for(
-            device, functools.partial(prepare_lanes, run), values, own=bool(run.sources)
+            device, functools.partial(initialize_lanes, run), values, own=bool(run.sources)
         )
 
     what = "prepare", preparation.run.as_dict(), lane_count
     matrices = decomposes(preparation.run.init.name)
-    return compiled(what, matrices, device, compile_now)
+    return load_or_compile(what, matrices, device, compile_now)
 
 
-@once
-def compile_steepness(of: Steepness) -> Callable:
+@_compiled_once
+def compile_slope(of: SlopeKey) -> Callable:
     device = jax.local_devices()[0]
 
     def steepest(values: dict) -> Float[Array, ""]:
-        graded = graded_one_of((of.activation.bound,), of.surrogate, 0, values)
-        return steepest_slope(lambda z: graded(z)[1], of.dtype)
+        graded = switch_value_and_slope((of.activation.bound,), of.surrogate, 0, values)
+        return largest_slope(lambda z: graded(z)[1], of.dtype)
 
     def compile_now() -> Callable:
-        with standard(of.dtype == "float64"):
+        with standard_settings(of.dtype == "float64"):
             values = {n: np.zeros((), of.dtype) for n in of.floats}
             return compile_for(device, steepest, values, own=bool(of.activation.digest))
 
-    return compiled(("steepest", *of), False, device, compile_now)
+    return load_or_compile(("steepest", *of), False, device, compile_now)
 
 
-@once
-def compile_fit(program: Program, lane_count: int, device: jax.Device) -> Callable:
+@_compiled_once
+def compile_fit(program: ProgramKey, lane_count: int, device: jax.Device) -> Callable:
     def compile_now() -> Callable:
         arguments = fit_arguments(program, lane_count)
         own = bool(program.run.sources) or any(choice.digest for choice in program.activations)
@@ -128,17 +128,17 @@ def compile_fit(program: Program, lane_count: int, device: jax.Device) -> Callab
 
     what = "fit", program.run.as_dict(), *program[1:], lane_count, CPU_OPTIONS
     matrices = any(get_probe(name).lapack for name in program.run.probes)
-    return compiled(what, matrices, device, compile_now)
+    return load_or_compile(what, matrices, device, compile_now)
 
 
-def fit_arguments(program: Program, lane_count: int) -> tuple:
+def fit_arguments(program: ProgramKey, lane_count: int) -> tuple:
     """The shapes and dtypes of what `fit` takes after the program."""
     run, dtype = program.run, jnp.dtype(program.run.training.dtype)
 
     def shapes(seed):
         model = MLP.create(
-            of_layers(seeded(0), run.model.depth), program.features, run.model.width, dtype,
-            outputs=program.outputs, **trained_besides(run), init={"name": run.init.name},
+            layer_keys(seed_key(0), run.model.depth), program.features, run.model.width, dtype,
+            outputs=program.outputs, **extra_parameters(run), init={"name": run.init.name},
         )  # fmt: skip
         total = program.examples + run.training.held_out
         examples = Examples(jnp.zeros((total, program.features), dtype), jnp.zeros(total, dtype))
@@ -148,7 +148,7 @@ def fit_arguments(program: Program, lane_count: int) -> tuple:
 
     values = train_values(run, [run] * lane_count)
     values |= {"steepest": np.zeros(lane_count, dtype), "index": np.int32(0)}
-    values |= lengths(run.training)
+    values |= record_lengths(run.training)
     return values, *jax.eval_shape(per_lane(shapes), values["seed"])
 
 
@@ -174,41 +174,43 @@ def compile_for(device: jax.Device, function: Callable, *arguments, own: bool = 
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments
     )
     if own:
-        function = as_it_is_now(function, *shapes)
+        function = retraced(function, *shapes)
     return jax.jit(function).lower(*shapes).compile(compiler_options=options)
 
 
-def fit_values(batch: Batch, runs: Sequence[Run]) -> dict:
+def fit_values(batch: CompileGroup, runs: Sequence[Run]) -> dict:
     """What the program of a batch takes of each run; and what they share, the index of the
     activation and how many records there are."""
     values = train_values(batch.program.run, runs)
-    steepest = steepest_slopes(batch, values["activation"], len(runs))
-    shared = lengths(batch.training)
+    steepest = _largest_slopes_of_runs(batch, values["activation"], len(runs))
+    shared = record_lengths(batch.training)
     return values | {"steepest": steepest, "index": np.int32(batch.activation)} | shared
 
 
-def steepest_slopes(batch: Batch, values: dict[str, np.ndarray], runs: int) -> np.ndarray:
+def _largest_slopes_of_runs(
+    batch: CompileGroup, values: dict[str, np.ndarray], runs: int
+) -> np.ndarray:
     """The largest |phi'| of each run, [run]. In the training program, all activations would stand
     once more for it.
 
     Args:
       values: of the activation, each [run].
     """
-    of = steepness_of(batch)
+    of = slope_key(batch)
     own = (values[name].tolist() for name in of.floats)
     rows = list(zip(*own, strict=True)) if of.floats else [()] * runs
-    with standard(of.dtype == "float64"):
-        known = {row: steepest(of, row) for row in set(rows)}
+    with standard_settings(of.dtype == "float64"):
+        known = {row: _largest_slopes(of, row) for row in set(rows)}
     return np.array([known[row] for row in rows], of.dtype)
 
 
 @functools.lru_cache(maxsize=65536)
-def steepest(of: Steepness, values: tuple[float, ...]) -> float:
+def _largest_slopes(of: SlopeKey, values: tuple[float, ...]) -> float:
     given = {name: np.array(v, of.dtype) for name, v in zip(of.floats, values, strict=True)}
-    return float(compile_steepness(of)(given))
+    return float(compile_slope(of)(given))
 
 
-def train(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
+def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
     """Trains runs of one batch, and records what their probes see.
 
     A single run goes through the same compiled program as thousands: blocks of a fixed number of
@@ -224,13 +226,13 @@ def train(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
     Raises:
       FadeoutError: a run that cannot be trained, or runs of several batches.
 
-    >>> trace = train(Run(seed=3))
+    >>> trace = train_runs(Run(seed=3))
     >>> trace.loss.shape, int(trace.outcome.solved_step[0]) > 0
     ((101, 1), True)
     """
-    with remembering():
+    with memoizing():
         runs = [resolve(run) for run in ([runs] if isinstance(runs, Run) else runs)]
-        batches = {batch_of(run) for run in runs}
+        batches = {compile_group(run) for run in runs}
     if len(batches) != 1:
         raise FadeoutError(
             f"{len(runs)} runs of {len(batches)} batches: train together only runs that differ in "
@@ -238,12 +240,12 @@ def train(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
         )
     batch = batches.pop()
     device = device or jax.local_devices()[0]
-    (trace,) = train_batch(batch, runs, batch.program.lanes, device).values()
+    (trace,) = train_group(batch, runs, batch.program.lanes, device).values()
     return trace
 
 
-def train_batch(
-    batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device
+def train_group(
+    batch: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
 ) -> dict[int, Trace]:
     """Trains runs that share all of their batches but the depth, one block of lanes after another.
 
@@ -255,17 +257,17 @@ def train_batch(
     for block in blocks:
         for depth, trace in train_block(batch, block, lane_count, device):
             found.setdefault(depth, []).append(trace)
-    return {depth: joined(traces) for depth, traces in found.items()}
+    return {depth: _join_traces(traces) for depth, traces in found.items()}
 
 
-def joined(traces: list[Trace]) -> Trace:
+def _join_traces(traces: list[Trace]) -> Trace:
     if len(traces) == 1:
         return traces[0]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *traces)
 
 
 def train_block(
-    batch: Batch, runs: Sequence[Run], lane_count: int, device: jax.Device
+    batch: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
 ) -> list[tuple[int, Trace]]:
     """Trains at most `lane_count` runs, the program filled up with copies of the last.
 
@@ -273,9 +275,9 @@ def train_block(
       Of neighbours of one depth each, that and their trace.
     """
     full = [*runs, *[runs[-1]] * (lane_count - len(runs))]
-    with precision(runs[0]):
-        examples, model = draw(batch, full, device)
-        trace = fit_drawn(batch, full, device, examples, model)
+    with precision_of(runs[0]):
+        examples, model = draw_networks(batch, full, device)
+        trace = fit_networks(batch, full, device, examples, model)
     # cut by NumPy: JAX takes a millisecond for each index, which was half of a block's time
     trace = jax.tree.map(np.asarray, trace)
     found, start = [], 0
@@ -286,25 +288,27 @@ def train_block(
     return found
 
 
-def draw(batch: Batch, runs: Sequence[Run], device: jax.Device) -> tuple[Examples, MLP]:
+def draw_networks(
+    batch: CompileGroup, runs: Sequence[Run], device: jax.Device
+) -> tuple[Examples, MLP]:
     """The examples and networks of as many runs as the program has lanes, in their precision."""
-    program = compile_preparation(batch.preparation, len(runs), device)
+    program = compile_init(batch.preparation, len(runs), device)
     like = batch.preparation.run
-    values = jax.device_put(prepare_values(like, runs), device)
-    with alone(device, decomposes(like.init.name)):
+    values = jax.device_put(init_values(like, runs), device)
+    with _lapack_lock(device, decomposes(like.init.name)):
         drawn = jax.block_until_ready(program(values))
-    check_drawn(like, drawn[0])
+    _check_drawn(like, drawn[0])
     return drawn
 
 
-def check_drawn(run: Run, examples: Examples) -> None:
+def _check_drawn(run: Run, examples: Examples) -> None:
     """Refuses targets of a user's task that are none of its classes, whatever the seed.
 
     Raises:
       FadeoutError
     """
     name = run.task.name
-    if is_own(TASKS[name]) or TASKS[name] in CONTENTS or run.task.targets == "bipolar":
+    if is_builtin(TASKS[name]) or TASKS[name] in CONTENTS or run.task.targets == "bipolar":
         return
     classes = classes_of(name, dict(run.task.options))
     for targets in (examples.targets, examples.held_targets):
@@ -312,21 +316,21 @@ def check_drawn(run: Run, examples: Examples) -> None:
             check_targets(np.asarray(targets), classes, f"task {name}")
 
 
-def fit_drawn(
-    batch: Batch, runs: Sequence[Run], device: jax.Device, examples: Examples, model: MLP
+def fit_networks(
+    batch: CompileGroup, runs: Sequence[Run], device: jax.Device, examples: Examples, model: MLP
 ) -> Trace:
     """Trains networks that were drawn, one a lane; empty places are not cut off."""
     program = compile_fit(batch.program, len(runs), device)
     like = batch.program.run
     values = jax.device_put(fit_values(batch, runs), device)
-    with alone(device, any(get_probe(name).lapack for name in like.probes)):
+    with _lapack_lock(device, any(get_probe(name).lapack for name in like.probes)):
         return jax.block_until_ready(program(values, examples, model))
 
 
-LAPACK = threading.Lock()
+_LAPACK = threading.Lock()
 
 
-def alone(device: jax.Device, matrices: bool):
+def _lapack_lock(device: jax.Device, matrices: bool):
     """A lock for programs that decompose matrices: on a CPU, two of them at once wait for each
     other for good (jax 0.10: each holds threads of the pool that the other's calls need)."""
-    return LAPACK if matrices and device.platform == "cpu" else contextlib.nullcontext()
+    return _LAPACK if matrices and device.platform == "cpu" else contextlib.nullcontext()

@@ -9,23 +9,23 @@ import numpy as np
 
 from fadeout import theory
 from fadeout.config import Activation, Init, Run
-from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bound
+from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bind_static
 from fadeout.networks.given import read_weights
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE, OWN_BIASES
 from fadeout.networks.probes import PROBES, get_probe
 from fadeout.networks.tasks import classes_of
-from fadeout.registry import TABLES, FadeoutError, is_own, lookup, shown
-from fadeout.schema import complete
+from fadeout.registry import TABLES, FadeoutError, format_value, is_builtin, lookup
+from fadeout.schema import fill_options
 from fadeout.training.digests import GROUPS, sources_of
 
 
 @functools.lru_cache(maxsize=65536)
-def resolve_section(entry: Callable, group: str, section: Any) -> Any:
-    return complete(section, entry, group)
+def _resolve_section(entry: Callable, group: str, section: Any) -> Any:
+    return fill_options(section, entry, group)
 
 
 @functools.lru_cache(maxsize=1024)
-def in_order(probes: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+def _probes_in_order(probes: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
     """The probes in the table's order, a user's after them: in which they are asked for changes no
     number."""
     for probe in probes:
@@ -48,14 +48,14 @@ def resolve(run: Run) -> Run:
     0.01
     """
     lookup(SURROGATES, run.activation.surrogate, "activation.surrogate")
-    found: dict[str, Any] = {"probes": in_order(run.probes, tuple(PROBES))}
+    found: dict[str, Any] = {"probes": _probes_in_order(run.probes, tuple(PROBES))}
     found["model"] = run.model.settled()
     for group in GROUPS:
         section = getattr(run, group)
-        found[group] = resolve_section(lookup(TABLES[group], section.name, group), group, section)
+        found[group] = _resolve_section(lookup(TABLES[group], section.name, group), group, section)
     classes = classes_of(run.task.name, dict(found["task"].options))
-    check_judgement(run, classes)
-    check_remedies(run)
+    _check_judgement(run, classes)
+    _check_remedies(run)
     if run.init.name in OWN_BIASES and run.init.bias_variance:
         raise FadeoutError(
             f"init={run.init.name} has biases of its own: leave init.bias_variance out"
@@ -66,12 +66,12 @@ def resolve(run: Run) -> Run:
             raise FadeoutError(f"{weights.name} has {depth} hidden layers: set model.depth={depth}")
     if run.init.gain is None:
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
-        gain = gain_of(found["activation"], known_as(found["activation"], entry))
+        gain = _gain_of(found["activation"], _theory_function(found["activation"], entry))
         found["init"] = dataclasses.replace(found["init"], gain=gain)
     if run.init.name == "critical" and "weight_variance" not in dict(run.init.options):
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
-        found["init"] = on_the_edge(
-            found["init"], found["activation"], known_as(found["activation"], entry)
+        found["init"] = _critical_section(
+            found["init"], found["activation"], _theory_function(found["activation"], entry)
         )
     found["sources"] = sources_of(run.having(**found))
     if run.sources and run.sources != found["sources"]:
@@ -86,7 +86,7 @@ def resolve(run: Run) -> Run:
     return dataclasses.replace(run, **found)
 
 
-def check_judgement(run: Run, classes: int) -> None:
+def _check_judgement(run: Run, classes: int) -> None:
     """Refuses what does not fit together of task, output, loss and probes.
 
     Raises:
@@ -117,7 +117,7 @@ def check_judgement(run: Run, classes: int) -> None:
         )
 
 
-def check_remedies(run: Run) -> None:
+def _check_remedies(run: Run) -> None:
     """Refuses what cannot be measured, or drawn, of networks with remedies.
 
     Raises:
@@ -157,18 +157,18 @@ def identity(run: Run) -> str:
     True
     """
     if not isinstance(run, Run):
-        raise FadeoutError(f"identity takes a Run, not {shown(run)}")
+        raise FadeoutError(f"identity takes a Run, not {format_value(run)}")
     return resolve(run).digest()
 
 
-def known_as(activation: Activation, entry: Callable) -> Callable:
+def _theory_function(activation: Activation, entry: Callable) -> Callable:
     """A function that theory may keep results of: a user's as the program that it is now."""
-    own = bound(entry, activation.options)
-    return own if is_own(entry) else theory.frozen(own)
+    own = bind_static(entry, activation.options)
+    return own if is_builtin(entry) else theory.freeze(own)
 
 
 @functools.lru_cache(maxsize=1024)
-def gain_of(activation: Activation, entry: Callable) -> float:
+def _gain_of(activation: Activation, entry: Callable) -> float:
     """1 / sqrt(E phi(Z)^2), Z standard normal: with weights of variance 1 / fan_in, it keeps the
     preactivations at variance 1; sqrt(2) for relu (He 2015). Nine digits are kept.
 
@@ -184,7 +184,7 @@ def gain_of(activation: Activation, entry: Callable) -> float:
 
 
 @functools.lru_cache(maxsize=1024)
-def on_the_edge(init: Init, activation: Activation, entry: Callable) -> Init:
+def _critical_section(init: Init, activation: Activation, entry: Callable) -> Init:
     """`init=critical` with its weight variance, which belongs to gain 1.
 
     Of several points on the edge the first with a signal (q > 0) is taken. Nine digits are kept,

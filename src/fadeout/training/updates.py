@@ -1,7 +1,7 @@
 """A step of the optimiser, one layer after another.
 
 Whatever is shaped as the model (parameters, gradients, moments, paths) is a tree with an `MLP` in
-it; of one of its parts with `Neuron`s, and of the hidden layers with stacks of them. What is none,
+it; of one of its parts with `Dense`s, and of the hidden layers with stacks of them. What is none,
 as a count of steps, all layers share.
 """
 
@@ -15,13 +15,13 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from fadeout.networks.lanes import per_lane
-from fadeout.networks.model import MLP, Neuron
+from fadeout.networks.model import MLP, Dense
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
-from fadeout.networks.stacks import Count, Place, masked, take
+from fadeout.networks.stacks import LayerCount, LayerIndex, mask_from, take_at
 
 
-class Trained(NamedTuple):
+class TrainState(NamedTuple):
     """What a step changes, with the run last: of a network, one of its parts or one layer.
 
     Attributes:
@@ -36,21 +36,21 @@ class Trained(NamedTuple):
     length: Any
 
 
-def start(model: MLP, optimizer: Any, paths: bool) -> Trained:
+def initial_train_state(model: MLP, optimizer: Any, paths: bool) -> TrainState:
     """Before the first step.
 
     Args:
       paths: whether they are kept.
     """
     if not paths:
-        return Trained(model, optimizer, None, None)
+        return TrainState(model, optimizer, None, None)
     still = jax.tree.map(jnp.zeros_like, model)
-    return Trained(model, optimizer, still, all_norms(still))
+    return TrainState(model, optimizer, still, _network_norms(still))
 
 
 def update_layers(
-    change: Callable, hyperparameters: dict, gradients: MLP, before: Trained, count: Count
-) -> Trained:
+    change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, count: LayerCount
+) -> TrainState:
     """One step of an optimiser that works element by element.
 
     Args:
@@ -58,54 +58,62 @@ def update_layers(
       count: how many hidden layers but the first there are.
     """
 
-    def step(gradients, own: Trained, factor=1, place=-1) -> Trained:
+    def step(gradients, own: TrainState, factor=1, place=-1) -> TrainState:
         # not under `vmap`, for which XLA would keep the moments with the lanes first
         updates, state = change(hyperparameters, gradients, own.optimizer, own.model)
         updates = jax.tree.map(lambda u: count.where_there(place, factor * u, 0), updates)
-        return Trained(apply_updates(own.model, updates), state, *walked(own, updates, norms_in))
+        return TrainState(
+            apply_updates(own.model, updates),
+            state,
+            *_updated_paths(own, updates, _parameter_norms),
+        )
 
-    def layer(place, stack: Trained) -> Trained:
+    def layer(place, stack: TrainState) -> TrainState:
         """Parameters first, and the optimiser's state from a place that waits for them: XLA copies
         a whole stack where one kernel reads what another writes in place."""
 
-        def stepped(place) -> Trained:
-            own = step(gradients.hidden.at(place), layer_at(stack, place), place=place)
-            return set_layer(stack, place, own)
+        def stepped(place) -> TrainState:
+            own = step(gradients.hidden.at(place), _layer_at(stack, place), place=place)
+            return _set_layer(stack, place, own)
 
         new = stepped(place)
-        again = stepped(place + nothing_after(new.model, place, count.most))
+        again = stepped(place + _zero_after(new.model, place, count.most))
         return new._replace(optimizer=again.optimizer)
 
-    first = step(gradients.first, part(before, "first"))
-    hidden = lax.fori_loop(0, count.most, layer, part(before, "hidden"))
+    first = step(gradients.first, _part_of(before, "first"))
+    hidden = lax.fori_loop(0, count.most, layer, _part_of(before, "hidden"))
     factor = hyperparameters["readout_factor"]
-    readout = step(gradients.readout, part(before, "readout"), factor)
-    return modules(MLP, lambda _, *parts: MLP(*parts), before, first, hidden, readout)
+    readout = step(gradients.readout, _part_of(before, "readout"), factor)
+    return _map_modules(MLP, lambda _, *parts: MLP(*parts), before, first, hidden, readout)
 
 
-def nothing_after(model: Neuron, place: Place, count: Place) -> Int[Array, ""]:
+def _zero_after(model: Dense, place: LayerIndex, count: LayerIndex) -> Int[Array, ""]:
     """0, because no count is below 0; but XLA does not know it before the layer in this place is
     written."""
-    written = [take(a, place).ravel()[0] > 0 for a in jax.tree.leaves(model)]
+    written = [take_at(a, place).ravel()[0] > 0 for a in jax.tree.leaves(model)]
     return ((count < 0) & functools.reduce(jnp.logical_and, written)).astype(int)
 
 
 def update_all(
-    change: Callable, hyperparameters: dict, gradients: MLP, before: Trained, count: Count
-) -> Trained:
+    change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, count: LayerCount
+) -> TrainState:
     """One step of any optimiser; empty places of the stack stay as they are."""
     updates, state = per_lane(change)(hyperparameters, gradients, before.optimizer, before.model)
     factor = hyperparameters["readout_factor"]
     updates = MLP(
         updates.first,
-        masked(updates.hidden, count.each),
+        mask_from(updates.hidden, count.each),
         jax.tree.map(lambda update: factor * update, updates.readout),
     )
-    return Trained(apply_updates(before.model, updates), state, *walked(before, updates, all_norms))
+    return TrainState(
+        apply_updates(before.model, updates),
+        state,
+        *_updated_paths(before, updates, _network_norms),
+    )
 
 
 def kernel_updates(
-    change: Callable, hyperparameters: dict, gradients: MLP, before: Trained, elementwise: bool
+    change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, elementwise: bool
 ) -> Callable:
     """What the next step will add to kernels: a function of a part's name and, of the hidden
     layers, a place.
@@ -114,11 +122,11 @@ def kernel_updates(
       change: of one network; or of all lanes, as `per_lane` makes it.
     """
 
-    def update(name: str, place: Place | None) -> Float[Array, "fan_in fan_out *run"]:
+    def update(name: str, place: LayerIndex | None) -> Float[Array, "fan_in fan_out *run"]:
         if elementwise:
-            own, gradient = part(before, name), getattr(gradients, name)
+            own, gradient = _part_of(before, name), getattr(gradients, name)
             if place is not None:
-                own, gradient = layer_at(own, place), gradient.at(place)
+                own, gradient = _layer_at(own, place), gradient.at(place)
             layer, _ = change(hyperparameters, gradient, own.optimizer, own.model)
         else:
             layer = getattr(updates, name)
@@ -130,7 +138,7 @@ def kernel_updates(
     return update
 
 
-def modules(kind: type, function: Callable, tree, *others):
+def _map_modules(kind: type, function: Callable, tree, *others):
     """A function of all modules of a kind in a tree, and of what stands there in others; what is
     none is as in the first of the others, or else as it was."""
 
@@ -142,32 +150,32 @@ def modules(kind: type, function: Callable, tree, *others):
     return jax.tree.map(inner, tree, *others, is_leaf=lambda node: isinstance(node, kind))
 
 
-def part(network: Trained, name: str) -> Trained:
-    return modules(MLP, lambda own: getattr(own, name), network)
+def _part_of(network: TrainState, name: str) -> TrainState:
+    return _map_modules(MLP, lambda own: getattr(own, name), network)
 
 
-def layer_at(stack: Trained, place) -> Trained:
-    return modules(Neuron, lambda neurons: neurons.at(place), stack)
+def _layer_at(stack: TrainState, place) -> TrainState:
+    return _map_modules(Dense, lambda neurons: neurons.at(place), stack)
 
 
-def set_layer(stack: Trained, place, layer: Trained) -> Trained:
+def _set_layer(stack: TrainState, place, layer: TrainState) -> TrainState:
     """The stack with another layer in this place; what all layers share stays as it is."""
-    return modules(Neuron, lambda neurons, _, new: neurons.set(place, new), stack, stack, layer)
+    return _map_modules(Dense, lambda neurons, _, new: neurons.set(place, new), stack, stack, layer)
 
 
-def walked(before: Trained, updates, measure: Callable) -> tuple:
+def _updated_paths(before: TrainState, updates, measure: Callable) -> tuple:
     """The last update and the lengths of the paths after one more step, which `measure` gives."""
     if before.length is None:
         return None, None
     return updates, jax.tree.map(jnp.add, before.length, measure(updates))
 
 
-def norms_in(neuron: Neuron) -> Neuron:
+def _parameter_norms(neuron: Dense) -> Dense:
     """Of a layer's kernel and bias."""
     return jax.tree.map(per_lane(norm), neuron)
 
 
-def all_norms(network: MLP) -> MLP:
+def _network_norms(network: MLP) -> MLP:
     """Of every layer's kernel and bias."""
     hidden = jax.tree.map(jax.vmap(per_lane(norm)), network.hidden)
-    return MLP(norms_in(network.first), hidden, norms_in(network.readout))
+    return MLP(_parameter_norms(network.first), hidden, _parameter_norms(network.readout))

@@ -7,21 +7,21 @@ program per activation and depth. It draws nothing, stores nothing and resumes n
 
 import time
 
-START = time.perf_counter()
+_START = time.perf_counter()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 INPUTS, TARGETS = jnp.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), jnp.array([0.0, 1, 1, 0])
-ACTIVATIONS = {
+_ACTIVATIONS = {
     "step": lambda z: (z > 0).astype(z.dtype), "sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh,
     "relu": jax.nn.relu,
 }  # fmt: skip
 WIDTH, STEPS, EVERY, SEEDS = 16, 1000, 10, 20
 
 
-def init(key, depth):
+def _init(key, depth):
     sizes = [2] + [WIDTH] * depth + [1]
     draw = jax.nn.initializers.he_normal()
     keys = jax.random.split(key, depth + 1)
@@ -29,7 +29,7 @@ def init(key, depth):
     return [(draw(k, (a, b)), jnp.zeros(b)) for k, a, b in shapes]
 
 
-def forward(params, activation, taps):
+def _forward(params, activation, taps):
     h, zs, hs = INPUTS, [], []
     for (w, b), tap in zip(params[:-1], taps[:-1], strict=True):
         z = h @ w + b + tap
@@ -40,14 +40,14 @@ def forward(params, activation, taps):
     return (h @ w + b + taps[-1])[:, 0], zs, hs
 
 
-def make(name, depth):
-    activation, optimizer = ACTIVATIONS[name], optax.adam(0.01)
+def _make(name, depth):
+    activation, optimizer = _ACTIVATIONS[name], optax.adam(0.01)
     taps = [jnp.zeros((4, WIDTH))] * depth + [jnp.zeros((4, 1))]
     slope = jax.vmap(jax.vmap(jax.grad(activation)))
     norm = jnp.linalg.norm
 
     def loss(params, taps):
-        out, zs, hs = forward(params, activation, taps)
+        out, zs, hs = _forward(params, activation, taps)
         return optax.sigmoid_binary_cross_entropy(out, TARGETS).mean(), (out, zs, hs)
 
     def step(carry, _):
@@ -79,7 +79,7 @@ def make(name, depth):
         return new, measured
 
     def run(key):
-        params = init(key, depth)
+        params = _init(key, depth)
         return jax.lax.scan(record, (params, optimizer.init(params)), None, length=STEPS // EVERY)[
             1
         ]
@@ -90,17 +90,17 @@ def make(name, depth):
 def main():
     keys = jax.random.split(jax.random.key(0), SEEDS)
     compiling = training = 0.0
-    for name in ACTIVATIONS:
+    for name in _ACTIVATIONS:
         for depth in (2, 4, 8, 16):
             began = time.perf_counter()
-            program = make(name, depth).lower(keys).compile()
+            program = _make(name, depth).lower(keys).compile()
             compiled = time.perf_counter()
             results = jax.block_until_ready(program(keys))
             compiling += compiled - began
             training += time.perf_counter() - compiled
             solved = np.mean(np.asarray(results["accuracy"])[:, -1] == 1)
             print(f"{name}, depth {depth}: {solved:.0%} solved")
-    took = time.perf_counter() - START
+    took = time.perf_counter() - _START
     print(f"compile {compiling:.1f} s, train {training:.1f} s, all {took:.1f} s")
 
 

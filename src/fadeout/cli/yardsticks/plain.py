@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+_X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 T = np.array([0, 1, 1, 0], np.float32)
-RATE = 0.01
+_RATE = 0.01
 
 
-def draw(key, depth, width):
+def _draw(key, depth, width):
     first, hidden, readout = jax.random.split(key, 3)
     scale = np.sqrt(2 / width)
     return (
@@ -29,12 +29,12 @@ def draw(key, depth, width):
     )
 
 
-def train(parameters, steps):
+def _train(parameters, steps):
     """One network, as one would write it; returns the losses and the gradient norms."""
 
     def loss(parameters):
         (w, b), hidden, (wr, br) = parameters
-        h = jax.nn.relu(X @ w + b)
+        h = jax.nn.relu(_X @ w + b)
         h, _ = lax.scan(lambda h, layer: (jax.nn.relu(h @ layer[0] + layer[1]), None), h, hidden)
         y = (h @ wr + br)[:, 0]
         return jnp.mean(jax.nn.softplus(y) - T * y)
@@ -49,7 +49,7 @@ def train(parameters, steps):
                 jnp.linalg.norm(readout)[None],
             ]
         )
-        return jax.tree.map(lambda p, g: p - RATE * g, parameters, gradients), (value, norms)
+        return jax.tree.map(lambda p, g: p - _RATE * g, parameters, gradients), (value, norms)
 
     return lax.scan(step, parameters, None, length=steps)[1]
 
@@ -58,13 +58,13 @@ def vmapped(depth, width, steps, runs, options):
     """Compiles the plain network for so many runs, with XLA's options; returns a function that
     trains them."""
     keys = jax.random.split(jax.random.key(0), runs)
-    parameters = jax.jit(jax.vmap(lambda key: draw(key, depth, width)))(keys)
-    function = jax.jit(jax.vmap(lambda parameters: train(parameters, steps)))
+    parameters = jax.jit(jax.vmap(lambda key: _draw(key, depth, width)))(keys)
+    function = jax.jit(jax.vmap(lambda parameters: _train(parameters, steps)))
     compiled = function.lower(parameters).compile(compiler_options=options)
     return lambda: jax.block_until_ready(compiled(parameters))
 
 
-def torch_networks(torch, depth, width, runs):
+def _torch_networks(torch, depth, width, runs):
     generator = torch.Generator().manual_seed(0)
     sizes = [2, *[width] * depth, 1]
     return [
@@ -76,8 +76,8 @@ def torch_networks(torch, depth, width, runs):
     ]
 
 
-def torch_loss(torch, parameters):
-    h = torch.as_tensor(X)
+def _torch_loss(torch, parameters):
+    h = torch.as_tensor(_X)
     for number, (w, b) in enumerate(parameters):
         h = h @ w + b
         if number < len(parameters) - 1:
@@ -89,29 +89,29 @@ def torch_loop(torch, depth, width, steps):
     """Seconds to train one network with autograd, step by step."""
     parameters = [
         (w[0].requires_grad_(), b[0].requires_grad_())
-        for w, b in torch_networks(torch, depth, width, 1)
+        for w, b in _torch_networks(torch, depth, width, 1)
     ]
     flat = [p for pair in parameters for p in pair]
     began = time.perf_counter()
     for _ in range(steps):
-        gradients = torch.autograd.grad(torch_loss(torch, parameters), flat)
+        gradients = torch.autograd.grad(_torch_loss(torch, parameters), flat)
         _ = [float(g.norm()) for g in gradients[::2]]
         with torch.no_grad():
             for p, g in zip(flat, gradients, strict=True):
-                p -= RATE * g
+                p -= _RATE * g
     return time.perf_counter() - began
 
 
 def torch_vmapped(torch, depth, width, steps, runs):
     """Seconds to train many networks with torch.func.vmap."""
-    parameters = torch_networks(torch, depth, width, runs)
-    gradient = torch.func.vmap(torch.func.grad(lambda p: torch_loss(torch, p)))
+    parameters = _torch_networks(torch, depth, width, runs)
+    gradient = torch.func.vmap(torch.func.grad(lambda p: _torch_loss(torch, p)))
     began = time.perf_counter()
     for _ in range(steps):
         gradients = gradient(parameters)
         _ = [g.flatten(1).norm(dim=1) for g, _ in gradients]
         parameters = [
-            (w - RATE * gw, b - RATE * gb)
+            (w - _RATE * gw, b - _RATE * gb)
             for (w, b), (gw, gb) in zip(parameters, gradients, strict=True)
         ]
     return time.perf_counter() - began

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 
 from fadeout.analysis.intervals import Interval
-from fadeout.claims import CLAIMS, Claim, Finding, judge
+from fadeout.claims import CLAIMS, Claim, Finding, judge_claim
 from fadeout.claims.literature import parity_signal
 from fadeout.claims.note import separable, separable_share
 from fadeout.claims.rules import above, below
@@ -22,7 +22,7 @@ INSIDE, OUTSIDE, ACROSS = Interval(1, 2, 3), Interval(-3, -2, -1), Interval(-1, 
 
 def verdict(*measured):
     claim = Claim("all are positive", "nobody", lambda: [], {"x": above(0.5)})
-    return judge(claim, [Finding("x", f"case {i}", m) for i, m in enumerate(measured)])
+    return judge_claim(claim, [Finding("x", f"case {i}", m) for i, m in enumerate(measured)])
 
 
 def test_a_rule_sees_inside_outside_and_across():
@@ -48,9 +48,9 @@ def test_each_quantity_has_its_own_rule_and_what_has_none_judges_nothing():
     rules = {"gain": above(0.5), "cost": below(0)}
     claim = Claim("more for less", "nobody", lambda: [], rules)
     findings = [Finding("gain", "a", INSIDE), Finding("cost", "a", OUTSIDE)]
-    assert judge(claim, findings).word == "holds"
-    assert judge(claim, [*findings, Finding("colour", "a", OUTSIDE)]).word == "holds"
-    mixed = judge(claim, [findings[0], Finding("cost", "b", INSIDE)])
+    assert judge_claim(claim, findings).word == "holds"
+    assert judge_claim(claim, [*findings, Finding("colour", "a", OUTSIDE)]).word == "holds"
+    mixed = judge_claim(claim, [findings[0], Finding("cost", "b", INSIDE)])
     assert str(mixed) == "holds only in 1 of 2 cases: a (gain)"
 
 
@@ -92,10 +92,10 @@ def test_a_picture_has_no_empty_panel_and_few_that_decide_nothing():
     assert unknown == ["cost"]
     assert panels_of(claim, findings[:4])[1] == ["cost"], "nor one that has no finding at all"
     with style.styled():
-        drawn = forest(claim, findings, judge(claim, findings))
+        drawn = forest(claim, findings, judge_claim(claim, findings))
         assert len(drawn.axes) == 3
         assert "too few values to judge cost" in " ".join(t.get_text() for t in drawn.findobj(Text))
-        assert forest(claim, findings[-2:], judge(claim, findings[-2:])).axes == []
+        assert forest(claim, findings[-2:], judge_claim(claim, findings[-2:])).axes == []
 
 
 # --- results made for a verdict
@@ -336,7 +336,7 @@ def test_every_claim_that_needs_a_study_has_a_world_of_each_kind():
 def test_a_claim_holds_in_a_world_where_it_is_true_and_fails_where_it_is_not(name, true):
     claim = CLAIMS[name]
     findings = claim.measure(*WORLDS[name](true))
-    found = judge(claim, findings)
+    found = judge_claim(claim, findings)
     assert found.word == ("holds" if true else "fails"), findings
     assert {f.quantity for f in findings} >= set(claim.rules), "a rule that nothing meets"
 
@@ -344,7 +344,7 @@ def test_a_claim_holds_in_a_world_where_it_is_true_and_fails_where_it_is_not(nam
 def test_the_sign_in_the_notes_formula_is_wrong_and_in_its_code_right():
     claim = CLAIMS["sigmoid-formula"]
     findings = claim.measure()
-    assert judge(claim, findings).word == "fails"
+    assert judge_claim(claim, findings).word == "fails"
     distance = {f.quantity: f.measured.value for f in findings}
     assert distance["largest distance from the sigmoid, of the code"] < 1e-12
     assert distance["slope at 0, of the code"] == pytest.approx(0.25, rel=1e-4)
@@ -352,7 +352,7 @@ def test_the_sign_in_the_notes_formula_is_wrong_and_in_its_code_right():
 
 def test_a_neuron_is_fuzzy_if_its_threshold_is_noisy():
     claim = CLAIMS["neuron-fuzziness"]
-    found = judge(claim, claim.measure())
+    found = judge_claim(claim, claim.measure())
     assert found.word == "holds only if"
     assert all("noisy" in finding.condition for finding in found.supporting)
     assert all("hard" in finding.condition for finding in found.against)

@@ -25,7 +25,7 @@ from fadeout.analysis.comparison import (
 from fadeout.analysis.intervals import Interval
 from fadeout.analysis.looks import PICTURE_FORMATS
 from fadeout.analysis.predictions import PREDICTIONS, hidden_weight_variance
-from fadeout.claims import Claim, Finding, judge
+from fadeout.claims import Claim, Finding, judge_claim
 from fadeout.claims.rules import above
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS
@@ -346,7 +346,7 @@ def test_forest():
         Finding("colour", "wide", Interval(1.0, 1.0, 1.0), 2.0),
     ]
     with style.styled():
-        return forest(claim, findings, judge(claim, findings))
+        return forest(claim, findings, judge_claim(claim, findings))
 
 
 PAGES = {

@@ -402,7 +402,8 @@ def pair_moments(
         raise FadeoutError(
             f"the correlation map of {function_name(getattr(function, 'func', function))} "
             f"at variance {variance:g} and correlation {correlation:g} cannot be computed "
-            f"to {_TOLERANCE:g}: two rules of quadrature differ by {abs(sums[3] - known) / max(known, 1e-300):.1g}"
+            f"to {_TOLERANCE:g}: two rules of quadrature differ by "
+            f"{abs(sums[3] - known) / max(known, 1e-300):.1g}"
         )
     return sums[0], sums[1], sums[2]
 

@@ -15,7 +15,7 @@ MADE = HERE.parent / "outputs" / "readme"
 
 
 def script(name: str, *arguments: object) -> None:
-    command = [sys.executable, str(HERE / f"{name}.py"), *map(str, arguments)]
+    command = [sys.executable, "-m", "fadeout", name, *map(str, arguments)]
     subprocess.run(command, check=True)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from fadeout.cli.plot import main
+from fadeout.cli.commands.plot import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from fadeout.cli.report import main
+from fadeout.cli.commands.report import main
 
 if __name__ == "__main__":
     sys.exit(main())

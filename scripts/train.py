@@ -2,7 +2,7 @@
 
 import sys
 
-from fadeout.cli.train import main
+from fadeout.cli.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,13 +15,14 @@ from hydra.core.utils import setup_globals
 # the shapes that functions of arrays declare are checked in all tests
 jaxtyping.install_import_hook(["fadeout.networks", "fadeout.training"], "shapes.check")
 
-from fadeout.cli import notebook, studies
+from fadeout import api
+from fadeout.cli import studies
 from fadeout.config import Activation, Init, Model, Run, Training
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.registry import NAMES, TABLES
 from fadeout.sweeps.sweep import sweep
 from fadeout.training import programs
-from fadeout.training.compiled import DEFAULT_CACHE, SOURCES, use_program_cache
+from fadeout.training.program_cache import DEFAULT_CACHE, SOURCES, use_program_cache
 
 matplotlib.use("agg")
 
@@ -37,8 +38,8 @@ if COMPILED is None:
             shutil.rmtree(other, ignore_errors=True)
 use_program_cache(COMPILED)
 # `fadeout.train(cache=None)`, as examples have it, keeps them too, and so do claims
-for door in (notebook, studies):
-    door.keep_compiled = lambda folder: use_program_cache(
+for module in (api, studies):
+    module.use_program_cache = lambda folder: use_program_cache(
         COMPILED if folder in (None, DEFAULT_CACHE) else folder
     )
 

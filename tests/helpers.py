@@ -16,8 +16,8 @@ import xarray as xr
 
 from conftest import COMPILED
 from fadeout.config import Run
-from fadeout.training.batches import compile_group, init_values, precision_of
-from fadeout.training.preparing import initialize_run
+from fadeout.training.compile_groups import compile_group, init_values, precision_of
+from fadeout.training.initialization import initialize_run
 from fadeout.training.resolve import resolve
 
 ROOT = Path(__file__).parents[1]

@@ -18,10 +18,10 @@ from fadeout.config import Activation, Init, Model, Optimizer, Run, Task
 from fadeout.networks.activations import get_activation
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.sweeps import store
+from fadeout.sweeps.run_index import index_runs
 from fadeout.sweeps.store import read_labels, result_files
-from fadeout.sweeps.survey import index_runs
 from fadeout.sweeps.sweep import check_sweep, sweep, train_in_memory
-from fadeout.training.batches import compile_group
+from fadeout.training.compile_groups import compile_group
 from fadeout.training.resolve import GROUPS, identity, resolve
 from helpers import CONF, network, script
 

@@ -3,8 +3,8 @@ from .analysis.advice import advise as advise
 from .analysis.examine import examine as examine
 from .analysis.ranking import best as best
 from .analysis.verdicts import verdicts as verdicts
-from .cli.notebook import expand as expand
-from .cli.notebook import train as train
+from .api import expand as expand
+from .api import train as train
 from .config import Activation as Activation
 from .config import Init as Init
 from .config import Model as Model

@@ -23,7 +23,7 @@ from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.tasks import TASKS
 from fadeout.plots import figures
 from fadeout.registry import FadeoutError
-from fadeout.training.batches import compile_group
+from fadeout.training.compile_groups import compile_group
 from fadeout.training.fit import fit
 from fadeout.training.programs import fit_arguments
 from fadeout.training.resolve import resolve

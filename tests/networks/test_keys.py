@@ -9,7 +9,7 @@ from fadeout.config import Init, Model, Run, Task, Training
 from fadeout.networks import initializers, tasks
 from fadeout.networks.keys import GENERATOR, drawing_keys, seed_key
 from fadeout.networks.tasks import shuffle
-from fadeout.training.preparing import holdout_order, run_keys
+from fadeout.training.initialization import holdout_order, run_keys
 from fadeout.training.programs import train_runs
 
 pytestmark = pytest.mark.few("tanh", "relu")

@@ -521,8 +521,8 @@ def test_numbers_in_a_legend_are_named():
 
 
 def test_a_films_last_frame_is_the_trained_network():
-    from fadeout.training.films import network_output, train_with_snapshots
     from fadeout.training.programs import train_runs
+    from fadeout.training.snapshots import network_output, train_with_snapshots
     from helpers import layers
 
     run = Run(Activation("tanh"), Init("glorot_normal"), model=Model(2, 3),

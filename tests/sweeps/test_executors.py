@@ -18,7 +18,7 @@ from fadeout.sweeps import distribute as sweeping
 from fadeout.sweeps.distribute import distribute, split_by_work
 from fadeout.sweeps.executors import executor
 from fadeout.sweeps.provenance import provenance
-from fadeout.sweeps.survey import index_runs
+from fadeout.sweeps.run_index import index_runs
 from helpers import script
 
 

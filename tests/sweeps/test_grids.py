@@ -9,8 +9,8 @@ from fadeout.cli.config import Config
 from fadeout.config import NUMERICS, Activation, Init, Optimizer, Run
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.grids import Chain
-from fadeout.sweeps.survey import index_runs
-from fadeout.training.batches import compile_group
+from fadeout.sweeps.run_index import index_runs
+from fadeout.training.compile_groups import compile_group
 from fadeout.training.resolve import identity, resolve
 
 

@@ -79,9 +79,9 @@ from pathlib import Path
 from fadeout.cli import app
 from fadeout.config import Run, Training
 from fadeout.sweeps import executors, training_queue
-from fadeout.sweeps.distribute import shard_sweep
+from fadeout.sweeps.distribute import sweep_part
 from fadeout.sweeps.sweep import sweep
-real, runs = training_queue.train_batch, [Run(training=Training(2, 1), probes=())]
+real, runs = training_queue.train_group, [Run(training=Training(2, 1), probes=())]
 def train_batch(*arguments):
     print("in flight", flush=True)
     time.sleep({seconds})
@@ -92,7 +92,7 @@ def train_batch(*arguments):
 SLOW = (
     WAITS.format(seconds=20)
     + """
-training_queue.train_batch = train_batch
+training_queue.train_group = train_batch
 with app.stoppable():
     app.TRAINING.set()
     sweep(runs, "out")
@@ -122,8 +122,8 @@ GROUP = (
     WAITS.format(seconds=3)
     + """
 def slow(*arguments):
-    training_queue.train_batch = train_batch
-    return shard_sweep(*arguments)
+    training_queue.train_group = train_batch
+    return sweep_part(*arguments)
 if __name__ == "__main__":
     with app.stoppable(), executors.executor("processes", {"max_workers": 1}) as workers:
         flying = workers.submit(slow, runs, Path("out"), None)
@@ -148,7 +148,7 @@ def test_a_file_that_is_gone_when_it_is_looked_for_fails_no_run(tmp_path, monkey
             raise FadeoutError("x.nc is gone")
 
     monkeypatch.setattr(store, "Known", Gone)
-    monkeypatch.setattr(store, "stored", lambda folder: np.empty(0, np.uint64))
+    monkeypatch.setattr(store, "stored_identities", lambda folder: np.empty(0, np.uint64))
     summary = sweep(small_runs(), tmp_path)
     assert not summary.errors
     assert summary.outcomes["failed"] == 0

@@ -18,7 +18,7 @@ from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import forecast, store, training_queue
 from fadeout.sweeps.grids import Chain, expand_grid
-from fadeout.sweeps.survey import index_runs
+from fadeout.sweeps.run_index import index_runs
 from fadeout.sweeps.sweep import sweep, train_in_memory
 from fadeout.training import programs
 from fadeout.training.fit import ProgramKey
@@ -142,8 +142,8 @@ def test_out_of_memory_halves_the_chunk_and_tries_again(tmp_path, small_sweep, m
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
         return real(batch, runs, lanes, device)
 
-    real = training_queue.train_batch
-    monkeypatch.setattr(training_queue, "train_batch", train_batch)
+    real = training_queue.train_group
+    monkeypatch.setattr(training_queue, "train_group", train_batch)
     runs = [run for run in small_runs(seeds=8) if run.activation.name == "tanh"]
     sweep(runs, tmp_path)
     assert sorted(set(tried), reverse=True) == [128, 64, 4, 2]
@@ -203,7 +203,7 @@ def test_a_forecast_trains_long_enough_and_compiles_nothing_for_it(tmp_path, mon
         steps.append(runs[0].training.steps)
         return programs.train_group(batch, runs, *others)
 
-    monkeypatch.setattr(forecast, "train_batch", spied)
+    monkeypatch.setattr(forecast, "train_group", spied)
     run = Run(model=Model(1, 4), training=Training(300, 1), probes=())
     for long_enough in (0, 1e9):
         monkeypatch.setattr(forecast, "LONG_ENOUGH", long_enough)
@@ -298,12 +298,12 @@ import jax, numpy as np
 from fadeout import Model, Run, Training, train
 from fadeout.sweeps import training_queue as queue
 assert len(jax.local_devices()) == 8
-queue.on_cpu = lambda device: False  # as accelerators: a device each instead of a thread each
-used, real = set(), queue.train_batch
+queue._on_cpu = lambda device: False  # as accelerators: a device each instead of a thread each
+used, real = set(), queue.train_group
 def train_batch(batch, runs, lanes, device):
     used.add(device.id)
     return real(batch, runs, lanes, device)
-queue.train_batch = train_batch
+queue.train_group = train_batch
 runs = [Run(model=Model(1, 49), training=Training(2, 1), probes=(), seed=s) for s in range(40)]
 results = train(runs)
 assert used == set(range(8)), used

@@ -17,7 +17,7 @@ from fadeout.networks.tables import read_table
 from fadeout.networks.tasks import TASKS, arrays, classes_of, make_examples
 from fadeout.registry import NAMES, FadeoutError
 from fadeout.sweeps.sweep import sweep
-from fadeout.training.preparing import holdout_order
+from fadeout.training.initialization import holdout_order
 from fadeout.training.programs import train_runs
 from fadeout.training.resolve import identity, resolve
 from helpers import network
@@ -497,7 +497,7 @@ def test_a_task_of_ones_own_has_the_classes_that_it_says(way):
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_refused(run, words):
-    from fadeout.training.batches import compile_group
+    from fadeout.training.compile_groups import compile_group
 
     with pytest.raises(FadeoutError, match=words):
         compile_group(run)

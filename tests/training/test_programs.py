@@ -21,9 +21,9 @@ from fadeout.networks.optimizers import OPTIMIZERS
 from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import TASKS
 from fadeout.registry import FadeoutError
-from fadeout.training import compiled, programs
-from fadeout.training.batches import compile_group, slope_key
-from fadeout.training.compiled import counting_compiles, machine_name, use_program_cache
+from fadeout.training import program_cache, programs
+from fadeout.training.compile_groups import compile_group, slope_key
+from fadeout.training.program_cache import counting_compiles, machine_name, use_program_cache
 from fadeout.training.programs import fit_arguments, train_runs
 
 SHORT = Training(2, 1)
@@ -98,10 +98,10 @@ def test_every_table_belongs_to_the_key(table, name, entry, run, monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     """Programs are kept there, for as long as a test takes."""
-    before = compiled.CACHE_FOLDER["folder"]
+    before = program_cache.CACHE_FOLDER["folder"]
     use_program_cache(str(tmp_path))
     yield tmp_path / machine_name()
-    compiled.CACHE_FOLDER["folder"] = before
+    program_cache.CACHE_FOLDER["folder"] = before
 
 
 TINY = Run(model=Model(1, 3), training=Training(1, 1), probes=())
@@ -122,7 +122,7 @@ def compile_small():
         return jax.jit(lambda x: x + 1).lower(jnp.zeros(3)).compile()
 
     with counting_compiles() as tally:
-        compiled.load_or_compile(("x + 1",), False, jax.local_devices()[0], compile_now)
+        program_cache.load_or_compile(("x + 1",), False, jax.local_devices()[0], compile_now)
     return sum(tally.found), tally.refused
 
 
@@ -148,13 +148,13 @@ def test_a_kept_program_is_loaded_and_does_the_same(folder, monkeypatch):
 LOADED = """
 import numpy as np
 from fadeout.config import Init, Model, Run, Training
-from fadeout.training.compiled import keep_compiled, tallied
-from fadeout.training.programs import train
-keep_compiled({folder!r})
+from fadeout.training.program_cache import counting_compiles, use_program_cache
+from fadeout.training.programs import train_runs
+use_program_cache({folder!r})
 run = Run(init=Init("orthogonal"), model=Model(3, 4), training=Training(1, 1),
           probes=("layer_largest", "ntk_largest"))
-with tallied() as tally:
-    trace = train(run)
+with counting_compiles() as tally:
+    trace = train_runs(run)
 print(sum(tally.found), float(trace.layers["ntk_largest"][1, 0, 0]))
 """
 
@@ -175,10 +175,10 @@ def test_what_jax_has_from_a_cache_of_its_own_is_not_kept(tmp_path):
     """Written again, such an executable would lack kernels."""
     code = """import sys
 from fadeout.config import Run
-from fadeout.training import batches, compiled, programs
-compiled.keep_compiled(sys.argv[1])
-of = batches.steepness_of(batches.batch_of(Run("tanh")))
-print(programs.steepest(of, ()))"""
+from fadeout.training import compile_groups, program_cache, programs
+program_cache.use_program_cache(sys.argv[1])
+of = compile_groups.slope_key(compile_groups.compile_group(Run("tanh")))
+print(programs._largest_slopes(of, ()))"""
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -225,10 +225,12 @@ def test_what_decides_a_program_is_in_its_key(folder, monkeypatch):
     compile_tiny()
     assert compile_tiny(dataclasses.replace(TINY, seed=3))[1] == 1
     assert compile_tiny(dataclasses.replace(TINY, activation=Activation("relu")))[1] == 1
-    monkeypatch.setattr(compiled, "surroundings", lambda: "other sources, versions or flags")
+    monkeypatch.setattr(
+        program_cache, "environment_key", lambda: "other sources, versions or flags"
+    )
     assert compile_tiny()[1] == 0
     monkeypatch.undo()
-    monkeypatch.setattr(compiled, "machine", lambda: "another processor")
+    monkeypatch.setattr(program_cache, "machine_name", lambda: "another processor")
     use_program_cache(str(folder.parent))
     assert compile_tiny()[1] == 0
     monkeypatch.undo()
@@ -270,20 +272,20 @@ def test_a_folder_that_others_may_have_written_into_is_refused(folder, harm, mon
 
 def test_programs_lie_in_the_users_own_cache_and_never_beside_results(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = compiled.CACHE_FOLDER["folder"]
+    before = program_cache.CACHE_FOLDER["folder"]
     try:
-        use_program_cache(compiled.DEFAULT_CACHE)
-        place = compiled.CACHE_FOLDER["folder"]
+        use_program_cache(program_cache.DEFAULT_CACHE)
+        place = program_cache.CACHE_FOLDER["folder"]
         compile_small()
     finally:
-        compiled.CACHE_FOLDER["folder"] = before
+        program_cache.CACHE_FOLDER["folder"] = before
     assert place.is_relative_to(tmp_path / "cache" / "fadeout")
     assert {stat.S_IMODE(p.stat().st_mode) for p in (place, place.parent)} == {0o700}
-    assert Config().cache == compiled.DEFAULT_CACHE
+    assert Config().cache == program_cache.DEFAULT_CACHE
 
 
 def test_what_was_edited_after_it_was_imported_is_not_kept(folder, monkeypatch):
-    monkeypatch.setattr(compiled, "source_digest", lambda: "edited")
+    monkeypatch.setattr(program_cache, "source_digest", lambda: "edited")
     compile_small()
     assert not folder.exists()
 

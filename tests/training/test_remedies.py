@@ -12,10 +12,10 @@ from fadeout.networks import remedies
 from fadeout.networks.activations import get_activation
 from fadeout.networks.losses import get_loss
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.survey import index_runs
-from fadeout.training.batches import compile_group, init_values, precision_of
+from fadeout.sweeps.run_index import index_runs
+from fadeout.training.compile_groups import compile_group, init_values, precision_of
 from fadeout.training.fit import make_remedy
-from fadeout.training.preparing import initialize_run
+from fadeout.training.initialization import initialize_run
 from fadeout.training.programs import train_runs
 from fadeout.training.resolve import identity, resolve
 

@@ -29,9 +29,9 @@ from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, SCHEDULES, get_optimizer
 from fadeout.networks.stacks import LayerCount
 from fadeout.registry import FadeoutError
-from fadeout.training.batches import compile_group, init_values
+from fadeout.training.compile_groups import compile_group, init_values
 from fadeout.training.fit import fit
-from fadeout.training.preparing import initialize_lanes
+from fadeout.training.initialization import initialize_lanes
 from fadeout.training.programs import fit_arguments, fit_values, train_group, train_runs
 from fadeout.training.resolve import resolve
 from helpers import layers, network

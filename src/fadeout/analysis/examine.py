@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
-from fadeout.networks.foreign import inspect_network
+from fadeout.networks.inspection import inspect_network
 from fadeout.networks.layers import Layer
 from fadeout.networks.norms import average, root_mean_square
 from fadeout.networks.probes import PROBES

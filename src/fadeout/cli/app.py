@@ -18,10 +18,10 @@ import numpy as np
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from fadeout.cli.beside import Drawn, PlotWorker, Request, draw_shared, start_plot_worker
 from fadeout.cli.compose import compose_jobs, read_config
 from fadeout.cli.config import Config
 from fadeout.cli.jobs import Jobs
+from fadeout.cli.plot_worker import Drawn, PlotWorker, Request, draw_shared, start_plot_worker
 from fadeout.config import Run
 from fadeout.extensions import load_extensions
 from fadeout.registry import FadeoutError, lookup
@@ -179,9 +179,9 @@ def plan_sweeps(
     """
     from fadeout.cli import console
     from fadeout.sweeps.chunks import check_memory, split_runs
-    from fadeout.sweeps.survey import index_runs
+    from fadeout.sweeps.run_index import index_runs
     from fadeout.sweeps.sweep import check_sweep
-    from fadeout.training.compiled import use_program_cache
+    from fadeout.training.program_cache import use_program_cache
 
     if not configs:
         raise FadeoutError("nothing to train: the sweep is empty")
@@ -215,7 +215,7 @@ def _trainable_runs(grids: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
     Raises:
       FadeoutError: none can.
     """
-    from fadeout.training.batches import compile_group
+    from fadeout.training.compile_groups import compile_group
 
     reasons: Counter[str] = Counter()
     kept: list[Sequence[Run]] = []

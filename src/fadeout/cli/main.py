@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class _Subcommand(NamedTuple):
-    """A subcommand: its module in `fadeout.cli`, and what it does."""
+    """A subcommand: its module in `fadeout.cli.commands`, and what it does."""
 
     module: str
     about: str
@@ -23,8 +23,7 @@ COMMANDS: dict[str, _Subcommand] = {
     "atlas": _Subcommand("atlas", "draws every activation with its derivative"),
     "neuron": _Subcommand("neuron", "draws a neuron, a chain, and how XOR comes to be solved"),
     "claims": _Subcommand("claims", "puts what is taught to test"),
-    "list": _Subcommand("listing", "what can be chosen: activations, probes, studies, ..."),
-    "bench": _Subcommand("bench", "measures fadeout against other ways to do the same"),
+    "list": _Subcommand("list", "what can be chosen: activations, probes, studies, ..."),
 }
 
 
@@ -42,11 +41,11 @@ def main() -> None:
     from fadeout.registry import FadeoutError, lookup
 
     try:
-        door = lookup(COMMANDS, name, "command")
+        chosen = lookup(COMMANDS, name, "command")
     except FadeoutError as error:
         sys.exit(f"{error}\n\n{_usage()}")
     sys.argv = [f"{sys.argv[0]} {name}", *sys.argv[2:]]
-    sys.exit(importlib.import_module(f"fadeout.cli.{door.module}").main())
+    sys.exit(importlib.import_module(f"fadeout.cli.commands.{chosen.module}").main())
 
 
 def _usage() -> str:

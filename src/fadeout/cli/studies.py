@@ -22,9 +22,9 @@ from fadeout.sweeps import store
 from fadeout.sweeps.grids import Chain
 from fadeout.sweeps.provenance import provenance
 from fadeout.sweeps.results import select_identities
-from fadeout.sweeps.survey import index_runs
+from fadeout.sweeps.run_index import index_runs
 from fadeout.sweeps.sweep import sweep
-from fadeout.training.compiled import use_program_cache
+from fadeout.training.program_cache import use_program_cache
 
 _QUICK_SHARE = 8
 """A quick study keeps an eighth of its seeds, the lowest, or as many as a claim needs."""

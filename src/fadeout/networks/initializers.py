@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.nn import initializers as library
 from jaxtyping import Array, Float
 
-from fadeout.networks.given import read_weights
+from fadeout.networks.weight_files import read_weights
 from fadeout.registry import (
     CONTENTS,
     Between,

@@ -16,12 +16,12 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, UInt32
 
 from fadeout.networks.activations import ActivationFunction, ValueAndSlope
-from fadeout.networks.given import Weights
 from fadeout.networks.initializers import get_initializer, initialize
 from fadeout.networks.keys import drawing_keys
 from fadeout.networks.lanes import contract, contract_transposed, fold, outer
 from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.networks.stacks import LayerCount, LayerIndex, mask_from, scan_active, set_at, take_at
+from fadeout.networks.weight_files import Weights
 from fadeout.registry import FadeoutError
 
 

@@ -25,7 +25,7 @@ from fadeout.plots.network import draw_network
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.provenance import version
 from fadeout.sweeps.results import is_examined, takes_results, with_run_dim
-from fadeout.training.films import network_output
+from fadeout.training.snapshots import network_output
 
 __all__ = [
     "Comparison", "compare", "save_all", "save_atlas", "save_claim", "save_comparison",

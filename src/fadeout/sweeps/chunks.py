@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.survey import RunIndex
-from fadeout.training.batches import CompileGroup
+from fadeout.sweeps.run_index import RunIndex
+from fadeout.training.compile_groups import CompileGroup
 
 _CHUNK_BYTES = 16 * 2**20
 _CHUNK_WORK = 10**9

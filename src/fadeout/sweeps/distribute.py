@@ -15,9 +15,9 @@ from fadeout.sweeps import store
 from fadeout.sweeps.chunks import deepest_group, split_runs, work_of_run
 from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.provenance import provenance
-from fadeout.sweeps.survey import RunIndex, index_runs
+from fadeout.sweeps.run_index import RunIndex, index_runs
 from fadeout.sweeps.sweep import OnProgress, Summary, ignore_progress, sweep, to_train
-from fadeout.training.compiled import use_program_cache
+from fadeout.training.program_cache import use_program_cache
 
 
 def distribute(

@@ -15,10 +15,10 @@ from fadeout.sweeps.chunks import (
     memory_of_chunk,
     work_of_run,
 )
-from fadeout.sweeps.survey import RunIndex, index_runs
+from fadeout.sweeps.run_index import RunIndex, index_runs
 from fadeout.sweeps.sweep import to_train
 from fadeout.sweeps.training_queue import Queue
-from fadeout.training.batches import CompileGroup, compile_group
+from fadeout.training.compile_groups import CompileGroup, compile_group
 from fadeout.training.programs import compile_group_programs, train_group
 
 LONG_ENOUGH = 0.5

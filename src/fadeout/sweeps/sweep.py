@@ -14,7 +14,7 @@ from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
 from fadeout.sweeps.chunks import check_memory, split_runs
 from fadeout.sweeps.results import identity_numbers, join_parts
-from fadeout.sweeps.survey import RunIndex, index_runs
+from fadeout.sweeps.run_index import RunIndex, index_runs
 from fadeout.sweeps.training_queue import CompiledProgram, FinishedChunk, Queue
 
 

@@ -23,9 +23,9 @@ from fadeout.sweeps.chunks import (
 from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.interrupts import raising_interrupts
 from fadeout.sweeps.results import Part
-from fadeout.sweeps.survey import RunIndex
-from fadeout.training.batches import slope_key
-from fadeout.training.compiled import counting_compiles
+from fadeout.sweeps.run_index import RunIndex
+from fadeout.training.compile_groups import slope_key
+from fadeout.training.program_cache import counting_compiles
 from fadeout.training.programs import compile_group_programs, compile_slope, train_group
 
 _POLL_SECONDS = 0.2

@@ -31,7 +31,7 @@ from fadeout.registry import (
     user_errors,
 )
 from fadeout.schema import Entry, kinds, sections_of, static_options
-from fadeout.training.preparing import depth_bucket, network_shapes
+from fadeout.training.initialization import depth_bucket, network_shapes
 
 GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
 """The sections that name an entry of a table."""

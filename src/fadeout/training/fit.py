@@ -21,6 +21,7 @@ from fadeout.networks.probes import Probe, get_probe
 from fadeout.networks.remedies import Remedy
 from fadeout.networks.stacks import LayerCount, set_at
 from fadeout.networks.tasks import Examples
+from fadeout.training.initialization import SHUFFLED, holdout_order, run_key
 from fadeout.training.measuring import Snapshot, measure_layers
 from fadeout.training.outcomes import (
     Outcome,
@@ -29,7 +30,6 @@ from fadeout.training.outcomes import (
     locate_nonfinite,
     update_outcome,
 )
-from fadeout.training.preparing import SHUFFLED, holdout_order, run_key
 from fadeout.training.updates import (
     TrainState,
     initial_train_state,

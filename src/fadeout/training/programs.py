@@ -29,7 +29,7 @@ from fadeout.networks.probes import get_probe
 from fadeout.networks.settings import standard_settings
 from fadeout.networks.tasks import TASKS, Examples, check_targets, classes_of
 from fadeout.registry import CONTENTS, FadeoutError, is_builtin
-from fadeout.training.batches import (
+from fadeout.training.compile_groups import (
     CompileGroup,
     InitKey,
     SlopeKey,
@@ -40,9 +40,9 @@ from fadeout.training.batches import (
     slope_key,
     train_values,
 )
-from fadeout.training.compiled import load_or_compile
 from fadeout.training.fit import ProgramKey, Trace, fit
-from fadeout.training.preparing import extra_parameters, initialize_lanes
+from fadeout.training.initialization import extra_parameters, initialize_lanes
+from fadeout.training.program_cache import load_or_compile
 from fadeout.training.resolve import resolve
 
 _MOST_PROGRAMS = 128

@@ -10,10 +10,10 @@ import numpy as np
 from fadeout import theory
 from fadeout.config import Activation, Init, Run
 from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bind_static
-from fadeout.networks.given import read_weights
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE, OWN_BIASES
 from fadeout.networks.probes import PROBES, get_probe
 from fadeout.networks.tasks import classes_of
+from fadeout.networks.weight_files import read_weights
 from fadeout.registry import TABLES, FadeoutError, format_value, is_builtin, lookup
 from fadeout.schema import fill_options
 from fadeout.training.digests import GROUPS, sources_of

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from fadeout import plots
-from fadeout.cli.beside import PlotWorker, Request, draw_shared, start_plot_worker
+from fadeout.cli.plot_worker import PlotWorker, Request, draw_shared, start_plot_worker
 from fadeout.sweeps import store
 
 

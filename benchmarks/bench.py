@@ -1,4 +1,4 @@
-"""Measures fadeout against other ways to do the same: fadeout bench --help.
+"""Measures fadeout against other ways to do the same: python benchmarks/bench.py --help.
 
 Every ratio is of two things timed in turn in one process, and given as the median of the rounds
 with its range. Absolute times are of this machine and of this moment.
@@ -20,17 +20,17 @@ from typing import Any
 import jax
 import numpy as np
 
+import plain
 from fadeout import Activation, FadeoutError, Init, Model, Optimizer, Run, Training, load
 from fadeout.cli.app import command
 from fadeout.cli.config import Config
-from fadeout.cli.yardsticks import plain
 from fadeout.config import DEFAULT_PROBES
 from fadeout.pages import write_report
 from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.sweep import sweep
-from fadeout.training.batches import compile_group
-from fadeout.training.compiled import use_program_cache
+from fadeout.training.compile_groups import compile_group
 from fadeout.training.fit import fit
+from fadeout.training.program_cache import use_program_cache
 from fadeout.training.programs import (
     CPU_OPTIONS,
     compile_fit,
@@ -154,7 +154,7 @@ def _build_yardstick(table: _Table, folder: Path) -> str | None:
         table.add("throughput", "fused C loop", "skipped: no C compiler (cc) is here")
         return None
     target = folder / "fused"
-    source = _HERE / "yardsticks" / "fused.c"
+    source = _HERE / "fused.c"
     flags = ["-O3", "-march=native", "-ffast-math", "-fopenmp"]
     subprocess.run([compiler, *flags, source, "-o", target, "-lm"], check=True)
     return str(target)
@@ -271,7 +271,7 @@ def _answers(table: _Table, folder: Path) -> None:
                 rows.setdefault(f"{what}, {when}", []).append(took)
                 rows.setdefault(f"{what}, {when}, first line", []).append(first)
             if what == "demo":
-                notebook = _HERE / "yardsticks" / "notebook.py"
+                notebook = _HERE / "notebook.py"
                 rows.setdefault("notebook", []).append(_waited(sys.executable, notebook)[0])
             if what == "one run":
                 alone = _waited(sys.executable, "-c", imports)[0]
@@ -349,7 +349,7 @@ def _memory(table: _Table, most: int) -> None:
         table.add("peak memory", "runs", "skipped: only Linux tells a process its peak")
         return
     for count in [n for n in (10**4, 10**5, 10**6) if n <= most]:
-        words = [sys.executable, "-m", "fadeout", "bench", _MEMORY, str(count)]
+        words = [sys.executable, __file__, _MEMORY, str(count)]
         done = subprocess.run(words, check=True, capture_output=True, text=True)
         peak, took = done.stdout.split()
         text = f"{peak} MB ({took} s)"
@@ -402,3 +402,7 @@ def run() -> int:
 
 def main() -> int:
     return command(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,7 +24,7 @@ def run() -> int:
     chosen = parser.parse_args()
     from fadeout import Activation, Init, Model, Optimizer, Run, Training
     from fadeout.plots import save_neurons
-    from fadeout.training.films import train_with_snapshots
+    from fadeout.training.snapshots import train_with_snapshots
 
     if chosen.frames < 1:
         raise FadeoutError(f"--frames must be at least 1, not {chosen.frames}")

@@ -11,7 +11,6 @@ from jaxtyping import Array, ArrayLike, Int, UInt32
 from fadeout.config import MOST_DEPTH, Run
 from fadeout.networks import keys
 from fadeout.networks.activations import get_activation
-from fadeout.networks.given import read_weights
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP
@@ -23,6 +22,7 @@ from fadeout.networks.tasks import (
     make_examples,
     shuffle,
 )
+from fadeout.networks.weight_files import read_weights
 
 EXAMPLES, NETWORK, HELD, SHUFFLED = range(4)
 """The number below a run's key of what is drawn."""

@@ -10,7 +10,7 @@ from fadeout.config import Run
 from fadeout.networks.activations import get_activation
 from fadeout.networks.model import MLP
 from fadeout.registry import FadeoutError
-from fadeout.training.batches import compile_group, precision_of
+from fadeout.training.compile_groups import compile_group, precision_of
 from fadeout.training.fit import make_remedy
 from fadeout.training.programs import draw_networks, fit_networks
 from fadeout.training.resolve import resolve

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fadeout.cli.app import command
-from fadeout.cli.places import CONF
+from fadeout.cli.menu import CONF
 from fadeout.extensions import load_extensions
 from fadeout.registry import TABLES, entry_function, lookup, parameters, printable
 

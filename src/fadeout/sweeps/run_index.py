@@ -12,7 +12,7 @@ from fadeout.config import Model, Run
 from fadeout.networks.jaxprs import memoizing
 from fadeout.registry import FadeoutError, raise_grouped
 from fadeout.schema import default_values
-from fadeout.training.batches import CompileGroup, compile_group_of_resolved
+from fadeout.training.compile_groups import CompileGroup, compile_group_of_resolved
 from fadeout.training.resolve import resolve
 
 T = TypeVar("T")

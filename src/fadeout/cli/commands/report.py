@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fadeout import load
 from fadeout.cli.app import command
-from fadeout.cli.places import CONF
+from fadeout.cli.menu import CONF
 
 _STUDIES = CONF / "experiment"
 

@@ -21,7 +21,7 @@ from fadeout.registry import FadeoutError, is_builtin, parameters
 from fadeout.schema import static_options
 from fadeout.training.digests import function_digest
 from fadeout.training.fit import ActivationBranch, ProgramKey
-from fadeout.training.preparing import depth_bucket, initialize_lanes, run_keys
+from fadeout.training.initialization import depth_bucket, initialize_lanes, run_keys
 from fadeout.training.resolve import resolve
 
 

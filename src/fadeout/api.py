@@ -15,12 +15,12 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from fadeout.cli.compose import check_command_line, compose_jobs, expand_sweep, first_lines
-from fadeout.cli.places import CONF
+from fadeout.cli.menu import CONF
 from fadeout.config import Run
 from fadeout.registry import FadeoutError, format_value
 from fadeout.sweeps import sweep
 from fadeout.sweeps.grids import Chain, Grid
-from fadeout.training.compiled import use_program_cache
+from fadeout.training.program_cache import use_program_cache
 
 
 def train(runs: Run | Sequence[Run], cache: str | None = "auto", quiet: bool = False) -> xr.Dataset:

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from fadeout.cli.compose import check_command_line
-from fadeout.cli.places import CONF
+from fadeout.cli.menu import CONF
 from fadeout.registry import FadeoutError
 
 

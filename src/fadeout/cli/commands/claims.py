@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from fadeout.cli.app import command, stoppable
-from fadeout.cli.places import CONF
+from fadeout.cli.menu import CONF
 
 
 def run() -> int:

@@ -1,0 +1,1 @@
+"""The subcommands of `fadeout`: one module each, with a `main`."""

@@ -1,1 +1,0 @@
-"""What fadeout is measured against."""

@@ -76,12 +76,12 @@ def network(run: Run):
     run = resolve(run)
     with precision_of(run):
         batch = compile_group(run)
-        like = batch.preparation.run
+        like = batch.init_key.run
         values = init_values(like, [run])
         examples, model = initialize_run(
             like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values)
         )
-        model = model.cut(run.model.depth)
+        model = model.trim(run.model.depth)
         return (np.asarray(examples.inputs), np.asarray(examples.targets)), layers(model)
 
 

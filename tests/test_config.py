@@ -112,7 +112,7 @@ def test_no_parameter_may_be_called_as_what_a_section_has_itself():
 
 def test_a_run_of_another_seed_is_as_one_that_was_checked():
     run = Run(Activation("leaky_relu", slope=0.2), probes=(), seed=3, keep=("weights",))
-    other = run.having(seed=7)
+    other = run.replace_unchecked(seed=7)
     checked = Run(run.activation, probes=run.probes, seed=7, keep=run.keep)
     assert (other, hash(other), repr(other)) == (checked, hash(checked), repr(checked))
     assert (run.seed, other.digest()) == (3, Run.from_dict(other.as_dict()).digest())

@@ -115,7 +115,7 @@ class Model(Section):
       affine: whether that has a trained gain and shift.
 
     A scale where there are no branches, and a gain where nothing is normalised, say nothing; all
-    the runs of a sweep may not have such (`survey`).
+    the runs of a sweep may not have such (`run_index`).
 
     Raises:
       FadeoutError: a value out of range.
@@ -143,7 +143,7 @@ class Model(Section):
                 f"set model.width={least} or more"
             )
 
-    def idle(self) -> dict[str, str]:
+    def unused_keys(self) -> dict[str, str]:
         """The keys that say nothing here, and what each of them needs."""
         found = {}
         if self.residual_scale != "constant" and not self.residual:
@@ -155,12 +155,12 @@ class Model(Section):
             found["affine"] = "model.affine=true needs model.normalization=layer, rms or batch"
         return found
 
-    def settled(self) -> "Model":
+    def without_unused(self) -> "Model":
         """Without them: what says nothing makes no other run."""
-        idle = {key: default_values(Model)[key] for key in self.idle()}
+        idle = {key: default_values(Model)[key] for key in self.unused_keys()}
         return dataclasses.replace(self, **idle) if idle else self
 
-    def nothing(self) -> dict[str, float]:
+    def placeholder_floats(self) -> dict[str, float]:
         return {"residual": float(self.residual != 0)}  # with branches it is another program
 
 
@@ -203,8 +203,8 @@ class Optimizer(Entry):
                 f"not {self.schedule}"
             )
 
-    def nothing(self) -> dict[str, float]:
-        return super().nothing() | ({} if self.clip is None else {"clip": 1.0})
+    def placeholder_floats(self) -> dict[str, float]:
+        return super().placeholder_floats() | ({} if self.clip is None else {"clip": 1.0})
 
 
 @dataclass(frozen=True)
@@ -345,23 +345,23 @@ normalization='none', affine=False)
             lookup(dict.fromkeys(_KEEP_CHOICES), word, "word of keep")
         object.__setattr__(self, "keep", tuple(word for word in _KEEP_CHOICES if word in self.keep))
 
-    def having(self, **values: Any) -> Self:
+    def replace_unchecked(self, **values: Any) -> Self:
         """The run with other sections or another seed, which are as they should be: nothing is
         checked again. Of the runs of a sweep most differ in their seed alone."""
         found = object.__new__(type(self))
         found.__dict__.update({name: getattr(self, name) for name in kinds(type(self))} | values)
         return found
 
-    def erased(self) -> Self:
+    def static_part(self) -> Self:
         """The run with its traced values erased: runs that share this share a program.
 
-        >>> Run(seed=1).erased() == Run(optimizer=Optimizer(learning_rate=0.5)).erased()
+        >>> Run(seed=1).static_part() == Run(optimizer=Optimizer(learning_rate=0.5)).static_part()
         True
         """
         sections: dict[str, Any] = {
             name: static_section(getattr(self, name)) for name in sections_of(Run)
         }
-        return self.having(seed=0, **sections)
+        return self.replace_unchecked(seed=0, **sections)
 
     def words(self) -> dict[str, tuple[str, str]]:
         """The section and key that each label stands for: the one word that a plot would use. An

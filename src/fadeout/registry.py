@@ -196,7 +196,8 @@ def entry_name(function: Callable, kind: str) -> str:
 
 
 RESERVED = frozenset((
-    "name", "options", "all_keys", "as_dict", "as_text", "nothing", "traced", "self", "defaults",
+    "name", "options", "all_keys", "as_dict", "as_text", "placeholder_floats", "traced", "self",
+    "defaults",
 ))  # fmt: skip
 """What the section of an entry has besides its parameters, or a config: none may be called so."""
 
@@ -277,7 +278,7 @@ class _Entries(dict[str, Any]):
                     "another name"
                 )
 
-    def own(self) -> dict[str, Any]:
+    def user_entries(self) -> dict[str, Any]:
         """The entries that are a user's."""
         return {n: e for n, e in self.items() if not is_builtin(entry_function(e))}
 

@@ -63,7 +63,7 @@ class Section:
             if found is not value:
                 object.__setattr__(self, name, found)
 
-    def nothing(self) -> dict[str, float]:
+    def placeholder_floats(self) -> dict[str, float]:
         """What stands for its floats where only what is static counts."""
         return dict.fromkeys(self.traced, 0.0)
 
@@ -276,7 +276,7 @@ sections_of: Callable[[type], tuple[str, ...]] = cache(_find_sections)
 @lru_cache(maxsize=65536)
 def static_section(section: Section) -> Section:
     """The section with 0 for every float: what is left is static."""
-    return dataclasses.replace(section, **section.nothing())
+    return dataclasses.replace(section, **section.placeholder_floats())
 
 
 def static_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

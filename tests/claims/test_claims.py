@@ -69,7 +69,7 @@ def test_each_quantity_has_its_own_rule_and_what_has_none_judges_nothing():
 )
 def test_an_answer_is_told_only_where_verdict_and_cases_agree(answer, cases, measured, told):
     claim = Claim("", "", list, {}, answer=answer, cases=cases)
-    assert claim.told(verdict(*measured)) == answer * told
+    assert claim.answer_to(verdict(*measured)) == answer * told
 
 
 def test_the_page_of_claims_says_each_answer_in_the_same_words():

@@ -114,19 +114,19 @@ def test_workers_that_always_die_are_told(tmp_path):
 
 
 def test_shares_hold_every_run_once_and_keep_programs_together():
-    looked = index_runs(small_runs(seeds=200))
-    parts = split_by_work(looked, looked.once(), 4)
+    index = index_runs(small_runs(seeds=200))
+    parts = split_by_work(index, index.once(), 4)
     assert sorted(place for part in parts for place in part) == list(range(800))
     assert 3 <= len(parts) <= 4
-    depths = [{run.model.depth for run in looked.take(part)} for part in parts]
+    depths = [{run.model.depth for run in index.take(part)} for part in parts]
     assert sum(len(found) for found in depths) <= 5
 
 
 @pytest.mark.parametrize("steps", [(1000, 0), (0,)])
 def test_shares_lose_no_run_that_takes_no_step(steps):
     runs = [Run(training=Training(n, n or 1), probes=(), seed=s) for n in steps for s in range(4)]
-    looked = index_runs(runs)
-    parts = split_by_work(looked, looked.once(), 4)
+    index = index_runs(runs)
+    parts = split_by_work(index, index.once(), 4)
     assert sorted(place for part in parts for place in part) == list(range(len(runs)))
 
 

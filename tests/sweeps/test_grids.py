@@ -62,10 +62,10 @@ def test_members_are_as_runs_that_are_checked_one_by_one():
     runs = Config(axes=axes).runs()
     for run in runs:
         assert repr(run) == repr(Run.from_dict(run.as_dict())), "the types as well"
-    looked = index_runs([*runs, Run(Activation("relu")), runs[0]])
-    assert looked.identity.tolist() == [int(identity(run), 16) for run in looked.runs]
-    assert repr(looked.take(np.arange(26))) == repr([resolve(run) for run in looked.runs])
-    assert [looked.batches[n] for n in looked.batch] == [compile_group(run) for run in looked.runs]
+    index = index_runs([*runs, Run(Activation("relu")), runs[0]])
+    assert index.identity.tolist() == [int(identity(run), 16) for run in index.runs]
+    assert repr(index.take(np.arange(26))) == repr([resolve(run) for run in index.runs])
+    assert [index.groups[n] for n in index.group] == [compile_group(run) for run in index.runs]
 
 
 def test_a_grid_is_a_sequence():

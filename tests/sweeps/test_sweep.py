@@ -215,10 +215,10 @@ def test_a_grid_is_never_held_as_a_list():
     grid = expand_grid(Run(), {"learning_rate": "logspace:-3:0:1000", "seed": "range:0:1000"})
     assert len(grid) == 1_000_000
     assert grid[1_000 * 7 + 3].seed == 3
-    looked = index_runs(Chain([grid.__class__(grid.base, []), [Run(seed=9)], [Run(seed=9)]]))
-    assert looked.once().tolist() == [0, 1]
-    assert looked.take(np.array([1]))[0].seed == 9
-    assert looked.batch.itemsize + looked.identity.itemsize == 12
+    index = index_runs(Chain([grid.__class__(grid.base, []), [Run(seed=9)], [Run(seed=9)]]))
+    assert index.unique().tolist() == [0, 1]
+    assert index.take(np.array([1]))[0].seed == 9
+    assert index.group.itemsize + index.identity.itemsize == 12
 
 
 # --- real processes

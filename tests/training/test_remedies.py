@@ -48,12 +48,12 @@ def remedied(name, depth, activation="tanh", training=Training(6, 3, dtype="floa
 def drawn(run):
     """A network without lanes, as the plain module, and its examples."""
     batch = compile_group(run)
-    like = batch.preparation.run
+    like = batch.init_key.run
     values = init_values(like, [run])
     examples, model = initialize_run(
         like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values)
     )
-    return examples, model.cut(run.model.depth)
+    return examples, model.trim(run.model.depth)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -160,7 +160,7 @@ def test_probes_of_all_layers_against_jacobians_of_the_plain_module(name):
             for place in range(layer):
                 h = tanh(remedy.normalise(z, part))
                 part = model.hidden.at(place)
-                z = remedy.join(z, part.preactivation(h), part)
+                z = remedy.add_skip(z, part.preactivation(h), part)
             return z[0]
 
         first = model.first.preactivation(examples.inputs)

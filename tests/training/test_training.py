@@ -248,7 +248,7 @@ def test_a_depth_that_is_no_number_gives_the_same(depth):
     exact = dataclasses.replace(batch.program.run, model=run.model, training=run.training)
     tight = batch.program._replace(run=exact)
     with jax.enable_x64(True):
-        like = dataclasses.replace(batch.preparation.run, model=run.model)
+        like = dataclasses.replace(batch.init_key.run, model=run.model)
         examples, model = initialize_lanes(like, without(init_values(like, [run] * 2)))
         values = without(fit_values(batch, [run] * 2))
         static = fit(tight, values, examples, model)
@@ -349,7 +349,7 @@ def test_networks_of_several_depths_are_trained_side_by_side_and_change_no_bit(w
     @fadeout.probe("one of a user's own", whole=True)
     def of_all(layers):
         places = layers.hidden.bias_gradient.shape[0]
-        there = jnp.arange(places) < layers.turns.each
+        there = jnp.arange(places) < layers.layer_count.each
         below = jnp.sum(jnp.abs(layers.hidden.activation)) + jnp.sum(layers.hidden.slope)
         return jnp.append(below, jnp.where(there, jnp.cumsum(there), 0))
 
@@ -375,7 +375,7 @@ def test_a_step_more_or_a_record_fewer_compiles_nothing():
     usual = compile_group(Run(training=Training(100, 10)))
     for steps, every in ((100, 1), (20_000, 200), (127, 1), (0, 1)):
         other = compile_group(Run(training=Training(steps, every)))
-        assert (other.program, other.preparation) == (usual.program, usual.preparation)
+        assert (other.program, other.init_key) == (usual.program, usual.init_key)
         assert other != usual
     scheduled = [
         compile_group(
@@ -558,7 +558,7 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
     with jax.enable_x64(True):
         init = {"name": "he_normal", "bias_variance": 0.3}
         roomy = MLP.create(layer_keys(seed_key(1), room), 2, 5, jnp.float64, init=init)
-        plain = roomy.cut(depth)
+        plain = roomy.trim(depth)
         x = jnp.asarray([[0.3, -0.7], [1.1, 0.4], [0.2, 0.9]])
         rubbish = jnp.full((room, 3, 5), 7.0)
 
@@ -576,7 +576,7 @@ def test_the_way_down_is_the_gradient_of_the_way_up(depth, room):
 
         output, signals, gradients = passes(depth - 1)
         np.testing.assert_allclose(output, plain(x, phi)[1], rtol=1e-12)
-        for mine, theirs in zip(layers(gradients.cut(depth)), layers(expected), strict=True):
+        for mine, theirs in zip(layers(gradients.trim(depth)), layers(expected), strict=True):
             np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-9, atol=1e-12)
             np.testing.assert_allclose(mine[1], theirs[1], rtol=1e-9, atol=1e-12)
         np.testing.assert_array_equal(signals.delta[depth:], rubbish[depth:])

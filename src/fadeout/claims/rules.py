@@ -85,7 +85,7 @@ class Claim(NamedTuple):
         """What the finding's rule says."""
         return self.rules[finding.quantity](finding.measured)
 
-    def told(self, verdict: "Verdict") -> str:
+    def answer_to(self, verdict: "Verdict") -> str:
         """The answer, where the verdict is the one that it tells of; else nothing."""
         if verdict.word == "holds only if":
             how, cases = verdict.exceptions()
@@ -101,7 +101,7 @@ class Claim(NamedTuple):
         >>> claim.headline(Verdict("fails", [], [], []))
         'FAILS: it is 1/(1 + e^-x)'
         """
-        words = self.told(verdict) or verdict.word
+        words = self.answer_to(verdict) or verdict.word
         said = re.match("(holds|fails)( only if| only)?|undecided", words)
         return words if said is None else said[0].upper() + words[said.end() :]
 

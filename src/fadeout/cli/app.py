@@ -158,13 +158,13 @@ class _PlannedSweep(NamedTuple):
     Attributes:
       members: places of its configs among all.
       ends: how many runs the configs up to each have.
-      looked: all its runs.
+      index: all its runs.
       asked: a figure besides the usual, checked against them.
     """
 
     members: list[int]
     ends: np.ndarray
-    looked: Any
+    index: Any
     asked: Any
 
 
@@ -199,13 +199,13 @@ def plan_sweeps(
             grids = [configs[number].runs() for number in members]
             if any(configs[number].skip_impossible for number in members):
                 grids = _trainable_runs(grids)
-            looked = index_runs(Chain(grids))
-            for note in check_sweep(folder, looked):  # all folders, before any is filled
+            index = index_runs(Chain(grids))
+            for note in check_sweep(folder, index):  # all folders, before any is filled
                 print(note, flush=True)
             if launch.executor in ("local", "processes"):
-                check_memory(split_runs(looked, looked.once(), threads=1))
-            asked = _requested_picture(configs[members[0]], looked)
-            planned[folder] = _PlannedSweep(members, np.cumsum([*map(len, grids)]), looked, asked)
+                check_memory(split_runs(index, index.unique(), threads=1))
+            asked = _requested_picture(configs[members[0]], index)
+            planned[folder] = _PlannedSweep(members, np.cumsum([*map(len, grids)]), index, asked)
     return planned
 
 
@@ -262,7 +262,7 @@ def _train_all(
         losses = np.full(len(configs), np.nan)
         if forecasts:
             for folder, sweep in planned.items():
-                console.show_forecast(forecast(sweep.looked, folder), folder)
+                console.show_forecast(forecast(sweep.index, folder), folder)
             return losses.tolist()
         cache, scratch = configs[0].cache, Path(configs[0].outputs)
         extensions = load_extensions(_extensions_used(configs))  # by their full paths, for workers
@@ -271,20 +271,20 @@ def _train_all(
             Thread(target=_import_pictures).start()
         TRAINING.set()
         for folder, sweep in planned.items():
-            firsts = np.unique(sweep.looked.batch, return_index=True)[1]
-            console.show_data(sweep.looked.take(firsts))
-            if words := sweep_warning(sweep.looked.runs):
+            firsts = np.unique(sweep.index.group, return_index=True)[1]
+            console.show_data(sweep.index.take(firsts))
+            if words := sweep_warning(sweep.index.runs):
                 console.console.print(f"warning:  {words}")
             with (
                 console.progress() as watch,
                 executor(launch.executor, launch.options, scratch) as workers,
             ):
                 summary = _train_folder(
-                    sweep.looked, folder, watch, launch, workers, cache, extensions
+                    sweep.index, folder, watch, launch, workers, cache, extensions
                 )
             console.show_account(summary, compose_seconds, perf_counter() - began)
             draw = partial(_draw_all, other, folder, sweep.asked, configs[0].formats, extensions)
-            ends = _show_and_draw(sweep.looked, folder, draw)
+            ends = _show_and_draw(sweep.index, folder, draw)
             failed |= bool(summary.errors)
             parts = np.split(ends, sweep.ends[:-1])
             losses[sweep.members] = [part.mean() if part.size else np.nan for part in parts]
@@ -303,19 +303,19 @@ def _extensions_used(configs: Sequence[Config]) -> list[str]:
     return list(dict.fromkeys(name for config in configs for name in config.extensions))
 
 
-def _train_folder(looked, folder, watch, launch: Launch, workers, cache, extensions):
+def _train_folder(index, folder, watch, launch: Launch, workers, cache, extensions):
     from fadeout.sweeps.distribute import distribute
     from fadeout.sweeps.sweep import sweep
 
     if workers is None:
-        return sweep(looked, folder, watch, launch.fail_fast)
+        return sweep(index, folder, watch, launch.fail_fast)
     return distribute(
-        looked, folder, workers, launch.jobs, watch, cache, fail_fast=launch.fail_fast,
+        index, folder, workers, launch.jobs, watch, cache, fail_fast=launch.fail_fast,
         extensions=extensions,
     )  # fmt: skip
 
 
-def _requested_picture(config: Config, looked):
+def _requested_picture(config: Config, index):
     """The figure that a config asks for, checked against the runs that there will be.
 
     Raises:
@@ -330,32 +330,30 @@ def _requested_picture(config: Config, looked):
     asked = Comparison.from_dict(config.figure)
     folder = config.folder()
     parts = [read_labels(path) for path in result_files(folder)]
-    every = np.arange(looked.identity.size)
-    parts += [
-        planned_part(looked.take(every[looked.batch == n])) for n in range(len(looked.batches))
-    ]
+    every = np.arange(index.identity.size)
+    parts += [planned_part(index.take(every[index.group == n])) for n in range(len(index.groups))]
     check_comparison(asked, join_parts(parts))
     return asked
 
 
-def _show_and_draw(looked, folder: Path, draw: Callable) -> np.ndarray:
+def _show_and_draw(index, folder: Path, draw: Callable) -> np.ndarray:
     """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
     from fadeout.cli import console
     from fadeout.sweeps import store
     from fadeout.sweeps.results import final_values, identity_numbers, select_identities
 
     if not store.result_files(folder):  # all workers died
-        return np.full(looked.identity.size, np.nan)
+        return np.full(index.identity.size, np.nan)
     results = store.load(folder)
-    own = select_identities(results, looked.identity)
+    own = select_identities(results, index.identity)
     if not own.sizes["run"]:
-        return np.full(looked.identity.size, np.nan)
+        return np.full(index.identity.size, np.nan)
     draw(results, partial(console.show_results, own))
     identities = identity_numbers(own["id"].values)
     order = np.argsort(identities)
-    place = np.searchsorted(identities, looked.identity, sorter=order).clip(max=order.size - 1)
+    place = np.searchsorted(identities, index.identity, sorter=order).clip(max=order.size - 1)
     ends = final_values(own["loss"]).values[order[place]]
-    return np.where(identities[order[place]] == looked.identity, ends, np.nan)
+    return np.where(identities[order[place]] == index.identity, ends, np.nan)
 
 
 def _draw_all(

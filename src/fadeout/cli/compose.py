@@ -186,7 +186,7 @@ def _register_extensions(arguments: Sequence[str], conf: Path) -> None:
                     names += map(str, OmegaConf.load(path).get("extensions") or [])
     load_extensions(names)
     for group in filter(_takes_new_keys, TABLES):
-        for name, entry in TABLES[group].own().items():
+        for name, entry in TABLES[group].user_entries().items():
             usual = {k: p.default for k, p in parameters(entry).items() if p.default is not None}
             ConfigStore.instance().store(
                 group=group, name=name, node={"name": name} | usual, provider="an extension"
@@ -224,7 +224,7 @@ def _check_word(override: Override, conf: Path) -> None:
     group, value = override.key_or_group, override.value()
     if (conf / group).is_dir() and not override.is_delete():
         options = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml"))
-        own = TABLES[group].own() if group in TABLES else {}
+        own = TABLES[group].user_entries() if group in TABLES else {}
         names = dict.fromkeys([*sorted(str(path.with_suffix("")) for path in options), *own])
         if isinstance(value, Glob) and not value.filter(list(names)):
             raise FadeoutError(f"no {group} is like {override.input_line}: {', '.join(names)}")

@@ -426,5 +426,5 @@ def show_verdicts(judged: Mapping[str, tuple[Claim, Sequence[Finding], Verdict]]
     for column in ("claim", "verdict"):
         table.add_column(column)
     for name, (claim, _, verdict) in judged.items():
-        table.add_row(name, claim.told(verdict) or str(verdict))
+        table.add_row(name, claim.answer_to(verdict) or str(verdict))
     console.print(table)

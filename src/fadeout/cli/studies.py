@@ -113,12 +113,12 @@ def _train_study(study: str, conf: Path, outputs: Path, least: int | None = None
         kept = set(seeds[: max(least, len(seeds) // _QUICK_SHARE)])
         configs = [config for config in configs if config.seed in kept]
     folder = configs[0].folder()
-    looked = index_runs(Chain([config.runs() for config in configs]))
+    index = index_runs(Chain([config.runs() for config in configs]))
     with console.progress() as watch:
-        summary = sweep(looked, folder, watch)
+        summary = sweep(index, folder, watch)
     if summary.errors:
         raise FadeoutError(f"{study} failed: {summary.errors[0]}")
-    return select_identities(store.load(folder), looked.identity)
+    return select_identities(store.load(folder), index.identity)
 
 
 def configs_of(study: str, conf: Path, outputs: Path) -> list[Config]:
@@ -142,7 +142,7 @@ def _claim_as_data(claim: Claim, findings: Sequence[Finding], verdict: Verdict) 
         "source": claim.source,
         "studies": claim.studies,
         "verdict": verdict.word,
-        "answer": claim.told(verdict),
+        "answer": claim.answer_to(verdict),
         "text": str(verdict),
         "rules": {quantity: str(rule) for quantity, rule in claim.rules.items()},
         "findings": [

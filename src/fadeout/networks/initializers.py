@@ -169,7 +169,7 @@ def lsuv(key, shape, dtype):
 
 @initializer
 def given(key, shape, dtype, *, npz: str = ""):
-    """Weights of a file; until they come, all is 0 (`MLP.weighted`)."""
+    """Weights of a file; until they come, all is 0 (`MLP.with_weights`)."""
     return jnp.zeros(shape, dtype)
 
 

@@ -115,8 +115,8 @@ def tangent_kernels(
         own = share_of(gradient, exponent + one, layer.below)
         return (below, exponent + one + two + three), own
 
-    if layers.of_outputs is not None:
-        first, stack, readout = layers.of_outputs()
+    if layers.output_gradients is not None:
+        first, stack, readout = layers.output_gradients()
         parts = first[None], stack, readout[None]
         shares, exponents = (
             jnp.concatenate(own)
@@ -128,8 +128,8 @@ def tangent_kernels(
     top = share_of(ones, jnp.zeros((), jnp.int32), readout.below)
     start = scale_to_one(jnp.broadcast_to(readout.kernel[:, 0], readout.below.shape))
     carry, (shares, exponents) = layers.scan(down, start, reverse=True)
-    exponents = jnp.where(jnp.arange(exponents.size) < layers.turns.each, exponents, -(2**20))
-    shares = mask_from(shares, layers.turns.each)
+    exponents = jnp.where(jnp.arange(exponents.size) < layers.layer_count.each, exponents, -(2**20))
+    shares = mask_from(shares, layers.layer_count.each)
     others = shares, exponents
     _, bottom = down(carry, first)
     shares, exponents = (

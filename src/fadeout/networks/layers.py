@@ -73,21 +73,21 @@ class Layers(NamedTuple):
     readout: Layer
     present: LayerCount | None = None
     remedy: Remedy | None = None
-    of_outputs: Callable[[], tuple[Array, ...]] | None = None
+    output_gradients: Callable[[], tuple[Array, ...]] | None = None
 
     @property
-    def turns(self) -> LayerCount:
+    def layer_count(self) -> LayerCount:
         """How many of the stack are there, and how long loops are."""
         return LayerCount(self.hidden.kernel.shape[0]) if self.present is None else self.present
 
     def scan(self, function: Callable, carry, reverse: bool = False):
         """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
-        count = self.turns
+        count = self.layer_count
 
         def there(carry, numbered):
             place, layer = numbered
             new, found = function(carry, layer)
-            return jax.tree.map(functools.partial(count.where_there, place), new, carry), found
+            return jax.tree.map(functools.partial(count.where_active, place), new, carry), found
 
         numbered = jnp.arange(self.hidden.kernel.shape[0]), self.hidden
         return scan_active(there, carry, numbered, count.most, reverse)

@@ -69,7 +69,7 @@ class Dense(nnx.Module):
         """phi(z)."""
         return activation(self.preactivation(x))
 
-    def down(
+    def input_gradient(
         self, delta: Float[Array, "example fan_out *run"]
     ) -> Float[Array, "example fan_in *run"]:
         """dL/dx of dL/dz."""
@@ -84,7 +84,9 @@ class Dense(nnx.Module):
         """dL/dW and dL/db of what was weighed and dL/dz, summed over examples; and others."""
         return Dense(outer(x, delta), fold(jnp.add, delta, 1), **others)
 
-    def replaced(self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]) -> "Dense":
+    def with_parameters(
+        self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]
+    ) -> "Dense":
         """The layer with another kernel and bias, and what else it trains."""
         others = (None if p is None else p[...] for p in (self.factor, self.gain, self.shift))
         return Dense(kernel, bias, *others)
@@ -196,7 +198,7 @@ class MLP(nnx.Module):
         x, hidden = scan_active(layer, x, self.hidden, count)
         return MLP(first, hidden, layer(x, self.readout)[1])
 
-    def weighted(self, weights: Weights, gain: float | Float[Array, ""] = 1.0) -> "MLP":
+    def with_weights(self, weights: Weights, gain: float | Float[Array, ""] = 1.0) -> "MLP":
         """The network with kernels, times gain, and biases that are given for each layer.
 
         Raises:
@@ -219,7 +221,7 @@ class MLP(nnx.Module):
 
         def part(neuron: Dense, kernel, bias) -> Dense:
             kernel = gain * jnp.asarray(kernel, neuron.kernel.dtype)
-            return neuron.replaced(kernel, jnp.asarray(bias, neuron.bias.dtype))
+            return neuron.with_parameters(kernel, jnp.asarray(bias, neuron.bias.dtype))
 
         inner = self.hidden.kernel[...], self.hidden.bias[...]
         if len(kernels) > 2:
@@ -231,15 +233,15 @@ class MLP(nnx.Module):
             part(self.readout, kernels[-1], biases[-1]),
         )
 
-    def unbiased(self) -> "MLP":
+    def without_biases(self) -> "MLP":
         """The network with every bias times 0, which hides nothing that is not finite."""
 
         def part(n: Dense) -> Dense:
-            return n.replaced(n.kernel[...], 0 * n.bias[...])
+            return n.with_parameters(n.kernel[...], 0 * n.bias[...])
 
         return MLP(part(self.first), part(self.hidden), part(self.readout))
 
-    def cut(self, depth: int) -> "MLP":
+    def trim(self, depth: int) -> "MLP":
         """The network without the empty places above its depth."""
         return MLP(self.first, jax.tree.map(lambda a: a[: depth - 1], self.hidden), self.readout)
 
@@ -257,7 +259,7 @@ class MLP(nnx.Module):
 
         def layer(carry, neuron):
             h, z = carry
-            z = remedy.join(z, neuron.preactivation(h), neuron)
+            z = remedy.add_skip(z, neuron.preactivation(h), neuron)
             return (activation(remedy.normalise(z, neuron)), z), z
 
         z = self.first.preactivation(x)
@@ -290,9 +292,9 @@ class MLP(nnx.Module):
         def layer(i, carry):
             below, z, kept = carry
             neuron = self.hidden.at(i)
-            z = remedy.join(z, neuron.preactivation(below), neuron)
+            z = remedy.add_skip(z, neuron.preactivation(below), neuron)
             h, slope = see(neuron, z)
-            h = count.where_there(i, h, below)
+            h = count.where_active(i, h, below)
             return h, z if joined else None, keep(kept, i + 1, h, slope, z)
 
         def keep(kept: Signals, place, h, slope, z) -> Signals:
@@ -354,7 +356,7 @@ class MLP(nnx.Module):
             if joined:
                 delta = delta + besides
             # of a layer that is not there, all gradients are 0
-            there = functools.partial(count.where_there, i)
+            there = functools.partial(count.where_active, i)
             delta, below = there(delta, 0), there(take_at(signals.activation, i), 0)
             others = {name: there(gradient, 0) for name, gradient in others.items()}
             sent = delta
@@ -364,11 +366,11 @@ class MLP(nnx.Module):
                     others |= {"factor": fold(jnp.add, whole, 2)}
                 sent = remedy.factor(own) * delta
             gradients = gradients.set(i, own.gradient(below, sent, **others))
-            above = there(own.down(sent), above)
+            above = there(own.input_gradient(sent), above)
             return above, delta if joined else None, set_at(deltas, i + 1, delta), gradients
 
         readout = self.readout.gradient(take_at(signals.activation, count.most), delta)
-        above = self.readout.down(delta)
+        above = self.readout.input_gradient(delta)
         besides = jnp.zeros_like(above) if joined else None
         start = above, besides, signals.delta, before.hidden
         above, besides, deltas, hidden = lax.fori_loop(0, count.most, layer, start)

@@ -74,7 +74,7 @@ class Remedy(NamedTuple):
         z = function(z)
         return z if neuron.gain is None else neuron.gain[...] * z + neuron.shift[...]
 
-    def join(self, below: _Sums | None, sums: _Sums, neuron: Any) -> _Sums:
+    def add_skip(self, below: _Sums | None, sums: _Sums, neuron: Any) -> _Sums:
         """z of a layer, of z below and the weighted sums of its own."""
         return sums if self.branch is None else below + self.factor(neuron) * sums
 

@@ -29,16 +29,16 @@ class LayerCount(NamedTuple):
     """
 
     most: LayerIndex
-    own: Int[Array, "*run"] | None = None
+    by_lane: Int[Array, "*run"] | None = None
 
     @property
     def each(self) -> _Places:
         """Of each lane, or of all."""
-        return self.most if self.own is None else self.own
+        return self.most if self.by_lane is None else self.by_lane
 
-    def where_there(self, place: LayerIndex, new, old):
+    def where_active(self, place: LayerIndex, new, old):
         """The new value in lanes that have a layer in this place, in others the old one."""
-        return new if self.own is None else jnp.where(place < self.own, new, old)
+        return new if self.by_lane is None else jnp.where(place < self.by_lane, new, old)
 
 
 def take_at(stack, place: LayerIndex):

@@ -22,13 +22,13 @@ class WorkItem(NamedTuple):
     """What a thread is given: to compile a program for these runs, or to train one chunk of them.
 
     Attributes:
-      batch: that of the deepest; of a chunk, that of the deepest of the whole piece.
+      group: that of the deepest; of a chunk, that of the deepest of the whole item.
       lanes: of the program.
       members: places of the runs, sorted by depth: a block of lanes takes as long as its deepest.
       blocks: of lanes, in one chunk.
     """
 
-    batch: CompileGroup
+    group: CompileGroup
     lanes: int
     members: np.ndarray
     blocks: int
@@ -36,8 +36,8 @@ class WorkItem(NamedTuple):
 
     @property
     def programs(self) -> tuple:
-        """What is compiled for it; pieces that share it need it once."""
-        return self.batch.program, self.batch.preparation, self.lanes
+        """What is compiled for it; items that share it need it once."""
+        return self.group.program, self.group.init_key, self.lanes
 
     @property
     def chunks(self) -> list["WorkItem"]:
@@ -50,65 +50,65 @@ class WorkItem(NamedTuple):
         return [self.members[start : start + size] for start in range(0, len(self.members), size)]
 
 
-def split_runs(survey: RunIndex, members: np.ndarray, threads: int) -> list[WorkItem]:
-    """The runs at `members` in pieces of those that can be trained side by side."""
-    numbers = survey.batch[members]
+def split_runs(index: RunIndex, members: np.ndarray, threads: int) -> list[WorkItem]:
+    """The runs at `members` in items of those that can be trained side by side."""
+    numbers = index.group[members]
     together: dict[tuple, list[int]] = {}
     for number in dict.fromkeys(numbers.tolist()):
-        together.setdefault(survey.batches[number].block, []).append(number)
-    pieces = []
+        together.setdefault(index.groups[number].block_key, []).append(number)
+    items = []
     for same in together.values():
         own = members[np.isin(numbers, same)]
-        batch = deepest_group(survey, own)
-        lanes = batch.program.lanes
+        group = deepest_group(index, own)
+        lanes = group.program.lanes
         blocks = min(
-            _CHUNK_BYTES // (lanes * bytes_per_run(batch)),
-            _CHUNK_WORK // (lanes * max(work_of_run(batch), 1)),
+            _CHUNK_BYTES // (lanes * bytes_per_run(group)),
+            _CHUNK_WORK // (lanes * max(work_of_run(group), 1)),
             _CHUNK_RUNS // lanes,
             members.size // (lanes * threads * 4),
         )
-        pieces.append(work_item(survey, own, lanes, max(1, blocks)))
-    return pieces
+        items.append(work_item(index, own, lanes, max(1, blocks)))
+    return items
 
 
-def work_item(survey: RunIndex, members: np.ndarray, lanes: int, blocks: int) -> WorkItem:
-    """A piece to compile for, of runs that can be trained side by side."""
-    depths = np.array([batch.depth for batch in survey.batches])[survey.batch[members]]
+def work_item(index: RunIndex, members: np.ndarray, lanes: int, blocks: int) -> WorkItem:
+    """An item to compile for, of runs that can be trained side by side."""
+    depths = np.array([group.depth for group in index.groups])[index.group[members]]
     members = members[np.argsort(depths, kind="stable")]
-    return WorkItem(deepest_group(survey, members), lanes, members, blocks)
+    return WorkItem(deepest_group(index, members), lanes, members, blocks)
 
 
-def work_of_run(batch: CompileGroup) -> int:
+def work_of_run(group: CompileGroup) -> int:
     """Multiplications of one run, but for a constant."""
-    width, examples = batch.program.run.model.width, batch.program.examples
-    return batch.training.steps * (batch.depth + 1) * width * (width + examples)
+    width, examples = group.program.run.model.width, group.program.examples
+    return group.training.steps * (group.depth + 1) * width * (width + examples)
 
 
-def deepest_group(survey: RunIndex, members: np.ndarray) -> CompileGroup:
-    """The batch of the deepest of some runs, which say how long a block takes and how large a file
+def deepest_group(index: RunIndex, members: np.ndarray) -> CompileGroup:
+    """The group of the deepest of some runs, which say how long a block takes and how large a file
     is."""
-    batches = {int(number) for number in survey.batch[members]}
-    return max((survey.batches[number] for number in batches), key=lambda batch: batch.depth)
+    groups = {int(number) for number in index.group[members]}
+    return max((index.groups[number] for number in groups), key=lambda group: group.depth)
 
 
-def bytes_per_run(batch: CompileGroup) -> int:
+def bytes_per_run(group: CompileGroup) -> int:
     """What one run records, and its labels."""
-    size = 8 if batch.program.run.training.dtype == "float64" else 4
-    return batch.program.recorded(batch.training.records, batch.depth) * size + 200
+    size = 8 if group.program.run.training.dtype == "float64" else 4
+    return group.program.recorded_numbers(group.training.records, group.depth) * size + 200
 
 
-def memory_of_chunk(piece: WorkItem) -> int:
+def memory_of_chunk(item: WorkItem) -> int:
     """Bytes that one chunk in flight holds, about: what it records, three times over, and for one
     block of lanes room for all records, the examples, parameters with two moments and gradients,
     and signals."""
-    program = piece.batch.program
+    program = item.group.program
     run, examples, features = program.run, program.examples, program.features
     depth, width = run.model.depth, run.model.width
     size = 8 if run.training.dtype == "float64" else 4
     parameters = (features + 1) * width + (depth - 1) * (width + 1) * width + width + 1
     numbers = examples * features + 4 * parameters + 5 * examples * width * depth
-    block = size * (2 * numbers + program.recorded(program.records, depth))
-    return piece.lanes * (3 * piece.blocks * bytes_per_run(piece.batch) + block)
+    block = size * (2 * numbers + program.recorded_numbers(program.records, depth))
+    return item.lanes * (3 * item.blocks * bytes_per_run(item.group) + block)
 
 
 def _memory_here() -> int:
@@ -120,40 +120,40 @@ def _memory_here() -> int:
         return whole
 
 
-def check_memory(pieces: Sequence[WorkItem]) -> None:
+def check_memory(items: Sequence[WorkItem]) -> None:
     """Refuses what cannot fit, before any compute.
 
     Raises:
       FadeoutError: with what would make it smaller.
     """
     here = _memory_here()
-    for piece in pieces:
-        needed = memory_of_chunk(piece)
+    for item in items:
+        needed = memory_of_chunk(item)
         if needed > here:
             raise FadeoutError(
-                f"{describe_groups([piece.batch])} needs about {needed / 1e9:,.0f} GB, "
+                f"{describe_groups([item.group])} needs about {needed / 1e9:,.0f} GB, "
                 f"more than the {here / 1e9:,.0f} GB of this machine: set a larger "
                 "training.record_every, fewer probes, or a smaller task or network"
             )
 
 
-def describe_groups(batches: Sequence[CompileGroup]) -> str:
+def describe_groups(groups: Sequence[CompileGroup]) -> str:
     """Batches that differ in depth alone, in a few words."""
-    first, depths = batches[0], sorted(batch.depth for batch in batches)
+    first, depths = groups[0], sorted(group.depth for group in groups)
     activation = first.program.activations[first.activation].name
     several = f"depths {depths[0]} to {depths[-1]}" if len(depths) > 1 else f"depth {depths[0]}"
     return f"{activation}, {_program_words(first, several)}"
 
 
-def describe_program(batch: CompileGroup) -> str:
-    """What trains a batch, in a few words: it may serve many activations and depths."""
-    run = batch.program.run
-    if len(batch.program.activations) == 1:
-        return describe_groups([batch])
-    return f"all activations, {_program_words(batch, f'depths up to {run.model.depth}')}"
+def describe_program(group: CompileGroup) -> str:
+    """What trains a group, in a few words: it may serve many activations and depths."""
+    run = group.program.run
+    if len(group.program.activations) == 1:
+        return describe_groups([group])
+    return f"all activations, {_program_words(group, f'depths up to {run.model.depth}')}"
 
 
-def _program_words(batch: CompileGroup, depth: str) -> str:
-    run, prepared = batch.program.run, batch.preparation.run
+def _program_words(group: CompileGroup, depth: str) -> str:
+    run, prepared = group.program.run, group.init_key.run
     names = prepared.init.name, prepared.task.name, run.optimizer.name
     return f"{', '.join(names)}, {depth}, width {run.model.width}"

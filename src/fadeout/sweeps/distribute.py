@@ -51,9 +51,9 @@ def distribute(
     if jobs < 1:
         raise FadeoutError(f"a sweep is cut into at least 1 part, not {jobs}: hydra.launcher.jobs")
     folder = Path(folder).absolute()
-    looked = runs if isinstance(runs, RunIndex) else index_runs(runs)
-    missing, summary = to_train(folder, looked)
-    shards = [looked.take(places) for places in split_by_work(looked, missing, jobs)]
+    index = runs if isinstance(runs, RunIndex) else index_runs(runs)
+    missing, summary = to_train(folder, index)
+    shards = [index.take(places) for places in split_by_work(index, missing, jobs)]
     here = getattr(executor, "workers_here", None)
     threads = None if here is None else max(1, core_count() // max(1, min(here, len(shards))))
     settings = folder, cache, fail_fast, threads, provenance()["command"], tuple(extensions)
@@ -81,19 +81,19 @@ def distribute(
                     )
                 if fail_fast and summary.errors:
                     raise FadeoutError(f"stopped at the first failure: {summary.errors[0]}")
-                summary.outcomes = _outcome_of_part(folder, looked, missing)
+                summary.outcomes = _outcome_of_part(folder, index, missing)
                 watch(summary)
     except BaseException:
         for future in flying:
             future.cancel()
         raise
-    summary.outcomes = _outcome_of_part(folder, looked, missing)
+    summary.outcomes = _outcome_of_part(folder, index, missing)
     return summary
 
 
-def _outcome_of_part(folder: Path, looked: RunIndex, members: np.ndarray) -> Counter[str]:
+def _outcome_of_part(folder: Path, index: RunIndex, members: np.ndarray) -> Counter[str]:
     """What became of the runs at these places, as the store tells it."""
-    return store.count_outcomes(folder, looked.identity[members])
+    return store.count_outcomes(folder, index.identity[members])
 
 
 def sweep_part(
@@ -116,13 +116,13 @@ def sweep_part(
     return sweep(runs, folder, ignore_progress, fail_fast, threads, **about)
 
 
-def split_by_work(looked: RunIndex, members: np.ndarray, jobs: int) -> list[np.ndarray]:
+def split_by_work(index: RunIndex, members: np.ndarray, jobs: int) -> list[np.ndarray]:
     """Cuts a sweep into parts of about equal work; runs of one program stay together."""
-    pieces = split_runs(looked, members, threads=1)
+    pieces = split_runs(index, members, threads=1)
     programs = list(dict.fromkeys(piece.programs for piece in pieces))
     pieces.sort(key=lambda piece: programs.index(piece.programs))
     portions = [
-        (block, max(work_of_run(deepest_group(looked, block)), 1) * piece.lanes)
+        (block, max(work_of_run(deepest_group(index, block)), 1) * piece.lanes)
         for piece in pieces
         for block in piece.in_parts_of(piece.lanes)
     ]

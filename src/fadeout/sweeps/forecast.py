@@ -56,63 +56,61 @@ def forecast(runs: Sequence[Run] | RunIndex, folder: str | Path) -> Forecast:
     Raises:
       FadeoutError: as `sweep`.
     """
-    looked = runs if isinstance(runs, RunIndex) else index_runs(runs)
-    missing, summary = to_train(Path(folder), looked)
+    index = runs if isinstance(runs, RunIndex) else index_runs(runs)
+    missing, summary = to_train(Path(folder), index)
     if not missing.size:
         return Forecast(summary.asked, summary.stored, 0, 0, 0, 0, 0.0, 0.0)
-    queue = Queue(looked, missing, fail_fast=True)
-    pieces = [*queue.to_compile, *queue.waiting]
+    queue = Queue(index, missing, fail_fast=True)
+    items = [*queue.to_compile, *queue.waiting]
     threads = len(queue.devices)
-    chunks = [chunk.members for piece in pieces for chunk in piece.chunks]
-    largest = max(map(memory_of_chunk, pieces))
-    heaviest = max(pieces, key=lambda piece: work_of_run(piece.batch) * piece.members.size)
+    chunks = [chunk.members for item in items for chunk in item.chunks]
+    largest = max(map(memory_of_chunk, items))
+    heaviest = max(items, key=lambda item: work_of_run(item.group) * item.members.size)
     compiled, seconds_per_work = _calibrate(queue, heaviest)
-    blocks = sum(piece.lanes * _work_of_blocks(looked, piece) for piece in pieces)
+    blocks = sum(item.lanes * _work_of_blocks(index, item) for item in items)
     return Forecast(
         asked=summary.asked,
         stored=summary.stored,
         programs=len(queue.to_compile),
         chunks=len(chunks),
         memory=largest * min(threads, len(chunks)),
-        disk=sum(chunk.size * bytes_per_run(deepest_group(looked, chunk)) for chunk in chunks),
+        disk=sum(chunk.size * bytes_per_run(deepest_group(index, chunk)) for chunk in chunks),
         compile_seconds=compiled * math.ceil(len(queue.to_compile) / threads),
         train_seconds=seconds_per_work * blocks / min(threads, len(chunks)),
     )
 
 
-def _work_of_blocks(looked: RunIndex, piece: WorkItem) -> int:
-    """The work of a lane in all blocks of a piece, each of which takes as long as its deepest."""
-    return sum(
-        work_of_run(deepest_group(looked, block)) for block in piece.in_parts_of(piece.lanes)
-    )
+def _work_of_blocks(index: RunIndex, item: WorkItem) -> int:
+    """The work of a lane in all blocks of an item, each of which takes as long as its deepest."""
+    return sum(work_of_run(deepest_group(index, block)) for block in item.in_parts_of(item.lanes))
 
 
-def _calibrate(queue: Queue, piece: WorkItem) -> tuple[float, float]:
+def _calibrate(queue: Queue, item: WorkItem) -> tuple[float, float]:
     """Seconds to compile a program, and seconds per work of training with it: of one block, which
     is trained for so long that what comes with a block counts little, where a number of steps
     compiles nothing."""
-    runs = queue.survey.take(piece.members[-piece.lanes :])
+    runs = queue.index.take(item.members[-item.lanes :])
     training, device = runs[0].training, queue.devices[0]
 
     def brief(records: int) -> tuple[list[Run], CompileGroup]:
         short = replace(training, steps=records * training.record_every)
-        own = [run.having(training=short) for run in runs]
+        own = [run.replace_unchecked(training=short) for run in runs]
         return own, compile_group(own[-1])
 
-    def timed(own: list[Run], batch: CompileGroup) -> float:
+    def timed(own: list[Run], group: CompileGroup) -> float:
         began = perf_counter()
-        train_group(batch, own, piece.lanes, device)
+        train_group(group, own, item.lanes, device)
         return perf_counter() - began
 
-    own, batch = brief(1)
+    own, group = brief(1)
     began = perf_counter()
-    compile_group_programs(batch, piece.lanes, device)
+    compile_group_programs(group, item.lanes, device)
     compiled = perf_counter() - began
-    timed(own, batch)
-    seconds = timed(own, batch)
-    records = min(math.ceil(LONG_ENOUGH / seconds), training.records - 1, batch.program.records - 1)
+    timed(own, group)
+    seconds = timed(own, group)
+    records = min(math.ceil(LONG_ENOUGH / seconds), training.records - 1, group.program.records - 1)
     if records > 1:
         own, longer = brief(records)
-        if longer.program == batch.program:
-            batch, seconds = longer, timed(own, longer)
-    return compiled, seconds / (piece.lanes * max(work_of_run(batch), 1))
+        if longer.program == group.program:
+            group, seconds = longer, timed(own, longer)
+    return compiled, seconds / (item.lanes * max(work_of_run(group), 1))

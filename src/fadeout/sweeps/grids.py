@@ -67,7 +67,7 @@ class Grid(Sequence[Run]):
         for steps in reversed(self.steps):
             index, step = divmod(index, len(steps))
             values[:0] = steps[step]
-        return self.base.having(**_changed_sections(self.base, self.paths, values))
+        return self.base.replace_unchecked(**_changed_sections(self.base, self.paths, values))
 
 
 class Chain(Sequence[Run]):

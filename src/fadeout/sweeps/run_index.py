@@ -22,7 +22,7 @@ def _ignoring_seed(function: Callable[[Run], T]) -> Callable[[Run], T]:
     """The function of runs with the seed 0, remembered: most runs of a sweep differ in their seed
     alone."""
     remembered = lru_cache(maxsize=65536)(function)
-    return lambda run: remembered(run.having(seed=0))
+    return lambda run: remembered(run.replace_unchecked(seed=0))
 
 
 class RunIndex(NamedTuple):
@@ -30,19 +30,19 @@ class RunIndex(NamedTuple):
 
     Attributes:
       runs: made when asked for, where they are a grid.
-      batches: all that occur.
-      batch: the place in `batches` of each run's, [run].
+      groups: all that occur.
+      group: the place in `groups` of each run's, [run].
       identity: of each run, as a 64-bit number, [run].
       traced: what was traced of a user's functions, so that they are the same functions throughout.
     """
 
     runs: Sequence[Run]
-    batches: list[CompileGroup]
-    batch: np.ndarray
+    groups: list[CompileGroup]
+    group: np.ndarray
     identity: np.ndarray
     traced: dict
 
-    def once(self) -> np.ndarray:
+    def unique(self) -> np.ndarray:
         """The places of the runs, each identity once, in order."""
         return np.sort(np.unique(self.identity, return_index=True)[1])
 
@@ -51,7 +51,7 @@ class RunIndex(NamedTuple):
         resolved = _ignoring_seed(resolve)
         runs = (self.runs[place] for place in places)
         with memoizing(self.traced):
-            return [resolved(run).having(seed=run.seed) for run in runs]
+            return [resolved(run).replace_unchecked(seed=run.seed) for run in runs]
 
 
 def index_runs(runs: Sequence[Run]) -> RunIndex:
@@ -60,28 +60,28 @@ def index_runs(runs: Sequence[Run]) -> RunIndex:
     Raises:
       FadeoutError: runs that cannot be trained; all reasons at once, before any compute.
     """
-    batches: dict[CompileGroup, int] = {}
-    batch, identity = array("i"), array("Q")
+    groups: dict[CompileGroup, int] = {}
+    group, identity = array("i"), array("Q")
     reasons: Counter[str] = Counter()
     models: Counter[Model] = Counter()
 
     @_ignoring_seed
     def look(run: Run) -> tuple[Run, int]:
         run = resolve(run)
-        return run, batches.setdefault(compile_group_of_resolved(run), len(batches))
+        return run, groups.setdefault(compile_group_of_resolved(run), len(groups))
 
     with memoizing({}) as traced:
         for run in runs:
             models[run.model] += 1
             try:
                 like, number = look(run)
-                batch.append(number)
-                identity.append(int(like.having(seed=run.seed).digest(), 16))
+                group.append(number)
+                identity.append(int(like.replace_unchecked(seed=run.seed).digest(), 16))
             except FadeoutError as error:
                 reasons[str(error)] += 1
     raise_grouped(reasons + _idle_everywhere(models), "runs cannot be trained")
-    found = np.array(batch, np.int32), np.array(identity, np.uint64)
-    return RunIndex(runs, list(batches), *found, traced)
+    found = np.array(group, np.int32), np.array(identity, np.uint64)
+    return RunIndex(runs, list(groups), *found, traced)
 
 
 def _idle_everywhere(models: Counter[Model]) -> Counter[str]:
@@ -90,7 +90,9 @@ def _idle_everywhere(models: Counter[Model]) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for key in ("residual_scale", "affine"):
         usual = default_values(Model)[key]
-        setting = {model: model.idle().get(key) for model in models if getattr(model, key) != usual}
+        setting = {
+            model: model.unused_keys().get(key) for model in models if getattr(model, key) != usual
+        }
         if all(setting.values()):
             for model, why in setting.items():
                 reasons[str(why)] += models[model]

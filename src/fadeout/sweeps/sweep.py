@@ -70,7 +70,7 @@ def ignore_progress(summary: Summary) -> None:
     pass
 
 
-def check_sweep(folder: Path, looked: RunIndex) -> list[str]:
+def check_sweep(folder: Path, index: RunIndex) -> list[str]:
     """Refuses a folder that cannot be written, or that holds another study; gives what there is to
     say (`store.check_protocol`).
 
@@ -78,22 +78,22 @@ def check_sweep(folder: Path, looked: RunIndex) -> list[str]:
       FadeoutError
     """
     store.check_folder(folder)
-    return store.check_protocol(folder, looked.take(np.unique(looked.batch, return_index=True)[1]))
+    return store.check_protocol(folder, index.take(np.unique(index.group, return_index=True)[1]))
 
 
-def to_train(folder: Path, looked: RunIndex) -> tuple[np.ndarray, Summary]:
+def to_train(folder: Path, index: RunIndex) -> tuple[np.ndarray, Summary]:
     """The places of the runs that a folder does not hold yet, and what is known before training.
 
     Raises:
       FadeoutError: as `sweep`, before any compute.
     """
-    check_sweep(folder, looked)
-    once = looked.once()
-    missing = once[~np.isin(looked.identity[once], store.stored_identities(folder))]
+    check_sweep(folder, index)
+    once = index.unique()
+    missing = once[~np.isin(index.identity[once], store.stored_identities(folder))]
     return missing, Summary(
         asked=once.size,
         stored=once.size - missing.size,
-        repeated=looked.identity.size - once.size,
+        repeated=index.identity.size - once.size,
     )
 
 
@@ -127,8 +127,8 @@ def sweep(
         another study, more than the machine's memory, before any compute; a write that fails.
     """
     folder = Path(folder)
-    looked = runs if isinstance(runs, RunIndex) else index_runs(runs)
-    missing, summary = to_train(folder, looked)
+    index = runs if isinstance(runs, RunIndex) else index_runs(runs)
+    missing, summary = to_train(folder, index)
     known = store.Known(folder)
 
     def left(identities: np.ndarray) -> np.ndarray:
@@ -154,9 +154,9 @@ def sweep(
 
     if not missing.size:
         return summary
-    check_memory(split_runs(looked, missing, threads=1))
+    check_memory(split_runs(index, missing, threads=1))
     with store.writing_into(folder) as summary.others:
-        queue = Queue(looked, missing, fail_fast, threads, left, backwards=summary.others)
+        queue = Queue(index, missing, fail_fast, threads, left, backwards=summary.others)
         summary.to_compile = len(queue.to_compile)
         watch(summary)
         for done in queue.finished():
@@ -182,11 +182,11 @@ def train_in_memory(runs: Run | Sequence[Run], watch: OnProgress = ignore_progre
     >>> result.sizes["run"], int((result.status == "solved").sum())
     (8, 8)
     """
-    looked = index_runs([runs] if isinstance(runs, Run) else runs)
-    if not looked.identity.size:
+    index = index_runs([runs] if isinstance(runs, Run) else runs)
+    if not index.identity.size:
         raise FadeoutError("no runs to train: give at least one")
-    once = looked.once()
-    queue = Queue(looked, once, fail_fast=True)
+    once = index.unique()
+    queue = Queue(index, once, fail_fast=True)
     summary = Summary(asked=once.size, to_compile=len(queue.to_compile))
     watch(summary)
     parts = []
@@ -201,4 +201,4 @@ def train_in_memory(runs: Run | Sequence[Run], watch: OnProgress = ignore_progre
     joined = join_parts(parts)
     own = identity_numbers(joined["id"].values)
     order = np.argsort(own)
-    return joined.isel(run=order[np.searchsorted(own, looked.identity, sorter=order)])
+    return joined.isel(run=order[np.searchsorted(own, index.identity, sorter=order)])

@@ -29,7 +29,7 @@ from fadeout.training.program_cache import counting_compiles
 from fadeout.training.programs import compile_group_programs, compile_slope, train_group
 
 _POLL_SECONDS = 0.2
-"""How often an interrupt is looked for while nothing finishes."""
+"""Seconds between two looks for an interrupt while nothing finishes."""
 
 
 class CompiledProgram(NamedTuple):
@@ -66,7 +66,7 @@ class Queue:
     one; two virtual devices are no faster, and compile everything twice).
 
     Args:
-      survey: of all runs.
+      index: of all runs.
       members: the places of those to train.
       fail_fast: raise at the first failure.
       threads: on a CPU, how many; all cores where None.
@@ -76,26 +76,26 @@ class Queue:
 
     def __init__(
         self,
-        survey: RunIndex,
+        index: RunIndex,
         members: np.ndarray,
         fail_fast: bool,
         threads: int | None = None,
         left: Callable[[np.ndarray], np.ndarray] | None = None,
         backwards: bool = False,
     ):
-        self.survey = survey
+        self.index = index
         self.fail_fast = fail_fast
         self.left = left
         devices = jax.local_devices()
         count = threads or core_count()
         self.devices = [devices[0]] * count if _on_cpu(devices[0]) else devices
-        pieces = split_runs(survey, members, len(self.devices))
+        items = split_runs(index, members, len(self.devices))
         if backwards:
-            pieces = [piece._replace(members=piece.members[::-1]) for piece in pieces[::-1]]
-        check_memory(pieces)
-        first = {piece.programs: piece for piece in reversed(pieces)}
-        self.to_compile = deque(piece for piece in pieces if piece is first[piece.programs])
-        self.waiting = [piece for piece in pieces if piece is not first[piece.programs]]
+            items = [item._replace(members=item.members[::-1]) for item in items[::-1]]
+        check_memory(items)
+        first = {item.programs: item for item in reversed(items)}
+        self.to_compile = deque(item for item in items if item is first[item.programs])
+        self.waiting = [item for item in items if item is not first[item.programs]]
         self.to_train: deque[WorkItem] = deque()
         self.in_flight: dict[Future, tuple[WorkItem, jax.Device]] = {}
         self.compiled: set[tuple] = set()
@@ -113,85 +113,85 @@ class Queue:
         with raising_interrupts(hold=True) as interrupts, _pool_of(len(self.devices)) as pool:
             while self.in_flight or (not interrupts and (self.to_train or self.to_compile)):
                 while idle and not interrupts and (self.to_train or self.to_compile):
-                    piece = (self.to_train or self.to_compile).popleft()
+                    item = (self.to_train or self.to_compile).popleft()
                     device = idle.popleft()
-                    work = self.train if piece.compiled else self.compile
-                    self.in_flight[pool.submit(work, piece, device)] = piece, device
+                    work = self.train if item.compiled else self.compile
+                    self.in_flight[pool.submit(work, item, device)] = item, device
                 ready = wait(self.in_flight, _POLL_SECONDS, FIRST_COMPLETED).done
                 for future in ready:
-                    piece, device = self.in_flight.pop(future)
+                    item, device = self.in_flight.pop(future)
                     idle.append(device)
-                    yield from self.settle(piece, future)
+                    yield from self.settle(item, future)
             if interrupts:
                 raise interrupts[0]
 
-    def compile(self, piece: WorkItem, device: jax.Device) -> CompiledProgram:
+    def compile(self, item: WorkItem, device: jax.Device) -> CompiledProgram:
         began = perf_counter()
         with counting_compiles() as tally:
-            compile_group_programs(piece.batch, piece.lanes, device)
+            compile_group_programs(item.group, item.lanes, device)
             for other in self.waiting:  # what else they need is of an activation
-                if other.programs == piece.programs:
-                    compile_slope(slope_key(other.batch))
+                if other.programs == item.programs:
+                    compile_slope(slope_key(other.group))
         cached = bool(tally.found) and all(tally.found)
-        name = describe_program(piece.batch)
+        name = describe_program(item.group)
         return CompiledProgram(name, perf_counter() - began, cached, tuple(tally.refused))
 
-    def train(self, piece: WorkItem, device: jax.Device) -> FinishedChunk:
+    def train(self, item: WorkItem, device: jax.Device) -> FinishedChunk:
         began = perf_counter()
-        members = piece.members
+        members = item.members
         if self.left is not None:
-            members = members[self.left(self.survey.identity[members])]
-        elsewhere = piece.members.size - members.size
+            members = members[self.left(self.index.identity[members])]
+        elsewhere = item.members.size - members.size
         if not members.size:
-            return FinishedChunk(None, piece.lanes, 0, 0.0, elsewhere=elsewhere)
-        runs = self.survey.take(members)
-        traces = train_group(piece.batch, runs, piece.lanes, device)
-        run_steps = len(runs) * piece.batch.training.steps
+            return FinishedChunk(None, item.lanes, 0, 0.0, elsewhere=elsewhere)
+        runs = self.index.take(members)
+        traces = train_group(item.group, runs, item.lanes, device)
+        run_steps = len(runs) * item.group.training.steps
         part = results.trained_part(runs, traces)
         seconds = perf_counter() - began
-        return FinishedChunk(part, piece.lanes, run_steps, seconds, elsewhere=elsewhere)
+        return FinishedChunk(part, item.lanes, run_steps, seconds, elsewhere=elsewhere)
 
-    def settle(self, piece: WorkItem, future: Future) -> Iterator[CompiledProgram | FinishedChunk]:
+    def settle(self, item: WorkItem, future: Future) -> Iterator[CompiledProgram | FinishedChunk]:
         """Takes a thread's answer."""
         error = future.exception()
         if error is None:
-            if not piece.compiled:
-                for ready in self.sharing(piece):
+            if not item.compiled:
+                for ready in self.sharing(item):
                     self.to_train.extend(ready.chunks)
-            if piece.compiled or piece.programs not in self.compiled:
+            if item.compiled or item.programs not in self.compiled:
                 yield future.result()
-            self.compiled.add(piece.programs)
-        elif _out_of_memory(error) and piece.lanes > 1:
-            self.halve(piece)
+            self.compiled.add(item.programs)
+        elif _out_of_memory(error) and item.lanes > 1:
+            self.halve(item)
         elif self.fail_fast or not isinstance(error, Exception):
             raise error
         else:
-            numbers = set(self.survey.batch[piece.members].tolist())
-            what = describe_groups([self.survey.batches[number] for number in numbers])
+            numbers = set(self.index.group[item.members].tolist())
+            what = describe_groups([self.index.groups[number] for number in numbers])
             line = f"{what}: {type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(error))
-            for lost in [piece] if piece.compiled else self.sharing(piece):
-                part = results.failed_part(self.survey.take(lost.members), text)
-                yield FinishedChunk(part, lost.lanes, 0, 0.0, line if lost is piece else "")
+            for lost in [item] if item.compiled else self.sharing(item):
+                part = results.failed_part(self.index.take(lost.members), text)
+                yield FinishedChunk(part, lost.lanes, 0, 0.0, line if lost is item else "")
 
-    def sharing(self, piece: WorkItem) -> list[WorkItem]:
-        """A piece and those that waited for the same programs, which now wait no more."""
-        same = [other for other in self.waiting if other.programs == piece.programs]
-        self.waiting = [other for other in self.waiting if other.programs != piece.programs]
-        return [piece, *same]
+    def sharing(self, item: WorkItem) -> list[WorkItem]:
+        """An item and those that waited for the same programs, which now wait no more."""
+        same = [other for other in self.waiting if other.programs == item.programs]
+        self.waiting = [other for other in self.waiting if other.programs != item.programs]
+        return [item, *same]
 
-    def halve(self, piece: WorkItem) -> None:
-        """Puts a piece and all that needs its programs back, to be tried with half the lanes."""
-        same = [t for t in self.to_train if t.programs == piece.programs]
-        self.to_train = deque(t for t in self.to_train if t.programs != piece.programs)
-        same += [] if piece.compiled else self.sharing(piece)[1:]
+    def halve(self, item: WorkItem) -> None:
+        """Puts an item and all that needs its programs back, to be tried with half the lanes."""
+        same = [t for t in self.to_train if t.programs == item.programs]
+        self.to_train = deque(t for t in self.to_train if t.programs != item.programs)
+        same += [] if item.compiled else self.sharing(item)[1:]
         together: dict[tuple, list[WorkItem]] = {}
-        for t in (piece, *same):
-            together.setdefault(t.batch.block, []).append(t)
+        for t in (item, *same):
+            together.setdefault(t.group.block_key, []).append(t)
         most = max(sum(t.members.size for t in parts) for parts in together.values())
-        lanes = max(1, min(piece.lanes, most) // 2)
+        lanes = max(1, min(item.lanes, most) // 2)
         first, *others = [
-            work_item(self.survey, np.concatenate([t.members for t in parts]), lanes, piece.blocks)
+            work_item(self.index, np.concatenate([t.members for t in parts]), lanes, item.blocks)
             for parts in together.values()
         ]
         self.to_compile.appendleft(first)

@@ -46,20 +46,20 @@ class CompileGroup(NamedTuple):
 
     Attributes:
       program: trains them.
-      preparation: draws their examples and parameters.
+      init_key: draws their examples and parameters.
       activation: its place among the program's.
       training: with its traced values erased.
       depth: of the networks.
     """
 
     program: ProgramKey
-    preparation: InitKey
+    init_key: InitKey
     activation: int
     training: Training
     depth: int
 
     @property
-    def block(self) -> tuple:
+    def block_key(self) -> tuple:
         """What those share that are trained side by side: all but the depth, unless that is of the
         program."""
         return self[:-1]
@@ -79,14 +79,14 @@ class SlopeKey(NamedTuple):
         return tuple(name for name, p in known if p.kind is float)
 
 
-def slope_key(batch: CompileGroup) -> SlopeKey:
-    run = batch.program.run
-    chosen = batch.program.activations[batch.activation]
+def slope_key(group: CompileGroup) -> SlopeKey:
+    run = group.program.run
+    chosen = group.program.activations[group.activation]
     return SlopeKey(chosen, run.activation.surrogate, run.training.dtype)
 
 
 def compile_group(run: Run) -> CompileGroup:
-    """The batch that a run belongs to.
+    """The group that a run belongs to.
 
     Raises:
       FadeoutError: the run cannot be trained; nothing has been computed.
@@ -98,7 +98,7 @@ def compile_group_of_resolved(run: Run) -> CompileGroup:
     """`compile_group` a run whose defaults are written out."""
     with memoizing():
         return _compile_group_of_static(
-            run.erased().having(sources=run.sources), _activation_branches(run)
+            run.static_part().replace_unchecked(sources=run.sources), _activation_branches(run)
         )
 
 
@@ -148,10 +148,10 @@ def _compile_group_of_static(run: Run, activations: tuple[ActivationBranch, ...]
             run = dataclasses.replace(run, training=numbers)
     prepared = Run(
         seen, run.init, run.task, run.model, training=training,
-    ).erased()  # fmt: skip
+    ).static_part()  # fmt: skip
     kinds = ("task ", "init ", "activation ") if seen is run.activation else ("task ", "init ")
-    preparation = InitKey(prepared.having(sources=_sources_among(run, kinds)))
-    count, features, outputs = _sizes_of(preparation)
+    init_key = InitKey(prepared.replace_unchecked(sources=_sources_among(run, kinds)))
+    count, features, outputs = _sizes_of(init_key)
     size = run.training.batch_size
     if run.model.normalization == "batch" and 1 in (count, size, run.training.held_out):
         raise FadeoutError(
@@ -181,15 +181,15 @@ def _compile_group_of_static(run: Run, activations: tuple[ActivationBranch, ...]
             activation=activation,
             keep=run.keep,
         )
-        .erased()
-        .having(sources=_sources_among(run, ("optimizer ", "probe "))),
+        .static_part()
+        .replace_unchecked(sources=_sources_among(run, ("optimizer ", "probe "))),
         examples=count,
         outputs=outputs,
         features=features,
         activations=tuple(choice for choice in activations if choice.name in names),
     )
     place = names.index(run.activation.name)
-    return CompileGroup(program, preparation, place, kept, depth)
+    return CompileGroup(program, init_key, place, kept, depth)
 
 
 def _sources_among(run: Run, kinds: tuple[str, ...]) -> tuple[str, ...]:
@@ -197,13 +197,13 @@ def _sources_among(run: Run, kinds: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _sizes_of(preparation: InitKey) -> tuple[int, int, int]:
+def _sizes_of(init_key: InitKey) -> tuple[int, int, int]:
     """How many examples to train on, features and outputs it prepares.
 
     Raises:
       FadeoutError: it cannot.
     """
-    run = preparation.run
+    run = init_key.run
     with precision_of(run):
         values = init_values(run, [run])
         examples, model = jax.eval_shape(functools.partial(initialize_lanes, run), values)
@@ -222,7 +222,7 @@ def _records_for(records: int) -> int:
 
 
 def init_values(like: Run, runs: Sequence[Run]) -> dict:
-    """What the preparation `like` this takes of each run: {section: {key: [run]}}, the keys of
+    """What the init_key `like` this takes of each run: {section: {key: [run]}}, the keys of
     its draws and its depth."""
     values = {name: _stack_values(runs, name, like) for name in ("activation", "init", "task")}
     return values | {"keys": run_keys(_stack_seeds(runs), like.model.depth)} | _stack_depths(runs)

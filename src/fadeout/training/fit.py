@@ -83,11 +83,11 @@ class ProgramKey(NamedTuple):
         """For how many records there is room."""
         return self.run.training.records
 
-    def recorded(self, records: int, depth: int) -> int:
+    def recorded_numbers(self, records: int, depth: int) -> int:
         """How many numbers are recorded of a run of so many records and hidden layers."""
-        return records * (len(self.run.probes) * (depth + 1) + 4) + self.kept(depth)
+        return records * (len(self.run.probes) * (depth + 1) + 4) + self.kept_numbers(depth)
 
-    def kept(self, depth: int) -> int:
+    def kept_numbers(self, depth: int) -> int:
         """How many numbers are kept of a run's last network."""
         model, kept = self.run.model, 0
         if "weights" in self.run.keep:
@@ -102,7 +102,7 @@ class ProgramKey(NamedTuple):
         """How many networks it trains at once, whatever their number."""
         model = self.run.model
         examples = self.examples + self.run.training.held_out
-        numbers = self.recorded(self.records, model.depth) + examples * self.features
+        numbers = self.recorded_numbers(self.records, model.depth) + examples * self.features
         return lanes.lane_count(
             model.depth, model.width, self.examples, numbers, jax.default_backend()
         )
@@ -131,7 +131,7 @@ class Trace(NamedTuple):
     model: MLP
     answers: tuple[()] | tuple[Float[Array, "example output run"], Float[Array, "example run"]] = ()
 
-    def cut(self, depth: int, records: int, lanes: slice) -> "Trace":
+    def trim(self, depth: int, records: int, lanes: slice) -> "Trace":
         """Of some lanes, whose networks are of one depth; without the empty places above it, and
         without room for more records."""
         rows = [*range(depth), -1]
@@ -141,7 +141,7 @@ class Trace(NamedTuple):
             loss=own.loss[:records],
             accuracy=own.accuracy[:records],
             validation={name: values[:records] for name, values in own.validation.items()},
-            model=own.model.cut(depth),
+            model=own.model.trim(depth),
         )
 
 
@@ -265,16 +265,16 @@ class _TrainingRun:
             dict(chosen.options) | given,
         )
 
-    def begin(self, hyperparameters: dict, model):
+    def init_optimizer(self, hyperparameters: dict, model):
         return self.optimizer(hyperparameters).init(model)
 
-    def change(self, hyperparameters: dict, gradients, state, model):
+    def update_optimizer(self, hyperparameters: dict, gradients, state, model):
         return self.optimizer(hyperparameters).update(gradients, state, model)
 
     # --- a step
 
     def output(self, model: MLP, inputs) -> Float[Array, "example output run"]:
-        nothing = self.no_signals(inputs.shape[0])
+        nothing = self.empty_signals(inputs.shape[0])
         return model.forward(inputs, self.activation, self.count, nothing, self.remedy)[0]
 
     def losses(self, output, targets) -> Float[Array, "run"]:
@@ -287,7 +287,7 @@ class _TrainingRun:
         right = self.loss_function.right(OUTPUTS[self.run.model.output](output), targets, threshold)
         return lanes.mean_over(right.astype(self.examples.inputs.dtype))
 
-    def see(
+    def evaluate(
         self, x, targets, step, model: MLP, before: _StepOutput, outcome: Outcome, all_of_them=True
     ) -> tuple[_StepOutput, Outcome]:
         """What networks make of examples, and of all what that decides."""
@@ -301,7 +301,7 @@ class _TrainingRun:
         delta, losses = jax.grad(summed, has_aux=True)(output)
         signals, gradients = model.backward(x, delta, count, signals, before.gradients, remedy)
         if not self.run.model.bias:
-            gradients = gradients.unbiased()
+            gradients = gradients.without_biases()
         accuracy = self.accuracy(output, targets)
         outcome = update_outcome(
             outcome, step,
@@ -312,28 +312,30 @@ class _TrainingRun:
         )  # fmt: skip
         return _StepOutput(losses, accuracy, signals, delta, gradients), outcome
 
-    def see_all(
+    def evaluate_all(
         self, step, model: MLP, before: _StepOutput, outcome: Outcome
     ) -> tuple[_StepOutput, Outcome]:
-        return self.see(*self.examples[:2], step, model, before, outcome)
+        return self.evaluate(*self.examples[:2], step, model, before, outcome)
 
-    def updated(self, before: TrainState, seen: _StepOutput) -> TrainState:
+    def apply_update(self, before: TrainState, seen: _StepOutput) -> TrainState:
         update = update_layers if self.elementwise else update_all
         optimizer = self.values["optimizer"]
-        return update(self.change, optimizer, seen.gradients, before, self.count)
+        return update(self.update_optimizer, optimizer, seen.gradients, before, self.count)
 
     def step(self, _, state: _State) -> _State:
-        if self.count.own is None:  # an accelerator waits for its host at loops of any length
+        if self.count.by_lane is None:  # an accelerator waits for its host at loops of any length
             started = functools.partial(jnp.where, state.step >= 0)
-            updated = self.updated(state.trained, state.seen)
+            updated = self.apply_update(state.trained, state.seen)
             trained = jax.tree.map(started, updated, state.trained)
         else:
             again = (state.step >= 0).astype(int)
             trained = lax.fori_loop(
-                0, again, lambda _, before: self.updated(before, state.seen), state.trained
+                0, again, lambda _, before: self.apply_update(before, state.seen), state.trained
             )
         step = state.step + 1
-        return _State(step, trained, *self.see_all(step, trained.model, state.seen, state.outcome))
+        return _State(
+            step, trained, *self.evaluate_all(step, trained.model, state.seen, state.outcome)
+        )
 
     def step_on_some(self, _, state: _State) -> _State:
         step, trained, _, outcome, before, order = state
@@ -343,8 +345,10 @@ class _TrainingRun:
         order = lax.cond(batch == 0, anew, lambda: order)
         rows = lax.dynamic_slice_in_dim(order, batch * size, size)
         some = jnp.take_along_axis(x, rows[:, None], 0), jnp.take_along_axis(targets, rows, 0)
-        part, outcome = self.see(*some, step, trained.model, before, outcome, all_of_them=False)
-        return _State(step + 1, self.updated(trained, part), state.seen, outcome, part, order)
+        part, outcome = self.evaluate(
+            *some, step, trained.model, before, outcome, all_of_them=False
+        )
+        return _State(step + 1, self.apply_update(trained, part), state.seen, outcome, part, order)
 
     # --- records
 
@@ -359,21 +363,23 @@ class _TrainingRun:
             return lax.fori_loop(0, jnp.where(number == 0, 1, every), self.step, state)
         steps = jnp.where(number == 0, 0, every)
         state = lax.fori_loop(0, steps, self.step_on_some, state)
-        seen, outcome = self.see_all(state.step, state.trained.model, state.seen, state.outcome)
+        seen, outcome = self.evaluate_all(
+            state.step, state.trained.model, state.seen, state.outcome
+        )
         return state._replace(seen=seen, outcome=outcome)
 
     def record(self, state: _State, number) -> tuple[_State, tuple]:
         state = self.advance(state, number)
         seen = state.seen
         validation = self.validation(state.trained.model)
-        return state, (self.measured(state), seen.loss, seen.accuracy, validation)
+        return state, (self.measure_probes(state), seen.loss, seen.accuracy, validation)
 
-    def measured(self, state: _State) -> dict[str, Float[Array, "layer run"]]:
+    def measure_probes(self, state: _State) -> dict[str, Float[Array, "layer run"]]:
         """By every probe; those of all layers at once are of one network, mapped over lanes."""
 
         def look(probes, each, change, shown) -> dict:
             hyperparameters, model, trained, seen, x, steepest, branch, there = shown
-            own, count = self.remedy._replace(branch=branch), self.count._replace(own=there)
+            own, count = self.remedy._replace(branch=branch), self.count._replace(by_lane=there)
             gradients = seen.gradients
             step = kernel_updates(change, hyperparameters, gradients, trained, self.elementwise)
             sight = Snapshot(model, trained, gradients, seen.signals, x, seen.delta, steepest, own)
@@ -383,12 +389,12 @@ class _TrainingRun:
         of_one = {name: probe for name, probe in self.probes.items() if not probe.whole}
         shown = (
             self.values["optimizer"], self.model, state.trained, state.seen, self.examples.inputs,
-            self.values["steepest"], self.remedy.branch, self.count.own,
+            self.values["steepest"], self.remedy.branch, self.count.by_lane,
         )  # fmt: skip
-        change = self.change if self.elementwise else per_lane(self.change)
+        change = self.update_optimizer if self.elementwise else per_lane(self.update_optimizer)
         found = look(of_one, per_lane, change, shown) if of_one else {}
         if of_all:
-            alone = functools.partial(look, of_all, lambda probe: probe, self.change)
+            alone = functools.partial(look, of_all, lambda probe: probe, self.update_optimizer)
             found |= per_lane(alone)(shown)
         seen = state.seen
         return {
@@ -409,25 +415,25 @@ class _TrainingRun:
 
     # --- the beginning and the end
 
-    def zeros_by_run(self, *shape: int) -> Float[Array, "..."]:
+    def zeros_per_run(self, *shape: int) -> Float[Array, "..."]:
         """So many for each run."""
         return jnp.zeros((*shape, self.examples.targets.shape[-1]), self.examples.inputs.dtype)
 
-    def no_signals(self, examples: int) -> Signals:
+    def empty_signals(self, examples: int) -> Signals:
         """Room for those of so many examples."""
         model, kinds = self.run.model, 3 + (self.remedy.normalization != "none")
         return Signals(
-            *(self.zeros_by_run(model.depth, examples, model.width) for _ in range(kinds))
+            *(self.zeros_per_run(model.depth, examples, model.width) for _ in range(kinds))
         )
 
-    def unseen(self) -> _State:
+    def initial_state(self) -> _State:
         def nothing(examples: int) -> _StepOutput:
-            delta = self.zeros_by_run(examples, self.program.outputs)
+            delta = self.zeros_per_run(examples, self.program.outputs)
             gradients = jax.tree.map(jnp.zeros_like, self.model)
             return _StepOutput(
-                self.zeros_by_run(),
-                self.zeros_by_run(),
-                self.no_signals(examples),
+                self.zeros_per_run(),
+                self.zeros_per_run(),
+                self.empty_signals(examples),
                 delta,
                 gradients,
             )
@@ -435,7 +441,7 @@ class _TrainingRun:
         targets, size = self.examples.targets, self.run.training.batch_size
         paths = any(probe.path for probe in self.probes.values())
         trained = initial_train_state(
-            self.model, per_lane(self.begin)(self.values["optimizer"], self.model), paths
+            self.model, per_lane(self.init_optimizer)(self.values["optimizer"], self.model), paths
         )
         never = jnp.full(targets.shape[-1], -1)
         outcome = Outcome(*[never] * len(Outcome._fields))
@@ -445,13 +451,15 @@ class _TrainingRun:
         order = jnp.zeros(targets.shape, int)
         return state._replace(step=jnp.zeros((), int), part=nothing(size), order=order)
 
-    def unrecorded(self) -> tuple:
+    def empty_records(self) -> tuple:
         """Room for all records."""
         number = self.program.records
-        layers = {name: self.zeros_by_run(number, self.run.model.depth + 1) for name in self.probes}
+        layers = {
+            name: self.zeros_per_run(number, self.run.model.depth + 1) for name in self.probes
+        }
         names = _VALIDATION if self.run.training.held_out else ()
-        validation = {name: self.zeros_by_run(number) for name in names}
-        return layers, self.zeros_by_run(number), self.zeros_by_run(number), validation
+        validation = {name: self.zeros_per_run(number) for name in names}
+        return layers, self.zeros_per_run(number), self.zeros_per_run(number), validation
 
     def trace(self) -> Trace:
         """Trains, and gives what was recorded."""
@@ -462,7 +470,7 @@ class _TrainingRun:
             return state, set_at(kept, number, new)
 
         records = self.values.get("records", self.program.records)
-        end, kept = lax.fori_loop(0, records, record, (self.unseen(), self.unrecorded()))
+        end, kept = lax.fori_loop(0, records, record, (self.initial_state(), self.empty_records()))
         layers, loss, accuracy, validation = kept
         model = end.trained.model
         return Trace(layers, loss, accuracy, validation, end.outcome, model, self.answers(model))

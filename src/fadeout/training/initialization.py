@@ -94,12 +94,12 @@ def initialize_run(run: Run, values: dict) -> tuple[Examples, MLP]:
         init={"name": run.init.name} | dict(run.init.options) | values["init"],
     )
     if run.init.name in FROM_FILE:
-        model = model.weighted(read_weights(run.init.npz), values["init"]["gain"])
+        model = model.with_weights(read_weights(run.init.npz), values["init"]["gain"])
     if run.init.name in FROM_DATA:
         own = dict(run.activation.options) | values["activation"]
         activation = get_activation(run.activation.name, **own)
         model = model.scaled(examples.inputs, activation, values["init"]["gain"], count)
-    return examples, model if run.model.bias else model.unbiased()
+    return examples, model if run.model.bias else model.without_biases()
 
 
 def extra_parameters(run: Run) -> dict[str, bool]:

@@ -55,7 +55,7 @@ class Snapshot(NamedTuple):
             },
         )
 
-    def of_outputs(self, count: LayerCount) -> tuple[Float[Array, "..."], ...]:
+    def output_gradients(self, count: LayerCount) -> tuple[Float[Array, "..."], ...]:
         """The gradient of each example's output by every parameter, as `Layers` has it."""
         model, examples = self.trained.model, self.inputs.shape[0]
         nothing = jax.tree.map(jnp.zeros_like, model)
@@ -95,7 +95,7 @@ class Snapshot(NamedTuple):
             self.part("readout")._replace(delta=self.delta, below=take_at(activation, count.most)),
             count,
             self.remedy if remedied else None,
-            functools.partial(self.of_outputs, count) if remedied else None,
+            functools.partial(self.output_gradients, count) if remedied else None,
         )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def measure_layers(
     """
     recorded = functools.partial(jnp.asarray, dtype=layers.first.kernel.dtype)
     places = layers.hidden.kernel.shape[0]
-    count = layers.turns
+    count = layers.layer_count
     first, hidden, readout = layers[:3]
     if update is not None:
         first = first._replace(kernel_update=update("first", None))

@@ -103,7 +103,7 @@ def locate_nonfinite(
 
     def up(z, both):
         neuron, h = both
-        z = remedy.join(z, neuron.preactivation(h), neuron)
+        z = remedy.add_skip(z, neuron.preactivation(h), neuron)
         return z, z
 
     _, others = scan_active(up, first, (model.hidden, below), count.most)

@@ -75,31 +75,31 @@ def _compiled_once(function: Callable) -> Callable:
     return call
 
 
-def compile_group_programs(batch: CompileGroup, lane_count: int, device: jax.Device) -> None:
+def compile_group_programs(group: CompileGroup, lane_count: int, device: jax.Device) -> None:
     """Compiles `prepare` and `fit` for so many lanes on one device, and what they need besides."""
 
     def prepare() -> None:
-        with precision_of(batch.preparation.run):
-            compile_init(batch.preparation, lane_count, device)
+        with precision_of(group.init_key.run):
+            compile_init(group.init_key, lane_count, device)
 
-    with precision_of(batch.preparation.run), ThreadPoolExecutor(1) as beside:
+    with precision_of(group.init_key.run), ThreadPoolExecutor(1) as beside:
         prepared = beside.submit(contextvars.copy_context().run, prepare)
-        compile_slope(slope_key(batch))
-        compile_fit(batch.program, lane_count, device)
+        compile_slope(slope_key(group))
+        compile_fit(group.program, lane_count, device)
         prepared.result()
 
 
 @_compiled_once
-def compile_init(preparation: InitKey, lane_count: int, device: jax.Device) -> Callable:
+def compile_init(init_key: InitKey, lane_count: int, device: jax.Device) -> Callable:
     def compile_now() -> Callable:
-        run = preparation.run
+        run = init_key.run
         values = init_values(run, [run] * lane_count)
         return compile_for(
             device, functools.partial(initialize_lanes, run), values, own=bool(run.sources)
         )
 
-    what = "prepare", preparation.run.as_dict(), lane_count
-    matrices = decomposes(preparation.run.init.name)
+    what = "prepare", init_key.run.as_dict(), lane_count
+    matrices = decomposes(init_key.run.init.name)
     return load_or_compile(what, matrices, device, compile_now)
 
 
@@ -178,17 +178,17 @@ def compile_for(device: jax.Device, function: Callable, *arguments, own: bool = 
     return jax.jit(function).lower(*shapes).compile(compiler_options=options)
 
 
-def fit_values(batch: CompileGroup, runs: Sequence[Run]) -> dict:
-    """What the program of a batch takes of each run; and what they share, the index of the
+def fit_values(group: CompileGroup, runs: Sequence[Run]) -> dict:
+    """What the program of a group takes of each run; and what they share, the index of the
     activation and how many records there are."""
-    values = train_values(batch.program.run, runs)
-    steepest = _largest_slopes_of_runs(batch, values["activation"], len(runs))
-    shared = record_lengths(batch.training)
-    return values | {"steepest": steepest, "index": np.int32(batch.activation)} | shared
+    values = train_values(group.program.run, runs)
+    steepest = _largest_slopes_of_runs(group, values["activation"], len(runs))
+    shared = record_lengths(group.training)
+    return values | {"steepest": steepest, "index": np.int32(group.activation)} | shared
 
 
 def _largest_slopes_of_runs(
-    batch: CompileGroup, values: dict[str, np.ndarray], runs: int
+    group: CompileGroup, values: dict[str, np.ndarray], runs: int
 ) -> np.ndarray:
     """The largest |phi'| of each run, [run]. In the training program, all activations would stand
     once more for it.
@@ -196,7 +196,7 @@ def _largest_slopes_of_runs(
     Args:
       values: of the activation, each [run].
     """
-    of = slope_key(batch)
+    of = slope_key(group)
     own = (values[name].tolist() for name in of.floats)
     rows = list(zip(*own, strict=True)) if of.floats else [()] * runs
     with standard_settings(of.dtype == "float64"):
@@ -211,7 +211,7 @@ def _largest_slopes(of: SlopeKey, values: tuple[float, ...]) -> float:
 
 
 def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
-    """Trains runs of one batch, and records what their probes see.
+    """Trains runs of one group, and records what their probes see.
 
     A single run goes through the same compiled program as thousands: blocks of a fixed number of
     lanes, the last one filled up with copies.
@@ -224,7 +224,7 @@ def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> T
       A `Trace` of NumPy arrays, its last axis in the order of the runs.
 
     Raises:
-      FadeoutError: a run that cannot be trained, or runs of several batches.
+      FadeoutError: a run that cannot be trained, or runs of several groups.
 
     >>> trace = train_runs(Run(seed=3))
     >>> trace.loss.shape, int(trace.outcome.solved_step[0]) > 0
@@ -232,22 +232,22 @@ def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> T
     """
     with memoizing():
         runs = [resolve(run) for run in ([runs] if isinstance(runs, Run) else runs)]
-        batches = {compile_group(run) for run in runs}
-    if len(batches) != 1:
+        groups = {compile_group(run) for run in runs}
+    if len(groups) != 1:
         raise FadeoutError(
-            f"{len(runs)} runs of {len(batches)} batches: train together only runs that differ in "
+            f"{len(runs)} runs of {len(groups)} groups: train together only runs that differ in "
             "numbers and seeds, or use fadeout.train, which groups them"
         )
-    batch = batches.pop()
+    group = groups.pop()
     device = device or jax.local_devices()[0]
-    (trace,) = train_group(batch, runs, batch.program.lanes, device).values()
+    (trace,) = train_group(group, runs, group.program.lanes, device).values()
     return trace
 
 
 def train_group(
-    batch: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
+    group: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
 ) -> dict[int, Trace]:
-    """Trains runs that share all of their batches but the depth, one block of lanes after another.
+    """Trains runs that share all of their groups but the depth, one block of lanes after another.
 
     Returns:
       By their depths, the traces of the runs, in their order.
@@ -255,7 +255,7 @@ def train_group(
     blocks = [runs[i : i + lane_count] for i in range(0, len(runs), lane_count)]
     found: dict[int, list[Trace]] = {}
     for block in blocks:
-        for depth, trace in train_block(batch, block, lane_count, device):
+        for depth, trace in train_block(group, block, lane_count, device):
             found.setdefault(depth, []).append(trace)
     return {depth: _join_traces(traces) for depth, traces in found.items()}
 
@@ -267,7 +267,7 @@ def _join_traces(traces: list[Trace]) -> Trace:
 
 
 def train_block(
-    batch: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
+    group: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
 ) -> list[tuple[int, Trace]]:
     """Trains at most `lane_count` runs, the program filled up with copies of the last.
 
@@ -276,24 +276,24 @@ def train_block(
     """
     full = [*runs, *[runs[-1]] * (lane_count - len(runs))]
     with precision_of(runs[0]):
-        examples, model = draw_networks(batch, full, device)
-        trace = fit_networks(batch, full, device, examples, model)
+        examples, model = draw_networks(group, full, device)
+        trace = fit_networks(group, full, device, examples, model)
     # cut by NumPy: JAX takes a millisecond for each index, which was half of a block's time
     trace = jax.tree.map(np.asarray, trace)
     found, start = [], 0
     for depth, same in itertools.groupby(run.model.depth for run in runs):
         lanes = slice(start, start + len(list(same)))
-        found.append((depth, trace.cut(depth, batch.training.records, lanes)))
+        found.append((depth, trace.trim(depth, group.training.records, lanes)))
         start = lanes.stop
     return found
 
 
 def draw_networks(
-    batch: CompileGroup, runs: Sequence[Run], device: jax.Device
+    group: CompileGroup, runs: Sequence[Run], device: jax.Device
 ) -> tuple[Examples, MLP]:
     """The examples and networks of as many runs as the program has lanes, in their precision."""
-    program = compile_init(batch.preparation, len(runs), device)
-    like = batch.preparation.run
+    program = compile_init(group.init_key, len(runs), device)
+    like = group.init_key.run
     values = jax.device_put(init_values(like, runs), device)
     with _lapack_lock(device, decomposes(like.init.name)):
         drawn = jax.block_until_ready(program(values))
@@ -317,12 +317,12 @@ def _check_drawn(run: Run, examples: Examples) -> None:
 
 
 def fit_networks(
-    batch: CompileGroup, runs: Sequence[Run], device: jax.Device, examples: Examples, model: MLP
+    group: CompileGroup, runs: Sequence[Run], device: jax.Device, examples: Examples, model: MLP
 ) -> Trace:
     """Trains networks that were drawn, one a lane; empty places are not cut off."""
-    program = compile_fit(batch.program, len(runs), device)
-    like = batch.program.run
-    values = jax.device_put(fit_values(batch, runs), device)
+    program = compile_fit(group.program, len(runs), device)
+    like = group.program.run
+    values = jax.device_put(fit_values(group, runs), device)
     with _lapack_lock(device, any(get_probe(name).lapack for name in like.probes)):
         return jax.block_until_ready(program(values, examples, model))
 

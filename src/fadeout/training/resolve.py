@@ -32,7 +32,7 @@ def _probes_in_order(probes: tuple[str, ...], known: tuple[str, ...]) -> tuple[s
         get_probe(probe)
     if len(set(probes)) < len(probes):
         raise FadeoutError(f"a probe is named twice in probes=[{','.join(probes)}]")
-    own = PROBES.own()
+    own = PROBES.user_entries()
     return tuple(sorted(probes, key=lambda p: (p in own, p if p in own else known.index(p))))
 
 
@@ -49,7 +49,7 @@ def resolve(run: Run) -> Run:
     """
     lookup(SURROGATES, run.activation.surrogate, "activation.surrogate")
     found: dict[str, Any] = {"probes": _probes_in_order(run.probes, tuple(PROBES))}
-    found["model"] = run.model.settled()
+    found["model"] = run.model.without_unused()
     for group in GROUPS:
         section = getattr(run, group)
         found[group] = _resolve_section(lookup(TABLES[group], section.name, group), group, section)
@@ -73,7 +73,7 @@ def resolve(run: Run) -> Run:
         found["init"] = _critical_section(
             found["init"], found["activation"], _theory_function(found["activation"], entry)
         )
-    found["sources"] = sources_of(run.having(**found))
+    found["sources"] = sources_of(run.replace_unchecked(**found))
     if run.sources and run.sources != found["sources"]:
         changed = {s.rpartition(" ")[0] for s in {*run.sources} ^ {*found["sources"]}}
         raise FadeoutError(

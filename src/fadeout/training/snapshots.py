@@ -47,14 +47,14 @@ def train_with_snapshots(run: Run, frames: int) -> list[MLP]:
     part = run.training.steps // frames
     training = dataclasses.replace(run.training, steps=part, record_every=part)
     run = dataclasses.replace(run, training=training, probes=())
-    batch = compile_group(run)
-    full, device = [run] * batch.program.lanes, jax.local_devices()[0]
+    group = compile_group(run)
+    full, device = [run] * group.program.lanes, jax.local_devices()[0]
     with precision_of(run):
-        examples, model = draw_networks(batch, full, device)
+        examples, model = draw_networks(group, full, device)
         models = [model]
         for _ in range(frames):
-            models.append(fit_networks(batch, full, device, examples, models[-1]).model)
-    models = [model.cut(run.model.depth) for model in models]
+            models.append(fit_networks(group, full, device, examples, models[-1]).model)
+    models = [model.trim(run.model.depth) for model in models]
     return [jax.tree.map(lambda x: np.asarray(x)[..., 0], model) for model in models]
 
 

@@ -61,7 +61,7 @@ def update_layers(
     def step(gradients, own: TrainState, factor=1, place=-1) -> TrainState:
         # not under `vmap`, for which XLA would keep the moments with the lanes first
         updates, state = change(hyperparameters, gradients, own.optimizer, own.model)
-        updates = jax.tree.map(lambda u: count.where_there(place, factor * u, 0), updates)
+        updates = jax.tree.map(lambda u: count.where_active(place, factor * u, 0), updates)
         return TrainState(
             apply_updates(own.model, updates),
             state,

@@ -75,7 +75,7 @@ class Init(Entry):
 
 @dataclass(frozen=True, init=False)
 class Task(Entry):
-    """What is learned: XOR, where same gives 0 and different gives 1, or another.
+    """The data and the targets. The default is XOR.
 
     Attributes:
       name: of the table, `fadeout list tasks`; or a function, which `fadeout.task` took in.
@@ -156,7 +156,7 @@ class Model(Section):
         return found
 
     def without_unused(self) -> "Model":
-        """Without them: what says nothing makes no other run."""
+        """Returns the section without keys that have no effect, so that they make no other run."""
         idle = {key: default_values(Model)[key] for key in self.unused_keys()}
         return dataclasses.replace(self, **idle) if idle else self
 
@@ -209,7 +209,7 @@ class Optimizer(Entry):
 
 @dataclass(frozen=True)
 class Training(Section):
-    """For how long, and what is recorded when.
+    """How long a run trains, and when it is measured.
 
     Attributes:
       steps: of the optimiser; at 0 networks are only drawn and measured.

@@ -53,7 +53,7 @@ def load_extensions(extensions: Iterable[str]) -> tuple[str, ...]:
 
 @functools.cache
 def _load_installed() -> None:
-    """Those of installed packages."""
+    """Imports the extensions of installed packages."""
     for entry in metadata.entry_points(group=_GROUP):
         with _extension_errors(f"{entry.value} of an installed package", None):
             entry.load()

@@ -99,7 +99,7 @@ def temporary_name(kind: str) -> str:
 
 @functools.cache
 def machine_id() -> str:
-    """Where a process's number means this process: containers share names, not these numbers."""
+    """Returns the machine and the container, within which a process id is unique."""
     told = []
     with contextlib.suppress(OSError):  # another system than Linux: the name has to do
         told.append(Path("/proc/sys/kernel/random/boot_id").read_text())

@@ -32,7 +32,7 @@ def printable(text: str) -> str:
 
 
 class FadeoutError(ValueError):
-    """What was asked cannot be done; the message says what was expected and what to do."""
+    """An error that a user can mend. The message says what was expected and what to do."""
 
     def __init__(self, message: str = ""):
         super().__init__(printable(str(message)))
@@ -298,18 +298,22 @@ def new_table(kind: str, *positional: str, **about: Any) -> _Entries:
 
 
 def entry_function(entry: Any) -> Callable:
-    """What an entry calls: itself, or of a probe and a loss its function."""
+    """Returns the function of an entry: the entry itself, or a probe's or loss's function."""
     return getattr(entry, "function", entry)
 
 
 def _origin(function: Callable) -> tuple[bool, str]:
-    """Where a function comes from: one that is defined again, as in a notebook, replaces itself."""
+    """Returns where a function was defined.
+
+    One that is defined again, as in a notebook, replaces itself.
+    """
     return is_builtin(function), getattr(function, "__module__", "") or ""
 
 
 @lru_cache(maxsize=4096)
 def is_builtin(function: Callable) -> bool:
-    """Whether the package wrote it; `functools.wraps` alone gives another function its name."""
+    """Returns whether the package wrote it; `functools.wraps` alone gives another function its
+    name."""
     written = getattr(function, "__globals__", {}).get("__name__") or ""
     told = getattr(function, "__module__", None) or ""
     return told.split(".")[0] == "fadeout" and written.split(".")[0] in ("fadeout", *_CHECKERS)

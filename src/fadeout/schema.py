@@ -64,7 +64,7 @@ class Section:
                 object.__setattr__(self, name, found)
 
     def placeholder_floats(self) -> dict[str, float]:
-        """What stands for its floats where only what is static counts."""
+        """Returns a fixed value for every float, for the static part of a config."""
         return dict.fromkeys(self.traced, 0.0)
 
     @cached_property
@@ -280,5 +280,5 @@ def static_section(section: Section) -> Section:
 
 
 def static_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Those of some options that decide a program, sorted."""
+    """Returns the options that decide a program, sorted."""
     return tuple(sorted((k, v) for k, v in options.items() if not isinstance(v, float)))

@@ -88,7 +88,8 @@ def advise(
     measure: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
-    """What theory expects of a deep network before it is trained, for each initialiser and remedy.
+    """Returns what theory expects of a deep network before training, for each initialiser and
+    remedy.
 
     Args:
       activation: by name, with its `options`; or a function.
@@ -219,8 +220,8 @@ def _verdict_word(row: dict, depth: int) -> str:
 
 
 def _advice_sentence(frame: pd.DataFrame) -> str:
-    """What to choose: an initialiser if one keeps the gradient within a decade, else the healthy
-    choice that changes it least, else the least bad."""
+    """Returns the advice: an initialiser if one keeps the gradient within a decade, else the
+    healthy choice that changes it least, else the least bad."""
     decades = frame["measured"] if "measured" in frame else frame["decades"]
     seen = " measured" if "measured" in frame else ""
     healthy = decades[frame["word"] == "healthy"]
@@ -247,8 +248,7 @@ many runs are worth a warning; and at how many it looks."""
 
 
 def sweep_warning(runs: Sequence[Run]) -> str | None:
-    """A line for a sweep that theory expects little of, and what would help; else None, also where
-    theory has no word."""
+    """Returns a warning and a way out for a sweep that theory expects little of, else None."""
     looked = range(len(runs))
     if len(runs) > MOST:
         looked = np.linspace(0, len(runs) - 1, MOST).round().astype(int)  # type: ignore[assignment]
@@ -283,8 +283,8 @@ def sweep_warning(runs: Sequence[Run]) -> str | None:
 
 
 def _has_steep_origin(run: Run) -> bool:
-    """Whether a normalised network is shown an input of zeros without biases, which stays 0 from
-    layer to layer: 1 / sqrt(EPSILON) is the slope of a normalisation there."""
+    """Returns whether a normalised network is shown an input of zeros without biases, which stays 0
+    from layer to layer: 1 / sqrt(EPSILON) is the slope of a normalisation there."""
     shown = (
         run.model.normalization in ("layer", "rms")
         and run.model.depth > 2
@@ -301,7 +301,7 @@ def _has_steep_origin(run: Run) -> bool:
 
 
 def _decades_gained(run: Run) -> float | None:
-    """What theory expects delta to gain over the depth; None where it has no word."""
+    """Returns the decades that delta should gain over the depth; None where theory cannot tell."""
     run, model = resolve(run), run.model
     known = variance_scaling(run.init.name, **dict(run.init.options))
     if known is None or model.normalization == "batch" or run.activation.surrogate != "none":

@@ -26,7 +26,9 @@ MOST_HUES, MOST_CELLS = 7, 8
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is drawn, and against what; None is chosen by what varies in the sweep.
+    """The specification of a comparison: a quantity, its axis, and colour, row and column.
+
+    None lets what varies in the sweep decide.
 
     Attributes:
       quantity: a probe, `loss`, `accuracy`, `solved_step`, or the share of runs that are `solved`,
@@ -50,7 +52,7 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """As a study's YAML writes it.
+        """Builds a comparison from a mapping, as a study's YAML has it.
 
         Raises:
           FadeoutError: an unknown key, or a value that is none of its kind.
@@ -76,7 +78,8 @@ class Comparison:
         return str(self.quantity).split(",")
 
     def file_name(self, results: xr.Dataset) -> str:
-        """Of its picture: what over what, and by what where that was asked for."""
+        """Returns the name of the picture's file: quantity, axis, and the groups that were asked
+        for."""
         full = resolve_comparison(self, results)
         over = "_and_".join(full.map or (str(full.x),))
         by = [name for name in (self.color, self.row, self.column, self.at) if name]
@@ -153,7 +156,7 @@ def resolve_comparison(asked: Comparison, results: xr.Dataset) -> Comparison:
 
 
 def _quantity_dims(results: xr.Dataset, quantity: str) -> tuple[str, ...]:
-    """Those of a recorded quantity; what is judged of a run has one value."""
+    """Returns the dimensions of a recorded quantity; a verdict on a run has only `run`."""
     return variable_dims(quantity) if quantity in results else ("run",)
 
 
@@ -199,8 +202,8 @@ def comparison_values(results: xr.Dataset, quantity: str, asked: Comparison) -> 
 
 
 def default_moment(quantity: str, asked: Comparison) -> str:
-    """When a quantity is shown that is not over steps: where theory has something to say of it, at
-    initialisation."""
+    """Returns the step at which a quantity is shown that is not drawn over steps: initialisation
+    where theory predicts it, else the end."""
     known = (quantity, asked.x) in PREDICTIONS or quantity in RELATIVE
     return asked.at or ("start" if known else "end")
 
@@ -225,7 +228,7 @@ def axis_texts(results: xr.Dataset, name: str | None) -> tuple[np.ndarray, list[
 
 
 def pooled_labels(asked: Comparison, results: xr.Dataset) -> str:
-    """What varies, but for the seed, among the runs of one line or cell."""
+    """Returns the labels, except the seed, that vary within one line or cell."""
     told = {asked.x, asked.color, asked.row, asked.column, *(asked.map or ()), "seed"}
     if "remedy" in results.coords:
         told |= {*groups.REMEDY_LABELS}
@@ -234,7 +237,7 @@ def pooled_labels(asked: Comparison, results: xr.Dataset) -> str:
 
 
 def describe_left_out(asked: Comparison, shown: tuple[int, ...], every: tuple[int, ...]) -> str:
-    """What of the values there are was not drawn."""
+    """Returns a note on the values that were not drawn."""
     names = (asked.color, asked.row, asked.column)
     counted = zip(names, shown, every, strict=True)
     words = [
@@ -262,7 +265,7 @@ def axis_points(runs: xr.Dataset, quantity: str, asked: Comparison):
 
 
 def theory_line(runs, quantity, x, asked, at, middle) -> np.ndarray | None:
-    """What theory expects of a line, where it says something of all its runs."""
+    """Returns theory's prediction for a line, where it covers all of its runs."""
     expect = PREDICTIONS.get((quantity, x))
     at_start = x != "layer" or default_moment(quantity, asked) in ("start", "0")
     if expect is None or not at_start:
@@ -312,7 +315,7 @@ def cell_edges(values: np.ndarray) -> np.ndarray:
 
 
 def is_geometric(values: np.ndarray) -> bool:
-    """Whether swept numbers are spaced evenly on a logarithmic axis."""
+    """Returns whether swept numbers are spaced evenly on a logarithmic axis."""
     if values.size < 3 or values[0] <= 0:
         return False
     logs, plain = np.diff(np.log(values)), np.diff(values)

@@ -30,8 +30,10 @@ def examine(
     variables: Mapping | None = None,
     **keywords: Any,
 ) -> xr.Dataset:
-    """What the signal and its gradient are in every dense and convolutional layer of a network of
-    one's own, on one batch; the module is not changed.
+    """Measures signal and gradient in every dense and convolutional layer of your network, on one
+    batch.
+
+    The module is not changed.
 
     Args:
       module: of flax.nnx; or of flax.linen, with its `variables`.
@@ -85,7 +87,7 @@ def examine(
 
 
 def _probe_layer(layer: Layer, z: Float[Array, "example fan_out"]) -> dict[str, Float[Array, ""]]:
-    """What the probes make of a layer and its preactivations [example, out]."""
+    """Applies the probes to a layer and its preactivations [example, out]."""
     graded = layer.slope is not None
     found = {name: PROBES[name].function(layer) for name in _PROBES_ALWAYS}
     biased = layer.bias_gradient is not None

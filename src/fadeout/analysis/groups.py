@@ -39,7 +39,7 @@ class _Group(NamedTuple):
 
 
 def with_remedy(results: xr.Dataset) -> xr.Dataset:
-    """With the coordinate `remedy`, where what it says varies: plain, residual, layer norm, ..."""
+    """Adds the coordinate `remedy` (plain, residual, layer norm, ...) where its parts vary."""
     there = [name for name in REMEDY_LABELS if name in results.coords]
     if "remedy" in results.coords or not any(varies(results, name) for name in there):
         return results
@@ -55,7 +55,7 @@ def _remedy_label(
     normalization: str = "none",
     affine: bool = False,
 ) -> str:
-    """What a network has besides plain layers, in a word or two.
+    """Returns a short label for a network's residual branches and normalisation.
 
     >>> _remedy_label(), _remedy_label(1.0, "sqrt_depth"), _remedy_label(0.5, normalization="layer")
     ('plain', 'residual / sqrt(depth)', 'residual x 0.5, layer norm')
@@ -75,8 +75,8 @@ def varies(results: xr.Dataset, name: str) -> bool:
 
 
 def choose_hue(results: xr.Dataset) -> str:
-    """The first config value that varies, by which figures colour: those of `HUES` before others,
-    as a parameter of an activation of one's own; else the activation."""
+    """Returns the config value that decides the colours: the first of `HUES` that varies, else a
+    varying parameter, else the activation."""
     others = (name for name in config_labels(results) if name not in _NO_HUES)
     return next((name for name in (*HUES, *others) if varies(results, name)), "activation")
 
@@ -103,13 +103,13 @@ def rows_that_fit(results: xr.Dataset, most: int) -> tuple[list[str], list[str]]
 
 
 def subsample(values: list, most: int) -> list:
-    """All values, or of more than `most` some evenly spread over them."""
+    """Returns all values, or `most` evenly spread ones."""
     picks = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
     return [values[i] for i in picks]
 
 
 def describe_subsample(shown: int, every: int, what: str) -> str:
-    """What was left out, for a note; nothing where all is drawn.
+    """Returns a note on what was left out, or nothing where all is drawn.
 
     >>> describe_subsample(2, 8, "depths"), describe_subsample(8, 8, "depths")
     ('; 2 of 8 depths drawn', '')
@@ -118,12 +118,12 @@ def describe_subsample(shown: int, every: int, what: str) -> str:
 
 
 def drawn_depths(results: xr.Dataset) -> list[int]:
-    """The depths that are drawn: at most six."""
+    """Returns the depths that are drawn: at most six."""
     return subsample(np.unique(results["depth"].values).tolist(), most=6)
 
 
 def drawn_hues(results: xr.Dataset) -> list[str]:
-    """The values of the hue that are drawn, as text: all activations, or at most seven others."""
+    """Returns the hues that are drawn, as text: all activations, or at most seven other values."""
     words = label_texts(results[choose_hue(results)].values)[1]
     return words if set(words) <= set(ACTIVATIONS) else subsample(words, most=7)
 
@@ -152,7 +152,7 @@ _MAX_DIGITS = 12
 
 
 def group_runs(results: xr.Dataset) -> Iterator[_Group]:
-    """The runs by hue and depth."""
+    """Groups the runs by hue and depth."""
     words, _ = label_texts(results[choose_hue(results)].values)
     light = results.drop_vars([name for name in results.coords if name not in _CARRIED])
     for hue in drawn_hues(results):
@@ -164,7 +164,7 @@ def group_runs(results: xr.Dataset) -> Iterator[_Group]:
 
 
 def recorded_steps(runs: xr.Dataset) -> np.ndarray:
-    """Which steps of the dataset some of these runs recorded."""
+    """Returns the steps of the dataset that any of these runs recorded."""
     steps = runs["step"].values[:, None]
     every, last = runs["record_every"].values, runs["steps"].values
     return ((steps % every == 0) & (steps <= last)).any(axis=1)
@@ -183,7 +183,7 @@ class _Spread(NamedTuple):
 
 
 def quantile_spread(values: xr.DataArray) -> _Spread:
-    """Quantiles over runs, which are those of no run's logarithm but of its value.
+    """Returns quantiles over runs. They are quantiles of the values, not of logarithms.
 
     Runs that are not finite are left out; where none is finite, NaN.
     """
@@ -198,15 +198,15 @@ def quantile_spread(values: xr.DataArray) -> _Spread:
 
 
 def at_start(values: xr.DataArray) -> xr.DataArray:
-    """At initialisation."""
+    """Returns the values at initialisation."""
     return values.sel(step=0)
 
 
 def at_end(values: xr.DataArray) -> xr.DataArray:
-    """At each run's last step."""
+    """Returns the values at each run's last step."""
     return final_values(values)
 
 
 def solved_share(runs: xr.Dataset) -> Interval:
-    """The share of runs that end with every example right."""
+    """Returns the share of runs that end with every example right."""
     return share_interval(runs["status"].values == "solved", runs["seed"].values)

@@ -27,7 +27,7 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 def exact(value: float) -> Interval:
-    """A number that was computed, not sampled."""
+    """Returns a computed number as an interval of no width."""
     return Interval(value, value, value)
 
 

@@ -18,7 +18,8 @@ _Labels = Mapping[str, Any]
 
 
 def hidden_weight_variance(labels: _Labels) -> float | None:
-    """Of the hidden kernels, times their fan-in; None where the initialiser says nothing of it.
+    """Returns the variance of hidden weights times their fan-in, or None if the initialiser does
+    not tell.
 
     >>> hidden_weight_variance({"init": "he_normal", "gain": 0.5})
     0.5
@@ -131,7 +132,7 @@ _REMEDY_KEYS = ("residual", "residual_scale", "normalization")
 
 
 def _is_plain(labels: _Labels) -> bool:
-    """Whether all layers are phi(W h + b)."""
+    """Returns whether all layers are phi(W h + b)."""
     return labels.get("residual") == 0 and labels.get("normalization") == "none"
 
 
@@ -201,7 +202,7 @@ def _predict_loss(labels: _Labels, steps: np.ndarray) -> np.ndarray | None:
 
 
 def _at_layers(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """Of hidden layers 1, 2, ...; NaN at the readout."""
+    """Returns the values at hidden layers 1, 2, ..., and NaN at the readout."""
     padded = np.append(values, np.nan)
     return padded[np.minimum(layers - 1, values.size)]
 

@@ -11,7 +11,8 @@ def _hidden_layers(values: xr.DataArray) -> np.ndarray:
 
 
 def log10_slopes(values: xr.DataArray, lowest: int = 1) -> np.ndarray:
-    """Per run, what a layer adds to log10 of a norm on the way up: least squares, [run].
+    """Returns, per run, what each layer adds to log10 of a norm on the way up, by least squares,
+    [run].
 
     Args:
       values: of runs of one depth at one step, [run, layer].

@@ -36,7 +36,9 @@ VERDICTS = (
 
 @takes_results
 def verdicts(results: xr.Dataset) -> np.ndarray:
-    """What is wrong with each run, or healthy: the first word that applies.
+    """Returns one word for each run: what is wrong with it, or `healthy`.
+
+    The first that applies wins.
 
     *failed*: its program did. *diverged*: a value was not finite. *unknown*: a probe that this
     needs was not recorded of it. *dead*: after training all units of some hidden layer are dead on

@@ -31,7 +31,8 @@ from fadeout.theory.mean_field import (
 
 
 def weight_gradients_hide(results: xr.Dataset) -> list[Finding]:
-    """What weight gradients lose over what delta loses, at the standard weight variances.
+    """Compares the decades that weight gradients lose with those that delta loses, at the standard
+    weight variances.
 
     From the second layer on: the first has another fan-in, and its gradient another size for that.
     """
@@ -117,7 +118,8 @@ def _variance_of(values, axis):
 
 
 def six_xi(results: xr.Dataset) -> list[Finding]:
-    """Who solves the task among those that six xi_c calls trainable, and the others."""
+    """Compares the runs that 6 xi_c calls trainable with the others, by the share that solve the
+    task."""
     groups: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for (variance, depth), runs in cases(results, "weight_variance", "depth"):
         (bias,) = np.unique(runs["bias_variance"].values)
@@ -156,7 +158,7 @@ _EARLY = 8
 
 
 def isometry(tanh: xr.Dataset, relu: xr.Dataset) -> list[Finding]:
-    """What a layer adds to the spread of the squared singular values of the Jacobian."""
+    """Measures what each layer adds to the spread of the Jacobian's squared singular values."""
     findings = []
     for results in (tanh, relu):
         for (activation, init), runs in cases(results, "activation", "init"):
@@ -174,7 +176,7 @@ def isometry(tanh: xr.Dataset, relu: xr.Dataset) -> list[Finding]:
 
 
 def _spread_per_layer(activation: str, kernels: str, gain: float, width: int) -> float:
-    """What theory expects a layer to add, the mean over the first.
+    """Returns the predicted growth per layer, averaged over all layers after the first.
 
     Two inputs of +-1 through an orthogonal kernel share their norm among all units; through a
     Gaussian one each unit has it.
@@ -186,7 +188,7 @@ def _spread_per_layer(activation: str, kernels: str, gain: float, width: int) ->
 
 
 def two_units(results: xr.Dataset) -> list[Finding]:
-    """Who solves XOR with a single hidden unit, by whether its activation ever turns back."""
+    """Measures who solves XOR with one hidden unit, by whether the activation is monotone."""
     names = np.unique(results["activation"].values).tolist()
     grid = np.linspace(-10, 10, 4001)
     monotone = [name for name in names if np.all(np.diff(value_and_slope(name, grid)[0]) >= -1e-12)]

@@ -110,7 +110,7 @@ def separable_share(width: int, draws: int = 4000) -> float:
 
 
 def separable(features: np.ndarray, targets: np.ndarray) -> bool:
-    """Whether some affine readout of the features [example, unit] has every sign right."""
+    """Returns whether some affine readout of the features [example, unit] has every sign right."""
     from scipy.optimize import linprog  # a slow import, where it is needed
 
     signs = np.where(targets > 0, 1.0, -1.0)[:, None]
@@ -137,7 +137,7 @@ def _slope_findings(results: xr.Dataset, quantity: str = DECADES) -> list[Findin
 
 
 def sigmoid_saturation(results: xr.Dataset) -> list[Finding]:
-    """Whether delta shrinks where units are saturated, and only there."""
+    """Returns whether delta shrinks where units are saturated, and only there."""
     findings = []
     for (variance,), runs in cases(select_runs(results, activation="sigmoid"), "weight_variance"):
         saturated = mean_of_networks(runs["saturation"].sel(step=0).mean("layer").values)
@@ -175,8 +175,8 @@ def init_avoids_saturation(results: xr.Dataset) -> list[Finding]:
 
 
 def one_sided_gradients(results: xr.Dataset) -> list[Finding]:
-    """Of the units that are not dead, those whose weight gradients all have one sign, where the
-    inputs are activations."""
+    """Returns the share of living units whose weight gradients all have one sign, where the inputs
+    are activations."""
     findings = []
     for (activation, examples), runs in cases(results, "activation", "examples"):
         (depth,) = np.unique(runs["depth"].values)
@@ -340,7 +340,7 @@ def relu_not_centred(results: xr.Dataset) -> list[Finding]:
 
 
 def decay_per_layer(results: xr.Dataset) -> list[Finding]:
-    """Whether delta shrinks layer by layer, and as a power (each layer alike) or slower.
+    """Returns whether delta shrinks layer by layer, and as a power (each layer alike) or slower.
 
     Exponential decay loses as much per layer in the lower half of the network as in the upper.
     """
@@ -364,7 +364,7 @@ def decay_per_layer(results: xr.Dataset) -> list[Finding]:
 
 
 def _halves(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is lost per layer on the way down the lower and the upper half of the network."""
+    """Returns the decades lost per layer in the lower and in the upper half of the network."""
     middle, top = logs.shape[-1] // 2, logs.shape[-1] - 1
     lower = (logs[..., middle] - logs[..., 0]) / middle
     return lower, (logs[..., top] - logs[..., middle]) / (top - middle)

@@ -60,7 +60,7 @@ def batchnorm_cures(results: xr.Dataset) -> list[Finding]:
 
 
 def residual_scale(results: xr.Dataset) -> list[Finding]:
-    """By how much delta grows from top to bottom, with branches as they are and scaled down."""
+    """Measures how much delta grows from top to bottom, with plain and with scaled branches."""
     findings = []
     words = {"constant": "branches as they are", "sqrt_depth": "branches over sqrt(depth)"}
     for (scale, activation, depth), runs in cases(results, "residual_scale", "activation", "depth"):
@@ -82,7 +82,10 @@ def rezero(results: xr.Dataset) -> list[Finding]:
 
 
 def clipping_cures(results: xr.Dataset) -> list[Finding]:
-    """Who learns with and without clipping, each at its best learning rate of half the seeds."""
+    """Compares learning with and without clipping, each at its best learning rate.
+
+    Half of the seeds choose the rate, the other half measure.
+    """
     findings = []
     clipped = np.isfinite(results["clip"].values)
     for words, chosen in (("clipped", clipped), ("as it is", ~clipped)):
@@ -98,7 +101,7 @@ def clipping_cures(results: xr.Dataset) -> list[Finding]:
 
 
 def adam_ignores(results: xr.Dataset) -> list[Finding]:
-    """Who solves the task whose gradient vanishes, less those whose gradient is level."""
+    """Compares Adam on a task whose gradient vanishes with Adam on one whose gradient is level."""
     findings = []
     for (depth, optimizer), runs in cases(results, "depth", "optimizer"):
         level, vanishing = (
@@ -117,7 +120,7 @@ def adam_ignores(results: xr.Dataset) -> list[Finding]:
 
 
 def rmsprop_size(results: xr.Dataset) -> list[Finding]:
-    """Who solves the task whose gradient vanishes, by where eps stands."""
+    """Measures who solves the task whose gradient vanishes, by where RMSprop adds eps."""
     findings = []
     for (inside,), runs in cases(results, "eps_in_sqrt"):
         condition = "sqrt(v + eps)" if inside else "sqrt(v) + eps"

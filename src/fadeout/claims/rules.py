@@ -31,7 +31,7 @@ class Rule(NamedTuple):
     high: float
 
     def __call__(self, measured: Interval) -> bool | None:
-        """Whether an interval lies inside (True), outside (False), or across (None)."""
+        """Returns whether an interval lies inside (True), outside (False), or across (None)."""
         if self.low <= measured.low and measured.high <= self.high:
             return True
         if measured.high < self.low or measured.low > self.high:
@@ -82,7 +82,7 @@ class Claim(NamedTuple):
         return finding.quantity in self.rules
 
     def supports(self, finding: Finding) -> bool | None:
-        """What the finding's rule says."""
+        """Returns what the finding's rule decides: True, False, or None."""
         return self.rules[finding.quantity](finding.measured)
 
     def answer_to(self, verdict: "Verdict") -> str:
@@ -118,7 +118,8 @@ class Verdict(NamedTuple):
     undecided: list[Finding]
 
     def exceptions(self) -> tuple[str, list[str]]:
-        """Whether it *holds only* or *fails only* in some cases, the fewer ones, and in which."""
+        """Returns whether it *holds only* or *fails only* in some cases, the fewer ones, and in
+        which."""
         cases = [*self.supporting, *self.against, *self.undecided]
         several = len({finding.quantity for finding in cases}) > 1
         fewer = self.supporting if len(self.supporting) <= len(self.against) else self.against

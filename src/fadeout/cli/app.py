@@ -153,7 +153,7 @@ def command(main: Callable[[], int]) -> int:
 
 
 class _PlannedSweep(NamedTuple):
-    """What goes into one folder.
+    """The runs, pictures and options that belong to one output folder.
 
     Attributes:
       members: places of its configs among all.

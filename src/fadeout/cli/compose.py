@@ -74,7 +74,7 @@ def _check_complete(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def first_lines(error: Exception) -> str:
-    """What an error of Hydra or OmegaConf says, without its list of search paths."""
+    """Returns the message of a Hydra or OmegaConf error without its list of search paths."""
     words = [str(error), str(error.__cause__ or "").removeprefix("None")]
     return "; ".join(text.strip().splitlines()[0] for text in words if text.strip())
 
@@ -158,7 +158,7 @@ def _quote_override(text: str, parser: OverridesParser, swept: bool) -> str:
 
 
 def _takes_text(key: str) -> bool:
-    """Whether a key of the config may be a text, as a name or a path."""
+    """Returns whether a key of the config may be a text, as a name or a path."""
     section, _, rest = key.partition(".")
     return _takes_new_keys(section) if rest else section in ("name", "outputs", "cache")
 
@@ -258,8 +258,8 @@ def _allow_new_key(override: Override, text: str) -> str:
 
 
 def _takes_new_keys(section: str) -> bool:
-    """Whether a section takes keys that not every entry's YAML has; whether the chosen entry has
-    them is seen when the run is resolved."""
+    """Returns whether a section takes keys that not every entry's YAML has; whether the chosen
+    entry has them is seen when the run is resolved."""
     return section in sections_of(Config) and issubclass(kinds(Config)[section][0], Entry)
 
 
@@ -427,7 +427,7 @@ class _Setting(NamedTuple):
 
     @property
     def composed(self) -> bool:
-        """Whether Hydra composes it; else its value is set on what is composed."""
+        """Returns whether Hydra composes it; else its value is set on what is composed."""
         return self.of_group or self.shared
 
 
@@ -453,7 +453,7 @@ def without_hydra(config: DictConfig) -> DictConfig:
 
 
 def _chooses_group(loader: Any, override: Override) -> bool:
-    """Whether an override chooses an option of a config group, by Hydra's own rule."""
+    """Returns whether an override chooses an option of a config group, by Hydra's own rule."""
     if override.is_hydra_override():
         return True
     is_group = loader.repository.group_exists(override.key_or_group)
@@ -496,7 +496,7 @@ def _set_existing(data: dict[str, Any], path: list[str], value: Any) -> bool:
 
 
 def _only_sets_values(override: Override) -> bool:
-    """Whether an override sets a value of the run, and neither adds, deletes nor refers."""
+    """Returns whether an override sets a value of the run, and neither adds, deletes nor refers."""
     if override.key_or_group == "outputs" or override.is_add() or override.is_delete():
         return False
     return not isinstance(override.value(), dict) and not _has_interpolation(override.value())
@@ -507,7 +507,7 @@ def _is_change(override: Override) -> bool:
 
 
 def _has_interpolation(value: Any) -> bool:
-    """Whether a value refers to others by an interpolation."""
+    """Returns whether a value refers to others by an interpolation."""
     if isinstance(value, dict):
         return any(map(_has_interpolation, value.values()))
     if isinstance(value, list):

@@ -62,7 +62,7 @@ class Config(Run):
                 )
 
     def folder(self) -> Path:
-        """Where its results go."""
+        """The folder of the results."""
         return Path(self.outputs) / self.name
 
     def runs(self) -> Sequence[Run]:

@@ -39,14 +39,14 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def quiet_libraries() -> None:
-    """Keeps the libraries' own chatter off the terminal."""
+    """Silences the libraries' own log lines."""
     logging.getLogger("jax").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="jax|flax|optax|xarray|h5netcdf")
 
 
 @contextmanager
 def announce_solving(configs: Sequence[Config]) -> Iterator[None]:
-    """Says what takes a second for each activation before anything is trained."""
+    """Announces the solving of the edge of chaos, which takes a second for each activation."""
     names = {
         config.activation.name
         for config in configs
@@ -155,7 +155,7 @@ class TimeLeft:
 
 
 def show_results(results: xr.Dataset) -> None:
-    """What became of the runs."""
+    """Prints how the runs ended."""
     if results.sizes["run"] == 1:
         run = results.isel(run=0)
         if run["status"].item() != "failed":
@@ -172,7 +172,7 @@ def show_results(results: xr.Dataset) -> None:
 
 
 def show_places(folder: Path, pictures: Sequence[Path], failures: Mapping[str, str]) -> None:
-    """Where results and pictures lie, and which pictures could not be drawn."""
+    """Prints where results and pictures are, and which pictures could not be drawn."""
     console.print(f"results:  {folder}")
     suffixes = list(dict.fromkeys(path.suffix for path in pictures))
     if suffixes:
@@ -195,7 +195,7 @@ def data_lines(runs: Iterable[Run]) -> list[str]:
 
 
 def show_account(summary: Summary, compose_seconds: float, wall_seconds: float) -> None:
-    """What a sweep did and cost, and what went wrong."""
+    """Prints what a sweep trained, how long it took, and what went wrong."""
     for error in summary.errors:
         console.print(f"failed: {printable(error.splitlines()[0])}")
     if summary.repeated:
@@ -236,7 +236,7 @@ def show_account(summary: Summary, compose_seconds: float, wall_seconds: float) 
 
 
 def show_forecast(forecast: Forecast, folder: Path) -> None:
-    """What a sweep would take."""
+    """Prints the forecast of a sweep."""
     todo = forecast.asked - forecast.stored
     console.print(
         f"{folder}: {_format_count(forecast.asked, 'run')}, "

@@ -80,7 +80,7 @@ def judge_claims(
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """What was judged before, to which more is added.
+    """Returns the verdicts of earlier calls, to which new ones are added.
 
     Raises:
       FadeoutError: the file is not ours, or cut off.

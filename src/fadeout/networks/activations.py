@@ -310,15 +310,14 @@ def get_activation(
 
 @lru_cache(maxsize=1024)
 def bind_static(function: Callable, static: tuple[tuple[str, object], ...]) -> Callable:
-    """The function with the options that decide a program: one object for one choice."""
+    """Returns the function with its static options bound; one object for one choice."""
     return partial(function, **dict(static)) if static else function
 
 
 def switch_activation(
     functions: Sequence[Callable], surrogate: str, index: LayerIndex, parameters: dict
 ) -> ActivationFunction:
-    """The one of several functions that a traced `index` chooses, with what it takes of the
-    parameters."""
+    """Returns the activation that a traced `index` chooses among several."""
     choices = _branches_with_surrogate(functions, surrogate)
     return lambda z: switched(choices, z, index, parameters)
 
@@ -326,7 +325,7 @@ def switch_activation(
 def switch_value_and_slope(
     functions: Sequence[Callable], surrogate: str, index: LayerIndex, parameters: dict
 ) -> ValueAndSlope:
-    """`switch_activation`, with its slope."""
+    """Returns phi and phi' of the activation that a traced `index` chooses among several."""
     choices = _branches_with_surrogate(functions, surrogate)
     return lambda z: _switched_value_and_slope(choices, z, index, parameters)
 
@@ -390,7 +389,7 @@ def slope_of(activation: ActivationFunction, z: Float[Array, "*size"]) -> Float[
 
 
 def largest_slope(slope: Callable, dtype=jnp.float32) -> Float[Array, ""]:
-    """The largest |phi'(z)| over what is `SLOPE_GRID`.
+    """Returns the largest |phi'(z)| over `SLOPE_GRID`.
 
     Args:
       slope: gives phi'(z).

@@ -233,7 +233,7 @@ def kernel_variance(name: str, fan_in: int, fan_out: int, **parameters: float) -
 
 
 def decomposes(name: str) -> bool:
-    """Whether an initialiser may decompose a matrix."""
+    """Returns whether an initialiser may decompose a matrix."""
     return name in _ORTHOGONAL or not is_builtin(INITIALIZERS[name])
 
 

@@ -47,7 +47,7 @@ class _LayerCall(NamedTuple):
 
 
 class _LayerRecord(NamedTuple):
-    """What one layer of a network shows.
+    """The signal, gradient and parameters of one layer call.
 
     Attributes:
       layer: as the probes take it; positions of a sequence or an image count as examples.
@@ -280,7 +280,7 @@ class _Matrices(NamedTuple):
     gradients: Mapping[tuple, Array]
 
     def shape(self, call: _LayerCall) -> tuple[int, int]:
-        """Of the kernel.
+        """Returns the shape of a call's kernel.
 
         Raises:
           FadeoutError: the kernel that was called is a part of the parameter.
@@ -343,8 +343,8 @@ def _value_and_slope_of_calls(program: Any, leaves: int, values: list, calls: in
 
 
 def _normalization_equations(jaxpr: Any, z: Any, moving: set, made: set) -> list:
-    """What is made of z alone and has its shape, as a batch normalisation between a layer and its
-    activation, in order."""
+    """Returns the equations, in order, that map z to a value of its shape and depend on z alone: a
+    batch norm between a layer and its activation."""
     inside, found = {z}, []
     for equation in jaxpr.eqns:
         used = {v for v in equation.invars if isinstance(v, core.Var) and v in moving}
@@ -355,7 +355,10 @@ def _normalization_equations(jaxpr: Any, z: Any, moving: set, made: set) -> list
 
 
 def _value_and_slope_of_call(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
-    """Of one call; what the module gives, `made`, ends what belongs to it."""
+    """Returns phi(z) and phi'(z) of one layer call.
+
+    The module's outputs, `made`, end the search.
+    """
     jaxpr = program.jaxpr
     inside, equations = {z}, []
     for equation in jaxpr.eqns:
@@ -404,7 +407,7 @@ def _value_and_slope_of_call(program: Any, values: list, z: Any, moving: set, ma
 
 
 def _is_elementwise(equation: Any) -> bool:
-    """Whether an equation works element by element, and what it calls too."""
+    """Returns whether an equation works element by element, and what it calls too."""
     name = equation.primitive.name
     if name in ELEMENTWISE:
         return True
@@ -416,7 +419,7 @@ def _is_elementwise(equation: Any) -> bool:
 
 
 def _equations_from(jaxpr: Any, starts: list) -> tuple[set, list]:
-    """What follows from some variables, and the equations that make it."""
+    """Returns all variables that depend on some variables, and the equations that make them."""
     moving, equations = set(starts), []
     for equation in jaxpr.eqns:
         if any(v in moving for v in equation.invars if isinstance(v, core.Var)):

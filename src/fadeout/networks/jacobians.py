@@ -18,8 +18,10 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def _scan_up(function: Callable, start, layers: Layers) -> Float[Array, "depth"]:
-    """What `function(carry, layer)` gives of each hidden layer but the first, from the
-    first up; `start` is the carry and the value of the first."""
+    """Stacks `function(carry, layer)` over the hidden layers, from the second up.
+
+    `start` is the carry and the value of the first.
+    """
     carry, first = start
     _, others = layers.scan(function, carry)
     return jnp.concatenate([first[None], others])
@@ -42,7 +44,7 @@ def jacobians(statistic: Callable, layers: Layers) -> Float[Array, "depth"]:
         return layer.slope, (layer.preactivation, layer.gain, layer.shift)
 
     def through(below, jacobian):
-        """Of the activations of the layer below, of its preactivations."""
+        """Returns the Jacobian of the activations below from that of the preactivations."""
         slope, (z, gain, shift) = below
         if remedy.normalization != "none":
             neuron = layers.first._replace(gain=gain, shift=shift)

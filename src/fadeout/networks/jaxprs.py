@@ -263,8 +263,7 @@ _remembered: ContextVar[dict | None] = ContextVar("remembered", default=None)
 
 @contextlib.contextmanager
 def memoizing(known: dict | None = None) -> Iterator[dict]:
-    """Inside, `memoized` computes everything once: a survey of many runs traces each function once.
-    What a user changes between two surveys is seen.
+    """Makes `memoized` compute each key once inside: indexing many runs traces each function once.
 
     Args:
       known: what was remembered before; by default what the surrounding context remembers.
@@ -279,7 +278,7 @@ def memoizing(known: dict | None = None) -> Iterator[dict]:
 
 
 def memoized(key: tuple, compute: Callable[[], Any]) -> Any:
-    """What `compute` gives, computed once inside `memoizing`; an error is remembered as well."""
+    """Returns `compute()`, computed once inside `memoizing`. An error is remembered as well."""
     known = _remembered.get()
     if known is None:
         return compute()
@@ -409,7 +408,8 @@ def _axes_after(
     of_z: dict[int | str, tuple[int, ...]],
     differs: Callable[[_Value], frozenset[int]],
 ) -> list[_Axes] | None:
-    """Which axes of an equation's outputs are those of z; None where it may mix along them."""
+    """Returns which axes of an equation's outputs are axes of z, or None where it may mix along
+    them."""
     given = [of_z.get(v.name) for v in e.inputs]
     moving = {axes for axes in given if axes is not None}
     (axes,) = moving if len(moving) == 1 else (None,)
@@ -473,7 +473,7 @@ def _reshaped(e: _Equation, axes: tuple[int, ...]) -> list[_Axes] | None:
 def _axes_of_control(
     e: _Equation, given: list[_Axes], vary: list[frozenset[int]]
 ) -> list[_Axes] | None:
-    """Of a loop or a conditional, whose bodies are followed in turn."""
+    """Returns `_axes_after` a loop or a conditional, by following its bodies."""
     if e.primitive == "cond":
         if given[0] is not None:
             return None
@@ -531,7 +531,7 @@ def _follow_body(
 
 
 def _agreed_axes(sides: list[list[_Axes] | None]) -> list[_Axes] | None:
-    """What several programs say of the same outputs, if they agree."""
+    """Returns what all branches say about the same outputs, if they agree."""
     if any(side is None for side in sides):
         return None
     found: list[_Axes] = []

@@ -27,7 +27,7 @@ _PARITY = np.uint32(0x1BD11BDA)
 
 
 def _threefry(high, low, counts) -> tuple:
-    """Threefry-2x32 of 20 rounds (Salmon 2011), of NumPy's arrays or JAX's.
+    """Computes Threefry-2x32 with 20 rounds (Salmon 2011), on NumPy's or JAX's arrays.
 
     Args:
       high, low: the words of a key.
@@ -45,7 +45,7 @@ def _threefry(high, low, counts) -> tuple:
 
 
 def seed_key(seed: int | UInt32[np.ndarray, "*many"]) -> UInt32[np.ndarray, "*many 2"]:
-    """The key of a seed."""
+    """Returns the key of a seed."""
     seed = np.asarray(seed, np.uint32)
     return np.stack([np.zeros_like(seed), seed], axis=-1)
 
@@ -53,7 +53,7 @@ def seed_key(seed: int | UInt32[np.ndarray, "*many"]) -> UInt32[np.ndarray, "*ma
 def fold_in(
     keys: UInt32[np.ndarray, "*many 2"], numbers: Sequence[int]
 ) -> UInt32[np.ndarray, "*many number 2"]:
-    """The keys of these numbers below each.
+    """Folds numbers into keys, as `jax.random.fold_in` does.
 
     >>> fold_in(seed_key(3), [1]).tolist() == jax.random.key_data(
     ...     jax.random.split(jax.random.key(3), 2)[1:]
@@ -67,8 +67,10 @@ def fold_in(
 def layer_keys(
     keys: UInt32[np.ndarray, "*many 2"], depth: int
 ) -> UInt32[np.ndarray, "*many {depth+1} 2 2"]:
-    """Of the kernel and the bias of every layer below a network's key; the readout is last. A
-    layer's are the same, however many there are above it."""
+    """Returns the keys of each layer's kernel and bias, readout last.
+
+    A layer's keys do not depend on how many layers are above it.
+    """
     parts = fold_in(keys, range(3))
     first, hidden, readout = parts[..., :1, :], parts[..., 1, :], parts[..., 2:, :]
     layers = [first, fold_in(hidden, range(1, depth)), readout]
@@ -79,7 +81,7 @@ def layer_keys(
 
 
 def _hash_counts(key, shape: tuple[int, ...]) -> tuple:
-    """The hash of as many counts."""
+    """Returns the hashes of the counts 0, 1, ... for a shape."""
     size = math.prod(shape)
     if size >= 2**32:
         raise NotImplementedError(f"{size} random numbers of one key")

@@ -13,7 +13,7 @@ from fadeout.networks.stacks import LayerCount, scan_active
 
 
 class Layer(NamedTuple):
-    """What one weight layer shows at one step, before the step's update.
+    """One weight layer at one step, before the update: what a probe is a function of.
 
     The readout has no activation function: there `activation` and `slope` are None.
 
@@ -81,7 +81,7 @@ class Layers(NamedTuple):
         return LayerCount(self.hidden.kernel.shape[0]) if self.present is None else self.present
 
     def scan(self, function: Callable, carry, reverse: bool = False):
-        """`lax.scan` over the layers of the stack that are there; of the others it gives 0."""
+        """Scans over the active layers of the stack, like `lax.scan`; padded ones give 0."""
         count = self.layer_count
 
         def there(carry, numbered):

@@ -39,7 +39,7 @@ class Loss(NamedTuple):
         targets: Float[Array, "example *run"],
         threshold: float,
     ) -> Bool[Array, "example *run"]:
-        """Which examples are classified right; none whose output is not finite.
+        """Returns which examples are classified right; never one with an output that is not finite.
 
         Args:
           threshold: of one output, above which the answer is 1.

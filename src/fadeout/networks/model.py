@@ -26,7 +26,7 @@ from fadeout.registry import FadeoutError
 
 
 class Dense(nnx.Module):
-    """A layer of neurons side by side: weighted sum, bias, activation.
+    """A dense layer of neurons: weighted sum, bias, activation.
 
     The activation is an argument of the call, not a part of the module: its slope or alpha may be
     traced, but it is never trained.
@@ -72,7 +72,7 @@ class Dense(nnx.Module):
     def input_gradient(
         self, delta: Float[Array, "example fan_out *run"]
     ) -> Float[Array, "example fan_in *run"]:
-        """dL/dx of dL/dz."""
+        """Returns dL/dx from dL/dz: `delta @ kernel.T`."""
         return contract_transposed(delta, self.kernel[...])
 
     def gradient(
@@ -81,27 +81,27 @@ class Dense(nnx.Module):
         delta: Float[Array, "example fan_out *run"],
         **others: Array,
     ) -> "Dense":
-        """dL/dW and dL/db of what was weighed and dL/dz, summed over examples; and others."""
+        """Returns dL/dW and dL/db from the layer's input and dL/dz, summed over examples."""
         return Dense(outer(x, delta), fold(jnp.add, delta, 1), **others)
 
     def with_parameters(
         self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]
     ) -> "Dense":
-        """The layer with another kernel and bias, and what else it trains."""
+        """Returns the layer with another kernel and bias."""
         others = (None if p is None else p[...] for p in (self.factor, self.gain, self.shift))
         return Dense(kernel, bias, *others)
 
     def at(self, place: LayerIndex) -> "Dense":
-        """One layer of a stack."""
+        """Returns one layer of a stack."""
         return take_at(self, place)
 
     def set(self, place: LayerIndex, layer: "Dense") -> "Dense":
-        """The stack with another layer in this place."""
+        """Returns the stack with another layer at this position."""
         return set_at(self, place, layer)
 
 
 class Signals(NamedTuple):
-    """What a step sees in every hidden layer.
+    """The signals that a training step stores for every hidden layer.
 
     Attributes:
       activation: phi(z).
@@ -234,7 +234,7 @@ class MLP(nnx.Module):
         )
 
     def without_biases(self) -> "MLP":
-        """The network with every bias times 0, which hides nothing that is not finite."""
+        """Returns the network with every bias times 0, which hides nothing that is not finite."""
 
         def part(n: Dense) -> Dense:
             return n.with_parameters(n.kernel[...], 0 * n.bias[...])
@@ -242,7 +242,7 @@ class MLP(nnx.Module):
         return MLP(part(self.first), part(self.hidden), part(self.readout))
 
     def trim(self, depth: int) -> "MLP":
-        """The network without the empty places above its depth."""
+        """Returns the network without padded layers above its depth."""
         return MLP(self.first, jax.tree.map(lambda a: a[: depth - 1], self.hidden), self.readout)
 
     def __call__(
@@ -275,7 +275,7 @@ class MLP(nnx.Module):
         signals: Signals,
         remedy: Remedy = PLAIN,
     ) -> tuple[Float[Array, "example output *run"], Signals]:
-        """The way up, as a step of training goes it.
+        """Runs the forward pass of a training step, and stores the signals.
 
         Args:
           activation: gives phi(z) and phi'(z).
@@ -321,8 +321,15 @@ class MLP(nnx.Module):
         before: "MLP",
         remedy: Remedy = PLAIN,
     ) -> tuple[Signals, "MLP"]:
-        """The way down: delta = phi'(z) * (delta of the layer above) @ its kernel^T; through a
-        normalisation by its own derivative, and besides a residual branch as it is.
+        """Runs the backward pass, written by hand, and stores delta of every layer.
+
+            delta = phi'(z) * (delta of the layer above @ its kernel^T)
+
+        A normalisation is passed by its own VJP, and a skip connection adds delta unchanged.
+        `jax.grad` cannot do this: the loops have a traced length (one program serves many depths),
+        which has no reverse mode; surrogate slopes differ from the derivative; and delta of every
+        layer, which `jax.grad` drops, is what probes measure. `tests/training` compares the result
+        with `jax.grad` of the plain network.
 
         Args:
           delta: dL/d output.

@@ -63,7 +63,7 @@ def _nested(function: Callable, depth: int) -> Callable:
 
 
 def _in_double(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
-    """In float64, which has room for the squares of any float32."""
+    """Computes the norm of a float32 array in float64, which has room for its squares."""
     with jax.enable_x64(True):
         return _root_of_sum(x, axes, of_mean, jnp.float64).astype(x.dtype)
 

@@ -23,17 +23,17 @@ from fadeout.schema import kinds
 
 
 def _zero_or_nan(x: Float[Array, "any fan_out"]) -> Float[Array, "fan_out"]:
-    """Per unit 0, or NaN where one of its elements is not finite."""
+    """Returns 0 per unit, or NaN where an element is not finite."""
     return fold(jnp.add, x, 1, lambda x: 0 * x)
 
 
 def _share_of(flags: Bool[Array, "*size"], of: Float[Array, "*size"]) -> Float[Array, ""]:
-    """The share of true flags, each about one element of `of`; NaN where one is not finite."""
+    """Returns the share of true flags, or NaN where an element of `of` is not finite."""
     return mean_over(flags + 0 * of, of.ndim)
 
 
 def _all_of_unit(flags: Bool[Array, "any fan_out"]) -> Bool[Array, "fan_out"]:
-    """Whether all of a unit's flags are true."""
+    """Returns whether all of a unit's flags are true."""
     return fold(jnp.logical_and, flags, 1)
 
 
@@ -113,7 +113,7 @@ def probe(
 
 
 def _check_probe(entry: Probe) -> Probe:
-    """A user's probe, tried once on a small network.
+    """Tries a user's probe once on a small network.
 
     Raises:
       FadeoutError: it cannot be traced by JAX, or gives no scalar where it should.

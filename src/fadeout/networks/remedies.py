@@ -27,7 +27,7 @@ def _mean_along(x: _Sums, axis: int) -> Float[Array, "..."]:
 
 
 def _scaled_along(x: _Sums, axis: int) -> _Sums:
-    """With mean square 1 along an axis."""
+    """Scales an array to mean square 1 along an axis."""
     return x * jax.lax.rsqrt(_mean_along(jnp.square(x), axis) + EPSILON)
 
 
@@ -55,7 +55,7 @@ NORMALIZATIONS: dict[str, Callable | None] = {
 
 
 class Remedy(NamedTuple):
-    """What the hidden layers of a network have besides neurons.
+    """The residual branches and the normalisation of the hidden layers.
 
     Attributes:
       normalization: of preactivations before the activation, by its name.
@@ -66,8 +66,8 @@ class Remedy(NamedTuple):
     branch: Any = None
 
     def normalise(self, z: _Sums, neuron: Any) -> _Sums:
-        """What the activation is given; with the neuron's own gain and shift, if
-        they are trained."""
+        """Returns the activation's input: z, normalised, with the layer's gain and shift if it has
+        them."""
         function = lookup(NORMALIZATIONS, self.normalization, "model.normalization")
         if function is None:
             return z
@@ -79,7 +79,7 @@ class Remedy(NamedTuple):
         return sums if self.branch is None else below + self.factor(neuron) * sums
 
     def factor(self, neuron: Any) -> Any:
-        """Of this neuron's branch: the trained one times a, or a."""
+        """Returns the factor of this layer's residual branch."""
         return self.branch if neuron.factor is None else neuron.factor[...] * self.branch
 
 

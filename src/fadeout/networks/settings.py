@@ -8,7 +8,7 @@ import jax
 
 @contextlib.contextmanager
 def standard_settings(x64: bool) -> Iterator[None]:
-    """In this context dtypes and ranks are promoted as usual, and NaN is a result like another.
+    """Sets JAX's promotion and NaN options to the package's own, whatever the user's are.
 
     `JAX_DEBUG_NANS=1`, and strict promotion, are for a user's own code: here they would make
     healthy runs fail.

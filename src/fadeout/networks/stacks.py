@@ -21,7 +21,7 @@ _Places: TypeAlias = Int[Array, "*run"] | int | np.integer
 
 
 class LayerCount(NamedTuple):
-    """How many layers of a stack are there.
+    """How many layers of a padded stack are active.
 
     Attributes:
       most: of any lane: so long are loops.
@@ -33,11 +33,11 @@ class LayerCount(NamedTuple):
 
     @property
     def each(self) -> _Places:
-        """Of each lane, or of all."""
+        """The number of layers, one for each lane or one for all."""
         return self.most if self.by_lane is None else self.by_lane
 
     def where_active(self, place: LayerIndex, new, old):
-        """The new value in lanes that have a layer in this place, in others the old one."""
+        """Returns the new value in lanes that have a layer at this position, else the old one."""
         return new if self.by_lane is None else jnp.where(place < self.by_lane, new, old)
 
 
@@ -66,7 +66,7 @@ def set_at(stack, place: LayerIndex, new):
 
 
 def mask_from(stack, count: _Places):
-    """The stack with 0 in the places from `count` on, which may be of each lane its own."""
+    """Sets a stack to 0 from position `count` on, which may differ between lanes."""
 
     def there(a):
         return jnp.where(jnp.arange(a.shape[0]).reshape(-1, *(1,) * (a.ndim - 1)) < count, a, 0)

@@ -51,7 +51,7 @@ class _Targets(NamedTuple):
     names: tuple[str, ...]
 
     def about(self) -> str:
-        """What is learned, in words: classes with their counts, or a range of numbers.
+        """Describes the targets: classes with their counts, or a range of numbers.
 
         >>> _Targets(np.array([0, 1, 1]), ("no", "yes")).about()
         'classes no (1), yes (2)'
@@ -379,7 +379,7 @@ def _with_points(table: np.ndarray) -> np.ndarray:
 
 
 def _counts_rows(values: np.ndarray) -> bool:
-    """Whether a column is 0, 1, 2, ... or 1, 2, 3, ..."""
+    """Returns whether a column is 0, 1, 2, ... or 1, 2, 3, ..."""
     if values.dtype.kind != "O" or len(values) < 3:
         return False
     numbers = [_number(value) for value in values]
@@ -492,7 +492,8 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> _Targe
 
 
 def _looks_numeric(words: np.ndarray, known: np.ndarray) -> bool:
-    """Whether most words are numbers, or would be with a decimal point or without thousands."""
+    """Returns whether most words are numbers, or would be with a decimal point or without
+    thousands."""
     form = r"[+\-\u2212]?[$\u20ac\u00a3\u00a5]?\s*\d+([\s'\u2019,.]\d+)*\s*[%$\u20ac\u00a3\u00a5]?"
     comma = [bool(re.fullmatch(form, word)) for word in words]
     return bool(2 * (known | np.array(comma)).sum() > words.size)

@@ -44,7 +44,7 @@ class Examples(NamedTuple):
     held_targets: Float[Array, "held *run"] | None = None
 
     def held(self, key, count: int, standardize: bool = False) -> "Examples":
-        """With so many of them held out, drawn by the key.
+        """Returns the examples with `count` of them held out, drawn by the key.
 
         Args:
           standardize: whether inputs are scaled to mean 0 and deviation 1 of those that remain.
@@ -70,7 +70,7 @@ class Examples(NamedTuple):
 
 
 def shuffle(key, count: int) -> Int[Array, "{count}"]:
-    """So many examples in an order that the key draws; those that are held out are the first."""
+    """Returns a random order of so many examples. The held-out ones come first."""
     return jax.random.permutation(key, count)
 
 
@@ -227,7 +227,7 @@ def classes_of(name: str, options: dict[str, Any]) -> int:
 
 
 def _count_classes(function: Callable, options: dict[str, Any]) -> int:
-    """As declared, or as its targets look that are drawn with these sizes."""
+    """Returns the declared number of classes, or counts those of targets drawn with these sizes."""
     found = _CLASSES.get(function)
     if callable(found):
         with user_errors(f"task {function_name(function)}: its classes"):
@@ -240,7 +240,7 @@ def _count_classes(function: Callable, options: dict[str, Any]) -> int:
 
 
 def call_task(function: Callable, key, levels, options: dict[str, Any]) -> tuple:
-    """A task's inputs and targets; `levels` only where it asks for them."""
+    """Returns a task's inputs and targets. `levels` is passed only where the task takes it."""
     positional = inspect.signature(function).parameters.values()
     boolean = sum(p.kind is not p.KEYWORD_ONLY for p in positional) > 1
     return function(key, *[levels] * boolean, **options)
@@ -255,8 +255,8 @@ INPUTS: dict[str, tuple[float, float]] = {
 
 
 def _truth_table(function: Callable[[np.ndarray], np.ndarray], bits: int, levels) -> tuple:
-    """All corners of {0, 1}^bits in counting order, written in `levels`, and what `function` makes
-    of each."""
+    """Returns all corners of {0, 1}^bits in counting order, written in `levels`, and the function's
+    value at each."""
     corners = (np.arange(2**bits)[:, None] >> np.arange(bits)[::-1]) & 1
     return np.asarray(levels)[corners], function(corners)
 
@@ -379,7 +379,7 @@ _ARRAYS = "a notebook's arrays"
 def arrays(
     inputs: Any, targets: Any, name: str | None = None, *, regression: bool = False
 ) -> config.Task:
-    """Makes a task of one's own arrays, for a notebook.
+    """Makes a task from your own arrays, for a notebook.
 
     Args:
       inputs: [example, feature], real numbers.
@@ -459,7 +459,7 @@ def teacher(key, *, examples: _Count = 256, features: Annotated[int, Between(1, 
 
 
 def _draw_normal(key, shape) -> Float[Array, "..."]:
-    """Standard normal numbers, the same in either precision of training."""
+    """Draws standard normal numbers that are the same in either precision."""
     return jax.random.normal(key, shape, jnp.float32)
 
 

@@ -81,7 +81,7 @@ def _varying(results: xr.Dataset) -> list[str]:
 
 
 def _of_several_sweeps(results: xr.Dataset) -> bool:
-    """Whether they are of several sweeps."""
+    """Returns whether they are of several sweeps."""
     return "sweep" in results.coords and len(np.unique(results["sweep"].values)) > 1
 
 
@@ -146,7 +146,8 @@ def encode_values(values: np.ndarray, share: bool) -> str:
 
 
 def _axis_codes(results: xr.Dataset, axes: list) -> np.ndarray:
-    """Where every run stands on each axis, [axis, run]; -1 where its value is not drawn."""
+    """Returns the position of every run on each axis, [axis, run], and -1 where its value is not
+    drawn."""
     columns = []
     for axis in axes:
         number = {word: i for i, word in enumerate(axis["values"])}
@@ -217,7 +218,7 @@ def _config_of(results: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def _usual_of(run: Run, section: str, key: str) -> Any:
-    """What a key is where nothing is said of it."""
+    """Returns the default of a key."""
     own = getattr(run, section)
     if key in dict(getattr(own, "options", ())):
         entry = TABLES[section].get(own.name)

@@ -141,7 +141,7 @@ def _inlined(
 
 
 def _function_label(inner: Any) -> str:
-    """What the Python function of an inner program is called."""
+    """Returns the name of the Python function that an inner program came from."""
     about = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
     return getattr(about, "func_name", "") if about is not None else ""
 

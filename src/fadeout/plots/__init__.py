@@ -75,7 +75,7 @@ def save_each(
     width: float | None = None,
     only: Sequence[str] | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
-    """As `save_all`, but that a picture which cannot be drawn takes no other with it.
+    """Draws all pictures like `save_all`; one that fails does not stop the others.
 
     Args:
       only: the names of the usual figures to draw, if not all.
@@ -237,7 +237,7 @@ def _incoming_weights(layer: Dense) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _picture_description(results: xr.Dataset) -> str:
-    """Which runs a picture shows, and what drew it."""
+    """Returns which runs a picture shows, and what drew it, for the file's metadata."""
     text = "".join(sorted(results["id"].values.tolist()))
     identity = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{results.sizes['run']} runs {identity}; {_drawn_by()}"

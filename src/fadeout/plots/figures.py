@@ -110,7 +110,8 @@ def _units_over_layers(results: xr.Dataset) -> Figure:
 
 
 def _units_note(results: xr.Dataset, quantities: Sequence[str]) -> str:
-    """What counts as saturated and as dead, and how much of the first belongs to an activation."""
+    """Returns a note on what counts as saturated and as dead, and on the share that is usual for an
+    activation."""
     means = {
         "dead_units": "dead: the slope is 0 on every example",
         "saturation": "saturated: at most 5 % of its steepest, on an example",
@@ -336,7 +337,7 @@ def _columns_of(results: xr.Dataset) -> list[int]:
 
 
 def _rows_of(results: xr.Dataset, *quantities: str) -> list[str]:
-    """Those that were recorded and have a row each."""
+    """Returns the quantities that were recorded and have a row each."""
     recorded = [name for name in quantities if name in results]
     return recorded[:1] if has_one_panel() else recorded
 
@@ -420,14 +421,14 @@ def _spread_note(results: xr.Dataset) -> str:
 
 
 def _color_words(results: xr.Dataset) -> str:
-    """What the colours are, for a note, where the words of the legend are numbers."""
+    """Returns a note on what the colours mean, where the legend shows numbers."""
     hue = groups.choose_hue(results)
     numeric = hue in results.coords and results[hue].dtype.kind in "biuf"
     return f"colour: {hue.replace('_', ' ')}; " if numeric else ""
 
 
 def _depths_left_out(results: xr.Dataset, columns: Sequence[int] | None = None) -> str:
-    """Of the depths, for a note."""
+    """Returns a note on depths that are not drawn."""
     shown = len(_columns_of(results) if columns is None else columns)
     return groups.describe_subsample(shown, len(np.unique(results["depth"].values)), "depths")
 
@@ -450,7 +451,7 @@ class _Drawing(NamedTuple):
     of_classes: bool = False
 
     def says_something(self, results: xr.Dataset) -> bool:
-        """Whether it is worth drawing of these results."""
+        """Returns whether it is worth drawing of these results."""
         recorded = not self.needs or any(probe in results for probe in self.needs)
         trained = results.sizes["step"] > 1
         classes = bool((results["status"] != "trained").any()) or not self.of_classes

@@ -60,7 +60,7 @@ def draw_network(found: xr.Dataset) -> Figure:
 
 
 def _verdict_title(found: xr.Dataset) -> str:
-    """What is wrong with which layers, in few words."""
+    """Returns a short title: which layers have what verdict."""
     pairs = zip(found["layer"].values, found["verdict"].values, strict=True)
     ill = [f"{path}: {word.replace('_', ' ')}" for path, word in pairs if word != "healthy"]
     return "; ".join(ill[:4] + ["..."] * (len(ill) > 4)) or "healthy in all layers"

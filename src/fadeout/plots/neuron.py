@@ -117,7 +117,8 @@ _CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 
 
 class Surface:
-    """What a network of two inputs answers over the square, and where its hidden units turn.
+    """The output of a two-input network over the square, with the lines at which its hidden units
+    turn.
 
     Attributes:
       axis: the coordinates of the square's grid.

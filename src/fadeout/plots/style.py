@@ -50,7 +50,7 @@ _ABOUT = {"png": "Description", "svg": "Description", "pdf": "Subject"}
 
 
 class _Style(NamedTuple):
-    """What a picture is drawn for.
+    """The sizes of letters and strokes for a medium.
 
     Attributes:
       letters: size of its text, in points.
@@ -179,7 +179,7 @@ def fitting(values: list) -> list:
 
 
 def fitting_rows(values: list, height: float) -> list:
-    """Those that get a panel each, one above the other.
+    """Returns the values that get a panel each, one above the other.
 
     Args:
       height: of a panel, in inches.
@@ -188,12 +188,12 @@ def fitting_rows(values: list, height: float) -> list:
 
 
 def has_one_panel() -> bool:
-    """Whether a figure has one panel."""
+    """Returns whether a figure has one panel."""
     return current.get().single
 
 
 def headline(figure: Figure, words: str) -> None:
-    """What a figure is, over it."""
+    """Writes a headline over the figure."""
     if current.get().titled:
         figure.suptitle(_wrap_words(figure.get_figwidth(), words, _SIZES["figure.titlesize"]))
 

@@ -19,7 +19,7 @@ most so many runs, each some 3 kB of Python objects while it is trained and stor
 
 
 class WorkItem(NamedTuple):
-    """What a thread is given: to compile a program for these runs, or to train one chunk of them.
+    """One thing for a thread to do: compile a program, or train one chunk with it.
 
     Attributes:
       group: that of the deepest; of a chunk, that of the deepest of the whole item.
@@ -36,12 +36,12 @@ class WorkItem(NamedTuple):
 
     @property
     def programs(self) -> tuple:
-        """What is compiled for it; items that share it need it once."""
+        """The keys of the programs that are compiled. Items with the same keys share them."""
         return self.group.program, self.group.init_key, self.lanes
 
     @property
     def chunks(self) -> list["WorkItem"]:
-        """What is to train once it is compiled."""
+        """The chunks to train once the programs are compiled."""
         parts = self.in_parts_of(self.lanes * self.blocks)
         return [self._replace(members=part, compiled=True) for part in parts]
 
@@ -51,7 +51,7 @@ class WorkItem(NamedTuple):
 
 
 def split_runs(index: RunIndex, members: np.ndarray, threads: int) -> list[WorkItem]:
-    """The runs at `members` in items of those that can be trained side by side."""
+    """Splits the runs at `members` into work items of runs that can be trained side by side."""
     numbers = index.group[members]
     together: dict[tuple, list[int]] = {}
     for number in dict.fromkeys(numbers.tolist()):
@@ -79,28 +79,26 @@ def work_item(index: RunIndex, members: np.ndarray, lanes: int, blocks: int) -> 
 
 
 def work_of_run(group: CompileGroup) -> int:
-    """Multiplications of one run, but for a constant."""
+    """Returns the multiplications of one run, up to a constant."""
     width, examples = group.program.run.model.width, group.program.examples
     return group.training.steps * (group.depth + 1) * width * (width + examples)
 
 
 def deepest_group(index: RunIndex, members: np.ndarray) -> CompileGroup:
-    """The group of the deepest of some runs, which say how long a block takes and how large a file
-    is."""
+    """Returns the group of the deepest of some runs, which decides a block's time and a file's
+    size."""
     groups = {int(number) for number in index.group[members]}
     return max((index.groups[number] for number in groups), key=lambda group: group.depth)
 
 
 def bytes_per_run(group: CompileGroup) -> int:
-    """What one run records, and its labels."""
+    """Returns the bytes that one run records, labels included."""
     size = 8 if group.program.run.training.dtype == "float64" else 4
     return group.program.recorded_numbers(group.training.records, group.depth) * size + 200
 
 
 def memory_of_chunk(item: WorkItem) -> int:
-    """Bytes that one chunk in flight holds, about: what it records, three times over, and for one
-    block of lanes room for all records, the examples, parameters with two moments and gradients,
-    and signals."""
+    """Estimates the bytes of one chunk in flight."""
     program = item.group.program
     run, examples, features = program.run, program.examples, program.features
     depth, width = run.model.depth, run.model.width
@@ -146,7 +144,7 @@ def describe_groups(groups: Sequence[CompileGroup]) -> str:
 
 
 def describe_program(group: CompileGroup) -> str:
-    """What trains a group, in a few words: it may serve many activations and depths."""
+    """Describes what a program trains in a few words. It may serve many activations and depths."""
     run = group.program.run
     if len(group.program.activations) == 1:
         return describe_groups([group])

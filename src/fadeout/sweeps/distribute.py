@@ -92,7 +92,7 @@ def distribute(
 
 
 def _outcome_of_part(folder: Path, index: RunIndex, members: np.ndarray) -> Counter[str]:
-    """What became of the runs at these places, as the store tells it."""
+    """Counts how the runs at these positions ended, as stored."""
     return store.count_outcomes(folder, index.identity[members])
 
 
@@ -105,7 +105,7 @@ def sweep_part(
     command: str | None = None,
     extensions: Sequence[str] = (),
 ) -> Summary:
-    """What a worker does.
+    """Trains one part of a sweep. This is what a worker runs.
 
     Args:
       command: the user's, which is the provenance of what it stores.

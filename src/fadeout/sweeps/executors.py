@@ -84,7 +84,7 @@ class _Processes:
 
 
 def _answer_once(pipe: Connection, function: Callable, arguments: tuple) -> None:
-    """What a process does: it answers once, and ends if the one that asked has ended."""
+    """Runs in a fresh process: answers one call, and ends if the caller has ended."""
     # a terminal's Ctrl-C strikes the whole group: the one that asked tells its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

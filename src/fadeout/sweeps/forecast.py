@@ -26,7 +26,7 @@ LONG_ENOUGH = 0.5
 
 
 class Forecast(NamedTuple):
-    """What a sweep would take.
+    """The expected cost of a sweep.
 
     Attributes:
       asked, stored: runs.

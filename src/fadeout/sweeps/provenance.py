@@ -41,7 +41,8 @@ def source_revision() -> str:
 
 
 def provenance() -> dict[str, str]:
-    """What to store beside every result, as text."""
+    """Returns the versions, device, source and command that are stored beside every result, as
+    text."""
     return {
         "command": f"{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}".strip(),
         "source_revision": source_revision(),

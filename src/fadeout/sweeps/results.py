@@ -68,7 +68,7 @@ _DIMS = ("run", *AXES)
 
 
 class Part(NamedTuple):
-    """What was recorded of some runs that share all but traced values and depths.
+    """The recorded values of some runs that differ only in traced values and depth.
 
     Attributes:
       run: the deepest of them; what is not among `labels` holds for all.
@@ -105,7 +105,7 @@ def variable_dims(name: str) -> tuple[str, ...]:
 
 
 def variable_attributes(name: str) -> dict[str, str]:
-    """What a variable is, as its attributes say."""
+    """Returns a variable's attributes: its long name and units."""
     if name in VARIABLES:
         return VARIABLES[name]
     probe = PROBES.get(name)  # None where it is of a file that is not imported here
@@ -116,7 +116,7 @@ def variable_attributes(name: str) -> dict[str, str]:
 
 
 def is_probe(name: str) -> bool:
-    """Whether a variable is recorded in every layer."""
+    """Returns whether a variable is recorded in every layer."""
     return name not in VARIABLES
 
 
@@ -137,7 +137,7 @@ def options_of(section: str, function: Callable, labels: Mapping[str, Any]) -> d
 
 
 def trained_part(runs: Sequence[Run], traces: Mapping[int, Trace]) -> Part:
-    """A chunk that was trained.
+    """Returns the part of a chunk that was trained.
 
     Args:
       traces: by depth, each of the runs of that depth in their order.
@@ -196,8 +196,7 @@ def _trace_variables(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[s
 
 
 def _last_networks(run: Run, trace: Trace) -> dict[str, np.ndarray]:
-    """What is kept of the last networks, with NaN where a layer lacks a unit, or what is trained
-    there."""
+    """Returns the final parameters, with NaN where a layer lacks a unit or a parameter."""
     found: dict[str, Any] = {}
     if "weights" in run.keep:
         found |= {
@@ -230,7 +229,7 @@ def _parameters_by_name(model: MLP) -> dict[str, np.ndarray]:
 
 
 def failed_part(runs: Sequence[Run], error: str) -> Part:
-    """A chunk that could not be trained: all its labels, and the error."""
+    """Returns the part of a chunk that could not be trained: its labels, and the error."""
     training = runs[0].training
     losses = np.full((len(runs), training.records), np.nan, np.float32)
     words = {"status": np.full(len(runs), FAILED), "error": np.full(len(runs), error)}
@@ -242,7 +241,7 @@ _DECIDED = ("solved_step", "diverged_step", "diverged_layer", "diverged_backward
 
 
 def planned_part(runs: Sequence[Run]) -> Part:
-    """What runs will record, before any is trained: every variable is 0, and takes no memory."""
+    """Returns the part that runs will record, with 0 everywhere. It takes no memory."""
     first = runs[0]
     training, count = first.training, len(runs)
     size = {"run": count, "step": training.records, "layer": first.model.depth + 1}
@@ -299,7 +298,7 @@ def _differing_labels(runs: Sequence[Run]) -> dict[str, np.ndarray]:
 
 
 def join_parts(parts: Sequence[Part]) -> xr.Dataset:
-    """The parts as one dataset, its runs sorted by their labels, whatever part they lay in.
+    """Joins parts to one dataset, sorted by the runs' labels.
 
     Each identity comes once: a run that failed first and succeeded later has succeeded. Values are
     gathered when they are first looked at, and labels that hold for all runs take no memory.
@@ -360,8 +359,8 @@ def join_parts(parts: Sequence[Part]) -> xr.Dataset:
 
 
 def _label_names(parts: Sequence[Part]) -> list[dict[str, str]]:
-    """Of each part, what its labels are called in the whole: their own word, or the full key where
-    another part means another thing by it."""
+    """Returns, for each part, the names of its labels in the whole: the short name, or the full key
+    where another part uses the short name for something else."""
     words = [p.run.words() for p in parts]
     meanings: dict[str, set] = {}
     for own in words:
@@ -449,7 +448,7 @@ def name_sweeps(folders: Sequence[Path], load: Callable) -> dict[str, xr.Dataset
 
 
 def concat_sweeps(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Several sweeps as one dataset, with the coordinate `sweep`; what one lacks is NaN there."""
+    """Joins several sweeps with the coordinate `sweep`. What one of them lacks is NaN."""
     told = [
         results.assign_coords(sweep=("run", np.full(results.sizes["run"], name)))
         for name, results in sweeps.items()
@@ -461,19 +460,19 @@ def concat_sweeps(sweeps: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 
 def select_identities(dataset: xr.Dataset, identities: np.ndarray) -> xr.Dataset:
-    """The part of a dataset that belongs to runs of these identities, given as numbers."""
+    """Selects the runs with these identities, given as numbers."""
     return dataset.isel(run=np.isin(identity_numbers(dataset["id"].values), identities))
 
 
 def final_values(values: xr.DataArray) -> xr.DataArray:
-    """The values at each run's last recorded step."""
+    """Returns the values at each run's last recorded step."""
     last = values["steps"] if "steps" in values.coords else values["step"].max()
     shared = np.unique(last.values)
     return values.sel(step=shared[0] if shared.size == 1 else last)  # run by run it takes longer
 
 
 def is_examined(results: Any) -> bool:
-    """Whether this is what `fadeout.examine` gives, a row for each layer of one network."""
+    """Returns whether this is what `fadeout.examine` gives, a row for each layer of one network."""
     return isinstance(results, xr.Dataset) and "module" in results.attrs
 
 
@@ -533,7 +532,7 @@ def takes_results(function: Callable) -> Callable:
 
 
 def _is_whole(results: xr.Dataset) -> bool:
-    """Whether results have what all of them have: their axes, labels and outcomes."""
+    """Returns whether results have what all of them have: their axes, labels and outcomes."""
     if not {"run", "step", "layer"} <= set(results.dims) or 0 not in results["step"]:
         return False
     if not {"id", "seed", "depth", "activation", "steps"} <= set(results.coords):
@@ -547,7 +546,7 @@ def _is_whole(results: xr.Dataset) -> bool:
 
 
 def _shown_kind(value: Any) -> str:
-    """What something is that is no results, in a few words."""
+    """Describes a value that is no results, in a few words."""
     kind = type(value).__name__
     if isinstance(value, xr.DataArray):
         return f"the variable {value.name} alone (a DataArray)"

@@ -26,7 +26,7 @@ def _ignoring_seed(function: Callable[[Run], T]) -> Callable[[Run], T]:
 
 
 class RunIndex(NamedTuple):
-    """What is known of many runs before any is trained, in twelve bytes a run.
+    """The group and identity of many runs before any is trained, in twelve bytes a run.
 
     Attributes:
       runs: made when asked for, where they are a grid.
@@ -55,7 +55,7 @@ class RunIndex(NamedTuple):
 
 
 def index_runs(runs: Sequence[Run]) -> RunIndex:
-    """Looks at every run once.
+    """Resolves every run once, and indexes its compile group and identity.
 
     Raises:
       FadeoutError: runs that cannot be trained; all reasons at once, before any compute.

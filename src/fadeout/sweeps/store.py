@@ -141,18 +141,18 @@ class Known:
 
 
 def _identities(path: Path) -> np.ndarray:
-    """Those of the runs in a file, as numbers."""
+    """Returns the identities of the runs in a file, as numbers."""
     with _open_file(path) as file:
         return _numbers_of(file["id"])
 
 
 def stored_identities(folder: Path) -> np.ndarray:
-    """The identities of all runs that are stored in a folder, but for those that failed."""
+    """Returns the identities of all runs stored in a folder, except failed ones."""
     return Known(folder)()
 
 
 def count_outcomes(folder: Path, wanted: np.ndarray) -> Counter[str]:
-    """How many of the runs of these identities are stored with each status."""
+    """Counts the stored statuses of the runs with these identities."""
     found: dict[int, str] = {}
     for path in sorted(result_files(folder), key=lambda path: FAILED not in path.stem):
         with _open_file(path) as file:
@@ -164,7 +164,7 @@ def count_outcomes(folder: Path, wanted: np.ndarray) -> Counter[str]:
 
 
 def write_part(folder: Path, part: Part, **about: str) -> Path:
-    """Writes one chunk under `folder`, complete before it bears its name.
+    """Writes one chunk under `folder`; a file that bears its name is complete.
 
     Args:
       about: provenance that the caller knows: device, lanes, ...
@@ -260,8 +260,8 @@ def result_files(folder: Path) -> list[Path]:
 
 
 def study_protocol(run: Run) -> dict[str, Any]:
-    """What all runs under one name should share: how they are trained, what is recorded, and what
-    is meant by the names of a user's own functions and files."""
+    """Returns what all runs in one folder must share: how they are trained, what is recorded, and
+    what a user's names stand for."""
     sources = {f"what is {s.rsplit(' ', 1)[0]}": s.rsplit(" ", 1)[1] for s in run.sources}
     recorded = {"probes": list(run.probes), "keep": list(run.keep)}
     return run.training.as_dict() | recorded | {"numerics": NUMERICS} | sources

@@ -20,7 +20,7 @@ from fadeout.sweeps.training_queue import CompiledProgram, FinishedChunk, Queue
 
 @dataclass
 class Summary:
-    """What a sweep did.
+    """The counts and times of a sweep.
 
     Attributes:
       asked: runs that were asked for; `stored` of them were there already, or were stored meanwhile

@@ -98,7 +98,8 @@ def _graded_edges(variance: float, kinks: np.ndarray, reach: float = _REACH) -> 
 
 @lru_cache(maxsize=256)
 def _kinks_of(function: Callable) -> np.ndarray:
-    """Where an activation or its slope jumps: quadrature takes these places for edges.
+    """Returns the points where an activation or its slope jumps, which become edges of the
+    quadrature.
 
     Between the points of a grid the jump is followed by bisection into the half that holds the
     larger part of it; what has not shrunk when nothing is left to halve is a jump.

@@ -91,7 +91,7 @@ _ROUNDING = 1e-10
 
 
 def _find_root(function: Callable[[float], float], low: float, high: float, **tolerances) -> float:
-    """Where a function of a number changes its sign."""
+    """Returns a root of a function of a number, by a change of sign."""
     from scipy.optimize import brentq  # a slow import, where it is needed
 
     return float(brentq(function, low, high, **tolerances))
@@ -149,7 +149,7 @@ def correlation_fixed_point(
         return 1.0
 
     def parts_faster(c: float) -> float:
-        """By how much signals part faster than they are apart; chi_1 - 1 at c = 1."""
+        """Returns how much faster signals part than they are apart; chi_1 - 1 at c = 1."""
         return weight_variance * _pair_moments_kept(function, c, q)[2] / (2 * q * (1 - c)) - 1
 
     if parts_faster(0.0) >= -1e-12:
@@ -296,8 +296,8 @@ def variances(
 
 @checks_arguments
 def spread_added(known: Moments, orthogonal: bool) -> float:
-    """What a layer adds to Var(s^2) / (E s^2)^2 of the Jacobian: mu_2 / mu_1^2 - 1 - s_1, where s_1
-    is 0 for orthogonal kernels and -1 for Gaussian ones; NaN where nothing passes.
+    """Returns what a layer adds to the Jacobian's Var(s^2) / (E s^2)^2: mu_2 / mu_1^2 - 1 - s_1,
+    where s_1 is 0 for orthogonal kernels and -1 for Gaussian ones; NaN where nothing passes.
 
     Reference: Pennington, Schoenholz & Ganguli 2017, eq. 22.
     """

@@ -55,7 +55,8 @@ def profile(
     branch: float | None = None,
     normalised: bool = False,
 ) -> Profile:
-    """What is expected of a network of equal widths.
+    """Returns the mean-field profile of a network of equal widths, with residual branches and
+    normalisation.
 
     Args:
       variance: q_1.

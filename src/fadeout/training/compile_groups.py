@@ -26,12 +26,12 @@ from fadeout.training.resolve import resolve
 
 
 def precision_of(run: Run):
-    """A context in which the run's dtype exists and is the default."""
+    """Returns a context in which the run's dtype exists and is the default."""
     return standard_settings(run.training.dtype == "float64")
 
 
 class InitKey(NamedTuple):
-    """What decides the small program that draws examples and parameters; hashable.
+    """The key of the small program that draws examples and parameters.
 
     Attributes:
       run: with all else erased; its `sources` are of the task, the initialiser and, where that
@@ -42,7 +42,7 @@ class InitKey(NamedTuple):
 
 
 class CompileGroup(NamedTuple):
-    """What runs share whose results are of one shape; hashable.
+    """The key of runs that one program trains and whose results have one shape.
 
     Attributes:
       program: trains them.
@@ -60,13 +60,12 @@ class CompileGroup(NamedTuple):
 
     @property
     def block_key(self) -> tuple:
-        """What those share that are trained side by side: all but the depth, unless that is of the
-        program."""
+        """The part of the key that runs in one block share: all of it, except a traced depth."""
         return self[:-1]
 
 
 class SlopeKey(NamedTuple):
-    """What decides the small program that finds the steepest slope of an activation; hashable."""
+    """The key of the small program that finds an activation's steepest slope."""
 
     activation: ActivationBranch
     surrogate: str
@@ -74,7 +73,7 @@ class SlopeKey(NamedTuple):
 
     @property
     def floats(self) -> tuple[str, ...]:
-        """The names of its traced parameters."""
+        """The names of the activation's traced parameters."""
         known = parameters(self.activation.function).items()
         return tuple(name for name, p in known if p.kind is float)
 
@@ -86,7 +85,7 @@ def slope_key(group: CompileGroup) -> SlopeKey:
 
 
 def compile_group(run: Run) -> CompileGroup:
-    """The group that a run belongs to.
+    """Returns the compile group of a run.
 
     Raises:
       FadeoutError: the run cannot be trained; nothing has been computed.
@@ -123,7 +122,7 @@ def _activation_branches(run: Run) -> tuple[ActivationBranch, ...]:
 
 
 def _default_options(function: Callable) -> tuple[tuple[str, object], ...]:
-    """The defaults of an entry, without those that are left open."""
+    """Returns the defaults of an entry, without those that are None."""
     known = parameters(function).items()
     return tuple((key, p.default) for key, p in known if p.default is not None)
 
@@ -198,7 +197,7 @@ def _sources_among(run: Run, kinds: tuple[str, ...]) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=4096)
 def _sizes_of(init_key: InitKey) -> tuple[int, int, int]:
-    """How many examples to train on, features and outputs it prepares.
+    """Returns the number of examples to train on, features and outputs.
 
     Raises:
       FadeoutError: it cannot.
@@ -211,8 +210,8 @@ def _sizes_of(init_key: InitKey) -> tuple[int, int, int]:
 
 
 def _records_for(records: int) -> int:
-    """For how many records a program has room that makes so many: at least 128, and at most a
-    quarter more than are made.
+    """Returns the room for records in a program: at least 128, and at most a quarter more than
+    needed.
 
     >>> [_records_for(records) for records in (2, 101, 129, 201, 1001)]
     [128, 128, 160, 224, 1024]
@@ -222,14 +221,14 @@ def _records_for(records: int) -> int:
 
 
 def init_values(like: Run, runs: Sequence[Run]) -> dict:
-    """What the init_key `like` this takes of each run: {section: {key: [run]}}, the keys of
-    its draws and its depth."""
+    """Stacks the traced values that an initialisation program takes: {section: {key: [run]}}, the
+    keys of the draws and the depth."""
     values = {name: _stack_values(runs, name, like) for name in ("activation", "init", "task")}
     return values | {"keys": run_keys(_stack_seeds(runs), like.model.depth)} | _stack_depths(runs)
 
 
 def train_values(like: Run, runs: Sequence[Run]) -> dict:
-    """What the training program `like` this takes of each run, [run]."""
+    """Stacks the traced values that a training program takes, [run]."""
     values = {name: _stack_values(runs, name, like) for name in _FITTED}
     return values | {"seed": _stack_seeds(runs)} | _stack_depths(runs)
 
@@ -251,14 +250,14 @@ def _stack_depths(runs: Sequence[Run]) -> dict:
 
 
 def record_lengths(training: Training) -> dict:
-    """The number of records and the steps between them, likewise."""
+    """Returns the number of records and the steps between them, where they are traced."""
     if jax.default_backend() != "cpu":
         return {}
     return {"records": np.int32(training.records), "every": np.int32(training.record_every)}
 
 
 def _stack_values(runs: Sequence[Run], name: str, like: Run) -> dict[str, np.ndarray]:
-    """The traced values of one section of the runs, each [run]; 0 for what a run lacks."""
+    """Stacks the traced values of one section of the runs, each [run]; 0 where a run has none."""
     dtype = like.training.dtype
     rows = [getattr(run, name).traced for run in runs]
     return {

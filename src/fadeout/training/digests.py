@@ -98,7 +98,7 @@ def function_digest(run: Run, kind: str, name: str, options: dict[str, Any]) -> 
 
 
 def _declared(run: Run, kind: str, name: str) -> str:
-    """What the decorator was told beside the function, where it decides a number."""
+    """Returns the arguments of the decorator that decide a number."""
     if kind == "probe":
         entry, flags = PROBES[name], ("readout", "whole", "path", "gradient")
         return "".join(f"+{word}" for word in flags if getattr(entry, word))
@@ -177,7 +177,7 @@ def _kinds(tree: Any) -> tuple:
 
 
 def _trace_probe(run: Run, function: Callable, shapes: tuple, floats: dict):
-    """Of layers as the run's own are, with gains and factors where it has them."""
+    """Traces a probe on layers shaped like the run's own, with their gains and factors."""
     dtype, examples, network = run.training.dtype, shapes[3], _network(run, shapes)
     normalised = run.model.normalization != "none"
 

@@ -60,7 +60,7 @@ class ActivationBranch:
 
 
 class ProgramKey(NamedTuple):
-    """What decides a compiled program; hashable.
+    """The static key of a compiled training program.
 
     Attributes:
       run: with its traced values erased, its initialiser and task too: they only fill parameters
@@ -80,15 +80,15 @@ class ProgramKey(NamedTuple):
 
     @property
     def records(self) -> int:
-        """For how many records there is room."""
+        """The number of records for which there is room."""
         return self.run.training.records
 
     def recorded_numbers(self, records: int, depth: int) -> int:
-        """How many numbers are recorded of a run of so many records and hidden layers."""
+        """Returns how many numbers are recorded in a run with so many records and hidden layers."""
         return records * (len(self.run.probes) * (depth + 1) + 4) + self.kept_numbers(depth)
 
     def kept_numbers(self, depth: int) -> int:
-        """How many numbers are kept of a run's last network."""
+        """Returns how many numbers of a run's last network are stored."""
         model, kept = self.run.model, 0
         if "weights" in self.run.keep:
             widest = max(model.width, self.outputs)
@@ -99,7 +99,7 @@ class ProgramKey(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """How many networks it trains at once, whatever their number."""
+        """How many networks the program trains at once, whatever the number of runs."""
         model = self.run.model
         examples = self.examples + self.run.training.held_out
         numbers = self.recorded_numbers(self.records, model.depth) + examples * self.features
@@ -112,7 +112,7 @@ _VALIDATION = "validation_loss", "validation_accuracy"
 
 
 class Trace(NamedTuple):
-    """What was recorded of runs that were trained side by side.
+    """The recorded values of runs that were trained side by side.
 
     Attributes:
       layers: by the name of a probe; the readout is last, and NaN there what only units with an
@@ -132,8 +132,7 @@ class Trace(NamedTuple):
     answers: tuple[()] | tuple[Float[Array, "example output run"], Float[Array, "example run"]] = ()
 
     def trim(self, depth: int, records: int, lanes: slice) -> "Trace":
-        """Of some lanes, whose networks are of one depth; without the empty places above it, and
-        without room for more records."""
+        """Selects lanes whose networks have one depth, and drops padded layers and records."""
         rows = [*range(depth), -1]
         own = jax.tree.map(lambda values: values[..., lanes], self)
         return own._replace(
@@ -146,7 +145,7 @@ class Trace(NamedTuple):
 
 
 def make_remedy(run: Run, residual, depth) -> Remedy:
-    """What a run's network has besides neurons.
+    """Returns the residual branches and normalisation of a run's network.
 
     Args:
       residual: the factor of its branches, which may be traced; looked at only where there are any.
@@ -158,7 +157,7 @@ def make_remedy(run: Run, residual, depth) -> Remedy:
 
 
 class _StepOutput(NamedTuple):
-    """What a step has seen.
+    """The values that a training step computes from the examples.
 
     Attributes:
       delta: dL/d output; those of the hidden layers are among the signals.
@@ -172,7 +171,7 @@ class _StepOutput(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What is carried from step to step; at step -1, nothing has been seen.
+    """The carry of the training loop. At step -1 nothing has been evaluated.
 
     Attributes:
       part: what was seen last of some examples, where a step sees no more than some.
@@ -229,7 +228,7 @@ class _TrainingRun:
 
     @property
     def run(self) -> Run:
-        """What all runs share."""
+        """The static part of the config, which all lanes share."""
         return self.program.run
 
     @functools.cached_property
@@ -248,7 +247,7 @@ class _TrainingRun:
 
     @property
     def elementwise(self) -> bool:
-        """Whether it works element by element, and so layer by layer."""
+        """Whether the optimiser works element by element, and so layer by layer."""
         chosen = self.run.optimizer
         return OPTIMIZERS[chosen.name] in ELEMENTWISE and chosen.clip is None
 
@@ -290,7 +289,7 @@ class _TrainingRun:
     def evaluate(
         self, x, targets, step, model: MLP, before: _StepOutput, outcome: Outcome, all_of_them=True
     ) -> tuple[_StepOutput, Outcome]:
-        """What networks make of examples, and of all what that decides."""
+        """Runs the forward and backward pass on some examples, and updates the outcome."""
         count, remedy = self.count, self.remedy
 
         def summed(output):
@@ -357,7 +356,7 @@ class _TrainingRun:
         return {name: get_probe(name) for name in self.run.probes}
 
     def advance(self, state: _State, number) -> _State:
-        """To the next record."""
+        """Trains up to the next record."""
         every = self.values.get("every", self.run.training.record_every)
         if self.run.training.batch_size is None:
             return lax.fori_loop(0, jnp.where(number == 0, 1, every), self.step, state)
@@ -375,7 +374,10 @@ class _TrainingRun:
         return state, (self.measure_probes(state), seen.loss, seen.accuracy, validation)
 
     def measure_probes(self, state: _State) -> dict[str, Float[Array, "layer run"]]:
-        """By every probe; those of all layers at once are of one network, mapped over lanes."""
+        """Applies all probes.
+
+        Probes of whole networks are mapped over lanes, one network at a time.
+        """
 
         def look(probes, each, change, shown) -> dict:
             hyperparameters, model, trained, seen, x, steepest, branch, there = shown
@@ -405,7 +407,7 @@ class _TrainingRun:
         }
 
     def validation(self, model: MLP) -> dict[str, Float[Array, "run"]]:
-        """Of examples that are held out, if there are any."""
+        """Returns loss and accuracy on held-out examples, if there are any."""
         if not self.run.training.held_out:
             return {}
         held: Any = self.examples[2:]
@@ -416,11 +418,11 @@ class _TrainingRun:
     # --- the beginning and the end
 
     def zeros_per_run(self, *shape: int) -> Float[Array, "..."]:
-        """So many for each run."""
+        """Returns zeros of a shape, with the run as last axis."""
         return jnp.zeros((*shape, self.examples.targets.shape[-1]), self.examples.inputs.dtype)
 
     def empty_signals(self, examples: int) -> Signals:
-        """Room for those of so many examples."""
+        """Returns zeros in the shapes of the signals of so many examples."""
         model, kinds = self.run.model, 3 + (self.remedy.normalization != "none")
         return Signals(
             *(self.zeros_per_run(model.depth, examples, model.width) for _ in range(kinds))
@@ -452,7 +454,7 @@ class _TrainingRun:
         return state._replace(step=jnp.zeros((), int), part=nothing(size), order=order)
 
     def empty_records(self) -> tuple:
-        """Room for all records."""
+        """Returns zeros in the shapes of all records."""
         number = self.program.records
         layers = {
             name: self.zeros_per_run(number, self.run.model.depth + 1) for name in self.probes
@@ -462,7 +464,7 @@ class _TrainingRun:
         return layers, self.zeros_per_run(number), self.zeros_per_run(number), validation
 
     def trace(self) -> Trace:
-        """Trains, and gives what was recorded."""
+        """Trains, and returns what was recorded."""
 
         def record(number, both):
             state, kept = both
@@ -476,7 +478,7 @@ class _TrainingRun:
         return Trace(layers, loss, accuracy, validation, end.outcome, model, self.answers(model))
 
     def answers(self, model: MLP) -> tuple:
-        """The outputs and targets of all examples, in the task's order, if they are kept."""
+        """Returns outputs and targets of all examples in the task's order, if they are kept."""
         if "outputs" not in self.run.keep:
             return ()
 

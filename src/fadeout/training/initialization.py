@@ -29,7 +29,7 @@ EXAMPLES, NETWORK, HELD, SHUFFLED = range(4)
 
 
 def run_keys(seeds: UInt32[np.ndarray, "run"], depth: int) -> dict[str, UInt32[np.ndarray, "..."]]:
-    """The keys of what runs draw, the run as last axis."""
+    """Returns the keys of the draws of several runs, the run as last axis."""
     examples, network, held = np.moveaxis(
         keys.fold_in(keys.seed_key(seeds), (EXAMPLES, NETWORK, HELD)), 1, 0
     )
@@ -38,8 +38,7 @@ def run_keys(seeds: UInt32[np.ndarray, "run"], depth: int) -> dict[str, UInt32[n
 
 
 def depth_bucket(depth: int) -> int:
-    """How many hidden layers a program has room for that trains networks of this depth: a power of
-    4, so that all depths from 1 to 64 need three programs, and a run's follows from its own.
+    """Returns for how many hidden layers a program has room: the next power of 4.
 
     >>> [depth_bucket(depth) for depth in (1, 4, 5, 64, 65)]
     [4, 4, 16, 64, 256]
@@ -60,7 +59,7 @@ def network_shapes(run: Run, features: int, outputs: int, room: int) -> MLP:
 
 
 def initialize_lanes(run: Run, values: dict) -> tuple[Examples, MLP]:
-    """`initialize_run` for one run per lane."""
+    """Draws examples and networks, one run per lane."""
     return per_lane(functools.partial(initialize_run, run))(values)
 
 
@@ -103,7 +102,8 @@ def initialize_run(run: Run, values: dict) -> tuple[Examples, MLP]:
 
 
 def extra_parameters(run: Run) -> dict[str, bool]:
-    """What a network trains besides kernels and biases, as `MLP.create` takes it."""
+    """Returns which parameters a network trains besides kernels and biases, as arguments of
+    `MLP.create`."""
     rezero = run.model.residual_scale == "zero" and bool(run.model.residual)
     return {"affine": run.model.affine, "rezero": rezero}
 
@@ -115,11 +115,11 @@ def _output_count(run: Run) -> int:
 
 
 def holdout_order(seeds: UInt32[ArrayLike, "run"], count: int) -> Int[Array, "{count} run"]:
-    """The order in which `initialize_run` has so many examples, those that are held out first."""
+    """Returns the order of the examples in which the held-out ones come first."""
 
     return jax.vmap(lambda seed: shuffle(run_key(seed, HELD), count), out_axes=-1)(seeds)
 
 
 def run_key(seed: UInt32[Array, ""], number: int) -> Array:
-    """A run's key of this number, inside a program; `run_keys` makes others on the host."""
+    """Returns a run's key of this number, inside a program. `run_keys` makes them on the host."""
     return jax.random.fold_in(jax.random.key(seed, impl=keys.GENERATOR), number)

@@ -17,7 +17,8 @@ from fadeout.training.updates import TrainState
 
 
 class Snapshot(NamedTuple):
-    """What a network shows at one step, or one in each lane, before the step's update.
+    """All that probes may see of a network at one step, before the update; of one network, or of
+    one a lane.
 
     Attributes:
       start: the network before the first step.

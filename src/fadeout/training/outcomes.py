@@ -16,7 +16,7 @@ from fadeout.networks.stacks import LayerCount, scan_active, take_at
 
 
 class Outcome(NamedTuple):
-    """What became of each run; -1 where it did not happen.
+    """The steps at which something happened to each run; -1 where it did not.
 
     Attributes:
       solved_step: since this step every example is classified right.
@@ -45,7 +45,7 @@ def all_finite(loss: Float[Array, "run"], gradients: MLP) -> Bool[Array, "run"]:
 def _since(
     before: Int[Array, "run"], step: Int[Array, ""], so: Bool[Array, "run"]
 ) -> Int[Array, "run"]:
-    """The step since which something is so without a break."""
+    """Returns the step since which something has been true without a break."""
     return jnp.where(so, jnp.where(before < 0, step, before), -1)
 
 
@@ -57,7 +57,7 @@ def update_outcome(
     suspect: Bool[Array, "run"],
     where: Callable,
 ) -> Outcome:
-    """The outcome so far.
+    """Updates the outcome of every run with what one step computed.
 
     Args:
       right: per run, whether every example is classified right at this step; None where only some
@@ -89,8 +89,8 @@ def locate_nonfinite(
     count: LayerCount,
     remedy: Remedy = PLAIN,
 ) -> tuple[Int[Array, "run"], Int[Array, "run"], Int[Array, "run"]]:
-    """The step and the layer where the first value that is not finite stood, and whether that was
-    a gradient, per run.
+    """Returns the step and the layer of the first value that was not finite, and whether it was a
+    gradient, per run.
 
     Parameters that are not finite were broken by the previous step's backward pass, which goes
     from the top down; otherwise the forward pass broke, in its lowest broken layer; otherwise
@@ -158,7 +158,7 @@ def _finite_by_layer(
     hidden: Float[Array, "places ... run"],
     readout: Float[Array, "... run"],
 ) -> Bool[Array, "places+2 run"]:
-    """Whether the values of each weight layer are finite."""
+    """Returns whether the values of each weight layer are finite."""
     return jnp.concatenate(
         [_is_finite(first, 0)[None], _is_finite(hidden, 1), _is_finite(readout, 0)[None]]
     )

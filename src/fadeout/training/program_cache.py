@@ -33,7 +33,7 @@ _MAGIC = b"fadeout program 1\n"
 
 
 class _CompileCounts(NamedTuple):
-    """What became of the programs that were asked for.
+    """Counts of programs that were found, compiled or refused.
 
     Attributes:
       found: of each, whether it came from the folder, or was compiled.
@@ -159,7 +159,7 @@ _SETTINGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitiona
 
 
 def environment_key() -> str:
-    """What decides a program besides the run: sources, versions, flags and settings."""
+    """Returns what decides a program besides the run: sources, versions, flags and settings."""
     versions = [f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "optax")]
     environment = sorted(os.environ.items())
     flags = [f"{name}={value}" for name, value in environment if name.startswith(("XLA_", "JAX_"))]

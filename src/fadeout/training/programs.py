@@ -76,7 +76,7 @@ def _compiled_once(function: Callable) -> Callable:
 
 
 def compile_group_programs(group: CompileGroup, lane_count: int, device: jax.Device) -> None:
-    """Compiles `prepare` and `fit` for so many lanes on one device, and what they need besides."""
+    """Compiles all programs of a group for so many lanes on one device."""
 
     def prepare() -> None:
         with precision_of(group.init_key.run):
@@ -132,7 +132,7 @@ def compile_fit(program: ProgramKey, lane_count: int, device: jax.Device) -> Cal
 
 
 def fit_arguments(program: ProgramKey, lane_count: int) -> tuple:
-    """The shapes and dtypes of what `fit` takes after the program."""
+    """Returns the shapes and dtypes of the arguments of `fit` after the program key."""
     run, dtype = program.run, jnp.dtype(program.run.training.dtype)
 
     def shapes(seed):
@@ -179,8 +179,8 @@ def compile_for(device: jax.Device, function: Callable, *arguments, own: bool = 
 
 
 def fit_values(group: CompileGroup, runs: Sequence[Run]) -> dict:
-    """What the program of a group takes of each run; and what they share, the index of the
-    activation and how many records there are."""
+    """Returns the traced values of a training program: those of each run, and those that all share,
+    the index of the activation and the number of records."""
     values = train_values(group.program.run, runs)
     steepest = _largest_slopes_of_runs(group, values["activation"], len(runs))
     shared = record_lengths(group.training)
@@ -211,7 +211,7 @@ def _largest_slopes(of: SlopeKey, values: tuple[float, ...]) -> float:
 
 
 def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
-    """Trains runs of one group, and records what their probes see.
+    """Trains runs of one group in this thread, and returns what was recorded.
 
     A single run goes through the same compiled program as thousands: blocks of a fixed number of
     lanes, the last one filled up with copies.
@@ -269,7 +269,7 @@ def _join_traces(traces: list[Trace]) -> Trace:
 def train_block(
     group: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
 ) -> list[tuple[int, Trace]]:
-    """Trains at most `lane_count` runs, the program filled up with copies of the last.
+    """Trains at most `lane_count` runs. The program is filled up with copies of the last.
 
     Returns:
       Of neighbours of one depth each, that and their trace.
@@ -291,7 +291,7 @@ def train_block(
 def draw_networks(
     group: CompileGroup, runs: Sequence[Run], device: jax.Device
 ) -> tuple[Examples, MLP]:
-    """The examples and networks of as many runs as the program has lanes, in their precision."""
+    """Draws examples and networks, one a lane, in the runs' precision."""
     program = compile_init(group.init_key, len(runs), device)
     like = group.init_key.run
     values = jax.device_put(init_values(like, runs), device)
@@ -319,7 +319,7 @@ def _check_drawn(run: Run, examples: Examples) -> None:
 def fit_networks(
     group: CompileGroup, runs: Sequence[Run], device: jax.Device, examples: Examples, model: MLP
 ) -> Trace:
-    """Trains networks that were drawn, one a lane; empty places are not cut off."""
+    """Trains networks that were drawn, one a lane, without trimming padded layers."""
     program = compile_fit(group.program, len(runs), device)
     like = group.program.run
     values = jax.device_put(fit_values(group, runs), device)

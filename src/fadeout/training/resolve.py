@@ -142,7 +142,9 @@ def _check_remedies(run: Run) -> None:
 
 
 def identity(run: Run) -> str:
-    """What a run's results are found by, whether its defaults are written out or not.
+    """Returns the identity under which a run's results are stored.
+
+    Written-out defaults do not change it.
 
     Args:
       run: as it was asked for.

@@ -59,7 +59,7 @@ def train_with_snapshots(run: Run, frames: int) -> list[MLP]:
 
 
 def network_output(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a network makes of inputs.
+    """Returns the output of a network for some inputs.
 
     Args:
       run: whose network it is.

@@ -22,7 +22,7 @@ from fadeout.networks.stacks import LayerCount, LayerIndex, mask_from, take_at
 
 
 class TrainState(NamedTuple):
-    """What a step changes, with the run last: of a network, one of its parts or one layer.
+    """The parameters and the optimiser's state, with the run last; of a network, a part or a layer.
 
     Attributes:
       optimizer: its state.
@@ -37,7 +37,7 @@ class TrainState(NamedTuple):
 
 
 def initial_train_state(model: MLP, optimizer: Any, paths: bool) -> TrainState:
-    """Before the first step.
+    """Returns the state before the first step.
 
     Args:
       paths: whether they are kept.
@@ -51,7 +51,7 @@ def initial_train_state(model: MLP, optimizer: Any, paths: bool) -> TrainState:
 def update_layers(
     change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, count: LayerCount
 ) -> TrainState:
-    """One step of an optimiser that works element by element.
+    """Updates all layers, one after another, with an optimiser that works element by element.
 
     Args:
       change: of hyperparameters, gradients, state and parameters, gives updates and state.
@@ -88,8 +88,7 @@ def update_layers(
 
 
 def _zero_after(model: Dense, place: LayerIndex, count: LayerIndex) -> Int[Array, ""]:
-    """0, because no count is below 0; but XLA does not know it before the layer in this place is
-    written."""
+    """Returns 0, in a way that XLA can only know after the layer at this position is written."""
     written = [take_at(a, place).ravel()[0] > 0 for a in jax.tree.leaves(model)]
     return ((count < 0) & functools.reduce(jnp.logical_and, written)).astype(int)
 
@@ -97,7 +96,7 @@ def _zero_after(model: Dense, place: LayerIndex, count: LayerIndex) -> Int[Array
 def update_all(
     change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, count: LayerCount
 ) -> TrainState:
-    """One step of any optimiser; empty places of the stack stay as they are."""
+    """Updates all layers at once, with any optimiser. Padded layers stay as they are."""
     updates, state = per_lane(change)(hyperparameters, gradients, before.optimizer, before.model)
     factor = hyperparameters["readout_factor"]
     updates = MLP(
@@ -115,8 +114,8 @@ def update_all(
 def kernel_updates(
     change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, elementwise: bool
 ) -> Callable:
-    """What the next step will add to kernels: a function of a part's name and, of the hidden
-    layers, a place.
+    """Previews the next update of kernels: returns a function of a part's name and, for hidden
+    layers, a position.
 
     Args:
       change: of one network; or of all lanes, as `per_lane` makes it.
@@ -139,8 +138,10 @@ def kernel_updates(
 
 
 def _map_modules(kind: type, function: Callable, tree, *others):
-    """A function of all modules of a kind in a tree, and of what stands there in others; what is
-    none is as in the first of the others, or else as it was."""
+    """Maps a function over all modules of a kind in some trees.
+
+    Leaves that belong to no module come from the first of the other trees, if there is one.
+    """
 
     def inner(node, *rest):
         if isinstance(node, kind):
@@ -159,23 +160,26 @@ def _layer_at(stack: TrainState, place) -> TrainState:
 
 
 def _set_layer(stack: TrainState, place, layer: TrainState) -> TrainState:
-    """The stack with another layer in this place; what all layers share stays as it is."""
+    """Returns the stack with another layer at this position.
+
+    Leaves that all layers share are unchanged.
+    """
     return _map_modules(Dense, lambda neurons, _, new: neurons.set(place, new), stack, stack, layer)
 
 
 def _updated_paths(before: TrainState, updates, measure: Callable) -> tuple:
-    """The last update and the lengths of the paths after one more step, which `measure` gives."""
+    """Returns the last update and the path lengths after one more step, measured by `measure`."""
     if before.length is None:
         return None, None
     return updates, jax.tree.map(jnp.add, before.length, measure(updates))
 
 
 def _parameter_norms(neuron: Dense) -> Dense:
-    """Of a layer's kernel and bias."""
+    """Returns the norms of a layer's parameters."""
     return jax.tree.map(per_lane(norm), neuron)
 
 
 def _network_norms(network: MLP) -> MLP:
-    """Of every layer's kernel and bias."""
+    """Returns the norms of the parameters of every layer."""
     hidden = jax.tree.map(jax.vmap(per_lane(norm)), network.hidden)
     return MLP(_parameter_norms(network.first), hidden, _parameter_norms(network.readout))

@@ -60,7 +60,7 @@ def _studies() -> Iterator[tuple[str, str]]:
 
 
 def _study_heading(path: Path) -> str:
-    """What a study's YAML says first."""
+    """Returns the comment at the top of a study's YAML."""
     lines = (line for line in path.read_text().splitlines() if not line.startswith("# @package"))
     return next(lines).removeprefix("# ")
 

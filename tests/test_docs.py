@@ -9,6 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 import fadeout
+from fadeout.networks.activations import ACTIVATIONS
 from helpers import ROOT
 
 PAPERS = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md",
@@ -45,6 +46,11 @@ def test_links_lead_somewhere(paper):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", paper.read_text()):
         if not target.startswith("http"):
             assert (paper.parent / target).exists(), target
+
+
+def test_the_readme_lists_all_activations():
+    (row,) = re.findall(r"^\| `activation` \| (.*) \|$", (ROOT / "README.md").read_text(), re.M)
+    assert re.sub(r" \([^)]*\)", "", row).split(", ") == list(ACTIVATIONS)
 
 
 def test_the_readme_is_short():

@@ -92,6 +92,7 @@ class Task(Entry):
     targets: str = bounded_field("binary", choices=("binary", "bipolar"))
 
 
+RESIDUAL_SCALES = ("constant", "sqrt_depth", "zero")
 MOST_DEPTH = 10_000
 MOST_WIDTH = 16_384
 MOST_STEPS = 100_000_000
@@ -129,7 +130,7 @@ class Model(Section):
     bias: bool = True
     output: str = bounded_field("linear", choices=("linear", "sigmoid", "tanh"))
     residual: float = 0.0
-    residual_scale: str = bounded_field("constant", choices=("constant", "sqrt_depth", "zero"))
+    residual_scale: str = bounded_field("constant", choices=RESIDUAL_SCALES)
     normalization: str = bounded_field("none", choices=("none", "layer", "rms", "batch"))
     affine: bool = False
 
@@ -445,7 +446,7 @@ def _label_keys(keys: tuple[tuple[str, ...], ...]) -> dict[str, tuple[str, str]]
     """`Run.words` of the keys of all sections."""
     places = [(s, key) for s, own in zip(sections_of(Run), keys, strict=True) for key in own]
     count = Counter(key for _, key in places)
-    taken = {*sections_of(Run), *kinds(Run), *TAKEN, *DEFAULT_PROBES}
+    taken = {*sections_of(Run), *kinds(Run), *DATASET_NAMES, *DEFAULT_PROBES}
 
     def word(section: str, key: str) -> str:
         if key == "name":
@@ -474,12 +475,13 @@ def suggest_keys(word: str) -> list[str]:
     return [f"{name}.{word}" for name in sections_of(Run) if word in kinds(kinds(Run)[name][0])]
 
 
-TAKEN = ("loss", "accuracy", "status", "step", "layer", "run", "id", "config", "error", "sweep",
-         "solved_step", "diverged_step", "diverged_layer", "diverged_backward", "reached_step",
-         "validation_loss",
-         "validation_accuracy", "last_kernel", "last_bias", "last_gain", "last_shift",
-         "last_factor", "last_output", "last_target", "fan_in", "fan_out", "example",
-         "output_unit")  # fmt: skip
+DATASET_NAMES = (
+    "loss", "accuracy", "status", "step", "layer", "run", "id", "config", "error", "sweep",
+    "solved_step", "diverged_step", "diverged_layer", "diverged_backward", "reached_step",
+    "validation_loss", "validation_accuracy", "last_kernel", "last_bias", "last_gain",
+    "last_shift", "last_factor", "last_output", "last_target", "fan_in", "fan_out", "example",
+    "output_unit",
+)  # fmt: skip
 """What results have besides labels and probes."""
 
 NUMERICS = 13

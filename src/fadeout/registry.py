@@ -195,7 +195,7 @@ def entry_name(function: Callable, kind: str) -> str:
         ) from None
 
 
-RESERVED = frozenset((
+SECTION_NAMES = frozenset((
     "name", "options", "all_keys", "as_dict", "as_text", "placeholder_floats", "traced", "self",
     "defaults",
 ))  # fmt: skip
@@ -221,7 +221,7 @@ class _Entries(dict[str, Any]):
         spare: int = 0,
     ):
         super().__init__()
-        self.kind, self.positional, self.reserved = kind, positional, RESERVED.union(reserved)
+        self.kind, self.positional, self.reserved = kind, positional, SECTION_NAMES.union(reserved)
         self.check, self.spare = check, spare
 
     def __hash__(self) -> int:  # type: ignore[override]

@@ -6,6 +6,7 @@ After a change that is wanted: make figures.
 import io
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -23,18 +24,19 @@ from fadeout.analysis.comparison import (
     resolve_comparison,
 )
 from fadeout.analysis.intervals import Interval
-from fadeout.analysis.looks import PICTURE_FORMATS
+from fadeout.analysis.looks import PICTURE_FORMATS, PURPLE, hue_looks
 from fadeout.analysis.predictions import PREDICTIONS, hidden_weight_variance
 from fadeout.claims import Claim, Finding, judge_claim
 from fadeout.claims.rules import above
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
-from fadeout.networks.activations import ACTIVATIONS
+from fadeout.networks.activations import ACTIVATIONS, DISPLAYS
+from fadeout.networks.probes import PROBES
 from fadeout.plots import atlas, neuron, style
 from fadeout.plots.comparison import draw_comparison
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.results import concat_sweeps
+from fadeout.sweeps.results import concat_sweeps, is_share
 from helpers import made
 
 STEPS = tuple(range(0, 101, 10))
@@ -378,8 +380,37 @@ def test_surface():
         return neuron.xor_surfaces([not_yet, solves], ["step 0", "step 100"], "XOR")
 
 
-def test_every_activation_has_its_formula():
-    assert list(atlas.FORMULAS) == list(ACTIVATIONS)
+def test_every_activation_of_the_package_has_a_formula_and_a_look():
+    shown = [DISPLAYS[name] for name in ACTIVATIONS]
+    assert all(display.formula.startswith("$") for display in shown)
+    assert len({display.look for display in shown}) == len(shown), "each its own"
+
+
+def test_an_activation_of_a_user_is_drawn_as_its_decorator_says():
+    @fadeout.activation(formula=r"$\arctan z$", look=("purple", ":", "X"))
+    def arctan(z):
+        return jnp.arctan(z)
+
+    assert hue_looks(["arctan"])["arctan"] == {
+        "color": PURPLE, "linestyle": ":", "marker": "X",
+    }  # fmt: skip
+    with style.styled():
+        title = atlas.all_activations(["arctan", "tanh"], (-3, 3)).axes[0].get_title()
+    assert title == "arctan\n" + r"$\phi(z) = \arctan z$"
+    with pytest.raises(fadeout.FadeoutError, match="a look is a colour, a line style and a marker"):
+        fadeout.activation(look="red")(arctan)
+
+
+def test_a_probe_says_how_it_is_drawn():
+    @fadeout.probe("share of small weights", share=True, label="small")
+    def small_weights(layer):
+        return jnp.mean(jnp.abs(layer.kernel) < 0.1)
+
+    assert PROBES["small_weights"].axis_label == "small"
+    assert is_share("small_weights")
+    assert is_share("accuracy")
+    assert not is_share("delta_norm")
+    assert PROBES["gradient_norm"].axis_label.startswith("weight gradient  $")
 
 
 def test_formats_are_equal_on_repetition_and_say_what_they_were_made_of(sweep, tmp_path):

@@ -26,7 +26,13 @@ from fadeout.networks.activations import ACTIVATIONS, get_activation, slope_of
 from fadeout.networks.initializers import INITIALIZERS
 from fadeout.networks.keys import layer_keys, seed_key
 from fadeout.networks.model import MLP, Signals
-from fadeout.networks.optimizers import OPTIMIZERS, SCHEDULES, get_optimizer
+from fadeout.networks.optimizers import (
+    OPTIMIZERS,
+    SCHEDULES,
+    get_optimizer,
+    is_elementwise,
+    updates_elementwise,
+)
 from fadeout.networks.stacks import LayerCount
 from fadeout.registry import FadeoutError
 from fadeout.training.compile_groups import compile_group, init_values
@@ -186,6 +192,13 @@ def test_optimizers_match_plain_optax(optimizer):
     for (kernel, bias), (plain_kernel, plain_bias) in zip(mine, plain, strict=True):
         np.testing.assert_allclose(kernel, plain_kernel, rtol=rtol, atol=rtol / 1e3)
         np.testing.assert_allclose(bias, plain_bias, rtol=rtol, atol=rtol / 1e3)
+
+
+def test_which_optimizers_are_elementwise_is_read_from_their_programs():
+    assert all(is_elementwise(function) for function in OPTIMIZERS.values())
+    for mixing in (optax.lamb, optax.lars, optax.adafactor):
+        assert not updates_elementwise(mixing(0.1)), "else it would go wrong in silence"
+    assert updates_elementwise(optax.yogi(0.1))
 
 
 def test_an_optimizer_with_norms_over_all_parameters_is_right_per_run(monkeypatch):

@@ -174,7 +174,7 @@ def _config_coordinates(results: xr.Dataset) -> list[str]:
     return [*config_labels(results), *["sweep"] * ("sweep" in results.coords)]
 
 
-def is_share(quantity: str) -> bool:
+def is_share_of_runs(quantity: str) -> bool:
     return quantity in ("solved", "born_dead", *VERDICTS)
 
 
@@ -254,7 +254,7 @@ def axis_points(runs: xr.Dataset, quantity: str, asked: Comparison):
     found = []
     for value in xs:
         own = runs.isel(run=axis == value)
-        if is_share(quantity):
+        if is_share_of_runs(quantity):
             known = outcome_flags(own, quantity)
             some = np.isfinite(known)
             found.append(tuple(share_interval(known[some] == 1, own["seed"].values[some])))
@@ -292,7 +292,7 @@ def cell_table(results, quantity, across, up, asked):
     """The swept values, and the quantity in every cell, [up, across]."""
     xs, i = np.unique(results[across].values, return_inverse=True)
     ys, j = np.unique(results[up].values, return_inverse=True)
-    if is_share(quantity):
+    if is_share_of_runs(quantity):
         values, combine = outcome_flags(results, quantity), np.mean
     else:
         values, combine = (

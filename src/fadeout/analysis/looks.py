@@ -25,54 +25,33 @@ def check_formats(formats: Sequence[str]) -> None:
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 
-LOOKS: dict[str, tuple[str, str, str]] = {
-    "step": (BLACK, ":", "s"),
-    "sigmoid": (RED, "-", "o"),
-    "tanh": (BLUE, "-", "^"),
-    "relu": (GREEN, "-", "D"),
-    "identity": (GREY, "-", "x"),
-    "leaky_relu": (GREEN, "--", "d"),
-    "elu": (SKY, "-", "v"),
-    "selu": (SKY, "--", "<"),
-    "gelu": (PURPLE, "-", "P"),
-    "gelu_tanh": (PURPLE, ":", "p"),
-    "silu": (PURPLE, "--", "*"),
-    "mish": (PURPLE, "-.", "h"),
-    "softplus": (ORANGE, "-", ">"),
-    "softsign": (BLUE, "-.", "1"),
-    "hard_tanh": (BLUE, "--", "2"),
-    "hard_sigmoid": (RED, "--", "8"),
-    "lecun_tanh": (BLUE, ":", "3"),
-    "erf": (SKY, ":", "4"),
-    "sin": (ORANGE, "--", "+"),
-    "relu6": (GREEN, "-.", "H"),
-    "squared_relu": (GREEN, ":", "X"),
-}
-"""Colour, line and marker of each activation, the same in every figure."""
+PALETTE = {
+    "black": BLACK, "orange": ORANGE, "sky": SKY, "green": GREEN, "blue": BLUE, "red": RED,
+    "purple": PURPLE, "grey": GREY,
+}  # fmt: skip
 
-_COLOR_CYCLE = [
-    LOOKS[name] for name in ("tanh", "sigmoid", "relu", "softplus", "gelu", "elu", "step")
-]
+_LOOK_CYCLE = [
+    (BLUE, "-", "^"), (RED, "-", "o"), (GREEN, "-", "D"), (ORANGE, "-", ">"), (PURPLE, "-", "P"),
+    (SKY, "-", "v"), (BLACK, ":", "s"),
+]  # fmt: skip
+"""The looks of hues that have none of their own."""
 
 
 def hue_looks(hues: Sequence[str]) -> dict[str, dict[str, str]]:
-    """How to draw each hue: an activation by its own look, numbers from dark to light, anything
-    else in turn."""
-    if len(hues) > 2 and all(map(_is_number, hues)):
-        return {
-            hue: {
-                "color": _scale_color(i / (len(hues) - 1)),
-                "linestyle": "-",
-                "marker": _COLOR_CYCLE[i % 7][2],
-            }
-            for i, hue in enumerate(hues)
-        }
-    return {
-        hue: dict(
-            zip(("color", "linestyle", "marker"), LOOKS.get(hue, _COLOR_CYCLE[i % 7]), strict=True)
-        )
-        for i, hue in enumerate(hues)
-    }
+    """Returns how to draw each hue: an activation in its own look, numbers from dark to light,
+    anything else in turn."""
+    from fadeout.networks.activations import DISPLAYS  # imports JAX, which `check_formats` spares
+
+    numbers = len(hues) > 2 and all(map(_is_number, hues))
+    looks = {}
+    for i, hue in enumerate(hues):
+        color, line, marker = _LOOK_CYCLE[i % len(_LOOK_CYCLE)]
+        if numbers:
+            color, line = _scale_color(i / (len(hues) - 1)), "-"
+        elif hue in DISPLAYS and (look := DISPLAYS[hue].look):
+            color, line, marker = PALETTE.get(look[0], look[0]), *look[1:]
+        looks[hue] = {"color": color, "linestyle": line, "marker": marker}
+    return looks
 
 
 _VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fadeout.analysis.comparison import is_share, outcome_flags
+from fadeout.analysis.comparison import is_share_of_runs, outcome_flags
 from fadeout.analysis.groups import varies
 from fadeout.analysis.intervals import mean_interval, share_interval
 from fadeout.registry import FadeoutError, format_value, lookup
@@ -47,11 +47,13 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
     ([0.05, 1e-06], [1.0, 0.0])
     """
     results = with_run_dim(results, "best")
-    known = [n for n in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER) if is_share(n) or n in results]
+    known = [
+        n for n in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER) if is_share_of_runs(n) or n in results
+    ]
     lookup(dict.fromkeys(known), by, "quantity")
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise FadeoutError(f"at least one row is shown, not {format_value(most)}")
-    if is_share(by):
+    if is_share_of_runs(by):
         values = outcome_flags(results, by).astype(float)
     else:
         values = (final_values(results[by]) if by in OVER_STEPS else results[by]).values.astype(
@@ -72,7 +74,7 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
         first: dict[str, Any] = {name: results[name].values[own[0]] for name in names}
         interval = (
             share_interval(values[own] == 1, seeds[own])
-            if is_share(by)
+            if is_share_of_runs(by)
             else mean_interval(values[own])
         )
         middle = float(values[own].mean())

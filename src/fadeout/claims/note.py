@@ -14,6 +14,7 @@ from fadeout.claims.select import (
     cases,
     compare_by_seed,
     decades_lost,
+    difference_of_means,
     mean_of_networks,
     ratio_of_means,
     ratio_of_medians,
@@ -266,7 +267,7 @@ def relu_faster(results: xr.Dataset) -> list[Finding]:
                 (own["solved_step"].values, own) for own in map(_solved_findings, (relu, other))
             ]
             shares = [(share_of_solved(own).astype(float), own) for own in (relu, other)]
-            more = compare_by_seed(_difference_of_means, *shares)
+            more = compare_by_seed(difference_of_means, *shares)
             findings += [
                 Finding("median steps to solve, relu's over the other's", condition,
                         compare_by_seed(ratio_of_medians, *steps)),
@@ -286,10 +287,6 @@ def _speed_by_seed(runs: xr.Dataset) -> tuple[float, float]:
 
 def _solved_findings(runs: xr.Dataset) -> xr.Dataset:
     return runs.isel(run=share_of_solved(runs))
-
-
-def _difference_of_means(a, b, axis):
-    return np.nanmean(a, axis=axis) - np.nanmean(b, axis=axis)
 
 
 def relu_dies(units: xr.Dataset, networks: xr.Dataset) -> list[Finding]:

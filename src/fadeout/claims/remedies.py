@@ -11,6 +11,7 @@ from fadeout.claims.select import (
     cases,
     compare_by_seed,
     decades_lost,
+    difference_of_means,
     learns,
     mean_of_networks,
     select_runs,
@@ -109,7 +110,7 @@ def adam_ignores(results: xr.Dataset) -> list[Finding]:
             select_runs(runs, init="glorot_normal"),
         )
         less = compare_by_seed(
-            _difference_of_means,
+            difference_of_means,
             (share_of_solved(vanishing).astype(float), vanishing),
             (share_of_solved(level).astype(float), level),
         )  # fmt: skip
@@ -126,7 +127,3 @@ def rmsprop_size(results: xr.Dataset) -> list[Finding]:
         condition = "sqrt(v + eps)" if inside else "sqrt(v) + eps"
         findings.append(Finding("share solved", condition, share_interval(share_of_solved(runs))))
     return findings
-
-
-def _difference_of_means(a, b, axis):
-    return np.nanmean(a, axis=axis) - np.nanmean(b, axis=axis)

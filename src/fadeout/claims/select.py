@@ -84,6 +84,11 @@ def compare_by_seed(
     return bootstrap(statistic, *(by_seed(*pair, seeds) for pair in (one, two)), paired=True)
 
 
+def difference_of_means(a, b, axis):
+    """The difference of two means, NaN left out."""
+    return np.nanmean(a, axis=axis) - np.nanmean(b, axis=axis)
+
+
 def ratio_of_medians(a, b, axis):
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nanmedian(a, axis=axis) / np.nanmedian(b, axis=axis)

@@ -31,7 +31,7 @@ from fadeout.networks.activations import in_table_order
 from fadeout.networks.tasks import describe_task
 from fadeout.registry import printable
 from fadeout.sweeps.forecast import Forecast
-from fadeout.sweeps.results import STATUSES, final_values
+from fadeout.sweeps.results import STATUSES, final_values, is_share
 from fadeout.sweeps.sweep import OnProgress, Summary
 from fadeout.sweeps.training_queue import CompiledProgram
 
@@ -313,7 +313,7 @@ def _layer_table(run: xr.Dataset) -> Table:
     column("dead", "dead_units", last)
     for layer in range(1, depth + 2):
         values = [float(cell.sel(layer=layer)) for cell in cells]
-        shares = [cell.name in ("saturation", "dead_units") for cell in cells]
+        shares = [is_share(str(cell.name)) for cell in cells]
         table.add_row(
             "readout" if layer == depth + 1 else str(layer),
             *(_cell_text(*pair) for pair in zip(values, shares, strict=True)),

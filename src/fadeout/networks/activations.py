@@ -6,7 +6,7 @@ comes in by `activation`, in this file or in one of a user's own.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,15 @@ from jaxtyping import Array, Float
 
 from fadeout.networks.jaxprs import digest, mixing_primitive, trace
 from fadeout.networks.stacks import LayerIndex
-from fadeout.registry import FadeoutError, function_name, lookup, new_table, user_errors
+from fadeout.registry import (
+    NAMES,
+    FadeoutError,
+    format_value,
+    function_name,
+    lookup,
+    new_table,
+    user_errors,
+)
 from fadeout.registry import parameters as takes
 
 ActivationFunction = Callable[[Array], Array]
@@ -104,28 +112,61 @@ def _check_activation(function: Callable) -> None:
 ACTIVATIONS = new_table("activation", "z", reserved=("surrogate",), check=_check_activation)
 
 
-def activation(function: Callable) -> Callable:
-    """Takes in an activation function, by its own name.
+class Display(NamedTuple):
+    """How pictures show an activation.
+
+    Attributes:
+      formula: phi(z) at the default parameters, in matplotlib's mathtext.
+      look: colour, line style and marker; the colour is a word of `analysis.looks.PALETTE`, or one
+        of matplotlib's. None takes the next free look.
+    """
+
+    formula: str = ""
+    look: tuple[str, str, str] | None = None
+
+
+DISPLAYS: dict[str, Display] = {}
+"""How pictures show each activation, by name."""
+
+
+def activation(
+    function: Callable | None = None,
+    *,
+    formula: str = "",
+    look: Any = None,
+) -> Callable:
+    """Registers an activation function under its own name.
 
     Args:
       function: elementwise, of an array of any shape; its parameters keyword-only with defaults,
         which become keys of `activation` in a config; floats among them are traced.
+      formula: phi(z) for the atlas, in matplotlib's mathtext: `r"$\\max(z, 0)$"`.
+      look: colour, line style and marker in all pictures, as `("green", "-", "D")`.
 
     Returns:
-      The function as it was.
+      The function as it was; without one, a decorator.
 
     Raises:
       FadeoutError: its name is taken, or it is none.
 
     >>> from fadeout.registry import TABLES
-    >>> @activation
+    >>> @activation(formula=r"$\\arctan z$")
     ... def arctan(z, *, stretch: float = 1.0):
     ...     return jnp.arctan(stretch * z) / stretch
     >>> print(get_activation("arctan", stretch=2.0)(jnp.array([0.0])))
     [0.]
     >>> del TABLES["activation"]["arctan"]
     """
-    return ACTIVATIONS.add(function)
+    if function is None:
+        return partial(activation, formula=formula, look=look)
+    words = look if isinstance(look, tuple | list) else ()
+    if look is not None and [type(word) for word in words] != [str] * 3:
+        raise FadeoutError(
+            f"a look is a colour, a line style and a marker, not {format_value(look)}"
+        )
+    ACTIVATIONS.add(function)
+    DISPLAYS[NAMES[function]] = Display(str(formula), tuple(look) if look else None)
+    return function
 
 
 SLOPE_GRID = np.arange(-300, 301) / 100
@@ -136,127 +177,130 @@ SATURATED_SLOPE = 0.05
 """A unit counts as saturated where |phi'| is at most this share of its largest value."""
 
 
-@activation
+@activation(formula=r"$1$ if $z > 0$, else $0$", look=("black", ":", "s"))
 def step(z):
     """1 where z > 0, else 0. Its derivative is 0 wherever it has one, so no gradient passes."""
     return (z > 0).astype(jnp.result_type(z, float))
 
 
-@activation
+@activation(formula=r"$\frac{1}{1 + e^{-z}}$", look=("red", "-", "o"))
 def sigmoid(z):
     """1 / (1 + exp(-z)), with its steepest slope, 1/4, at 0."""
     return jax.nn.sigmoid(z)
 
 
-@activation
+@activation(formula=r"$\tanh z$", look=("blue", "-", "^"))
 def tanh(z):
     """The sigmoid centred and stretched: 2 sigmoid(2z) - 1."""
     return jnp.tanh(z)
 
 
-@activation
+@activation(formula=r"$\max(z, 0)$", look=("green", "-", "D"))
 def relu(z):
     """max(z, 0), with slope 0 at 0."""
     return jax.nn.relu(z)
 
 
-@activation
+@activation(formula=r"$z$", look=("grey", "-", "x"))
 def identity_(z):
     """z: a linear network."""
     return z
 
 
-@activation
+@activation(formula=r"$\max(z, 0.01\,z)$", look=("green", "--", "d"))
 def leaky_relu(z, *, slope=0.01):
     """z where z >= 0, else slope * z (Maas 2013)."""
     return jax.nn.leaky_relu(z, slope)
 
 
-@activation
+@activation(formula=r"$z$ if $z > 0$, else $e^z - 1$", look=("sky", "-", "v"))
 def elu(z, *, alpha=1.0):
     """z where z > 0, else alpha (exp(z) - 1) (Clevert 2016)."""
     return jax.nn.elu(z, alpha)
 
 
-@activation
+@activation(formula=r"$1.0507\,(z$ if $z > 0$, else $1.6733\,(e^z - 1))$", look=("sky", "--", "<"))
 def selu(z):
     """1.0507 elu(z) with alpha = 1.6733: (mean 0, variance 1) is a fixed point (Klambauer 2017)."""
     return jax.nn.selu(z)
 
 
-@activation
+@activation(formula=r"$z\,\Phi(z)$", look=("purple", "-", "P"))
 def gelu(z):
     """z Phi(z), with Phi the normal distribution function (Hendrycks & Gimpel 2016)."""
     return jax.nn.gelu(z, approximate=False)
 
 
-@activation
+@activation(
+    formula=r"$\frac{z}{2}(1 + \tanh(\sqrt{2/\pi}\,(z + 0.044715\,z^3)))$",
+    look=("purple", ":", "p"),
+)
 def gelu_tanh(z):
     """z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))): the approximation of gelu."""
     return jax.nn.gelu(z, approximate=True)
 
 
-@activation
+@activation(formula=r"$\frac{z}{1 + e^{-z}}$", look=("purple", "--", "*"))
 def silu(z, *, beta=1.0):
     """z sigmoid(beta z), also called swish (Ramachandran 2017)."""
     return z * jax.nn.sigmoid(beta * z)
 
 
-@activation
+@activation(formula=r"$z\,\tanh(\log(1 + e^z))$", look=("purple", "-.", "h"))
 def mish(z):
     """z tanh(softplus(z)) (Misra 2019)."""
     return jax.nn.mish(z)
 
 
-@activation
+@activation(formula=r"$\log(1 + e^z)$", look=("orange", "-", ">"))
 def softplus(z):
     """log(1 + exp(z)): the smooth relu, whose slope is the sigmoid."""
     return jax.nn.softplus(z)
 
 
-@activation
+@activation(formula=r"$\frac{z}{1 + |z|}$", look=("blue", "-.", "1"))
 def softsign(z):
     """z / (1 + |z|): saturates like 1/z^2, slower than tanh (Glorot & Bengio 2010)."""
     return jax.nn.soft_sign(z)
 
 
-@activation
+@activation(formula=r"$\min(\max(z, -1), 1)$", look=("blue", "--", "2"))
 def hard_tanh(z):
     """z cut to [-1, 1]."""
     return jax.nn.hard_tanh(z)
 
 
-@activation
+@activation(formula=r"$\min(\max(\frac{z}{6} + \frac{1}{2}, 0), 1)$", look=("red", "--", "8"))
 def hard_sigmoid(z):
     """(z + 3) / 6 cut to [0, 1]."""
     return jax.nn.hard_sigmoid(z)
 
 
-@activation
+@activation(formula=r"$1.7159\,\tanh(\frac{2}{3}z)$", look=("blue", ":", "3"))
 def lecun_tanh(z):
     """1.7159 tanh(2z/3), so that phi(1) = 1 and phi(-1) = -1 (LeCun 1998)."""
     return 1.7159 * jnp.tanh(z * (2 / 3))
 
 
-@activation
+@activation(formula=r"$\mathrm{erf}\,z$", look=("sky", ":", "4"))
 def erf(z):
     """The error function: saturating, odd, and solvable in closed form (Williams 1997)."""
     return lax.erf(z)
 
 
-@activation
+@activation(formula=r"$\sin z$", look=("orange", "--", "+"))
 def sin(z):
     """sin(z): neither monotone nor saturating (Sitzmann 2020)."""
     return jnp.sin(z)
 
 
-@activation
+@activation(formula=r"$\min(\max(z, 0), 6)$", look=("green", "-.", "H"))
 def relu6(z):
     """z cut to [0, 6]."""
     return jax.nn.relu6(z)
 
 
-@activation
+@activation(formula=r"$\max(z, 0)^2$", look=("green", ":", "X"))
 def squared_relu(z):
     """max(z, 0)^2: its slope has no bound (So 2021)."""
     return jnp.square(jax.nn.relu(z))

@@ -75,6 +75,18 @@ def initializer(function: Callable) -> Callable:
     return INITIALIZERS.add(function)
 
 
+_SCALINGS = {
+    "zeros": (0.0, "fixed"),
+    "constant": (0.0, "fixed"),
+    "lecun": (1.0, "fan_in"),
+    "glorot": (1.0, "fan_avg"),
+    "he": (2.0, "fan_in"),
+    "torch": (1 / 3, "fan_in"),
+    "orthogonal": (1.0, "fan_max"),
+}
+"""The variance of a weight: a scale, and what it is divided by."""
+
+
 @initializer
 def zeros(key, shape, dtype):
     """All 0: every unit of a layer stays the twin of every other."""
@@ -102,37 +114,37 @@ def uniform(key, shape, dtype, *, limit: NotNegative = 0.05):
 @initializer
 def lecun_normal(key, shape, dtype):
     """N(0, 1 / fan_in), cut at two deviations (LeCun 1998)."""
-    return library.lecun_normal()(key, shape, dtype)
+    return library.variance_scaling(*_SCALINGS["lecun"], "truncated_normal")(key, shape, dtype)
 
 
 @initializer
 def lecun_uniform(key, shape, dtype):
     """Uniform, of variance 1 / fan_in."""
-    return library.lecun_uniform()(key, shape, dtype)
+    return library.variance_scaling(*_SCALINGS["lecun"], "uniform")(key, shape, dtype)
 
 
 @initializer
 def glorot_normal(key, shape, dtype):
     """N(0, 2 / (fan_in + fan_out)), cut at two deviations (Glorot & Bengio 2010)."""
-    return library.glorot_normal()(key, shape, dtype)
+    return library.variance_scaling(*_SCALINGS["glorot"], "truncated_normal")(key, shape, dtype)
 
 
 @initializer
 def glorot_uniform(key, shape, dtype):
     """Uniform, of variance 2 / (fan_in + fan_out)."""
-    return library.glorot_uniform()(key, shape, dtype)
+    return library.variance_scaling(*_SCALINGS["glorot"], "uniform")(key, shape, dtype)
 
 
 @initializer
 def he_normal(key, shape, dtype):
     """N(0, 2 / fan_in), cut at two deviations (He 2015)."""
-    return library.he_normal()(key, shape, dtype)
+    return library.variance_scaling(*_SCALINGS["he"], "truncated_normal")(key, shape, dtype)
 
 
 @initializer
 def he_uniform(key, shape, dtype):
     """Uniform, of variance 2 / fan_in."""
-    return library.he_uniform()(key, shape, dtype)
+    return library.variance_scaling(*_SCALINGS["he"], "uniform")(key, shape, dtype)
 
 
 @initializer
@@ -204,17 +216,6 @@ def variance_scaling(name: str, **parameters: float) -> tuple[float, str] | None
     if name == "uniform":
         return parameters.get("limit", 0.05) ** 2 / 3, "fixed"
     return _SCALINGS.get(name.removesuffix("_normal").removesuffix("_uniform"))
-
-
-_SCALINGS = {
-    "zeros": (0.0, "fixed"),
-    "constant": (0.0, "fixed"),
-    "lecun": (1.0, "fan_in"),
-    "glorot": (1.0, "fan_avg"),
-    "he": (2.0, "fan_in"),
-    "torch": (1 / 3, "fan_in"),
-    "orthogonal": (1.0, "fan_max"),
-}
 
 
 def kernel_variance(name: str, fan_in: int, fan_out: int, **parameters: float) -> float | None:

@@ -84,7 +84,7 @@ class Dense(nnx.Module):
         """Returns dL/dW and dL/db from the layer's input and dL/dz, summed over examples."""
         return Dense(outer(x, delta), fold(jnp.add, delta, 1), **others)
 
-    def with_parameters(
+    def _with_parameters(
         self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]
     ) -> "Dense":
         """Returns the layer with another kernel and bias."""
@@ -221,7 +221,7 @@ class MLP(nnx.Module):
 
         def part(neuron: Dense, kernel, bias) -> Dense:
             kernel = gain * jnp.asarray(kernel, neuron.kernel.dtype)
-            return neuron.with_parameters(kernel, jnp.asarray(bias, neuron.bias.dtype))
+            return neuron._with_parameters(kernel, jnp.asarray(bias, neuron.bias.dtype))
 
         inner = self.hidden.kernel[...], self.hidden.bias[...]
         if len(kernels) > 2:
@@ -237,7 +237,7 @@ class MLP(nnx.Module):
         """Returns the network with every bias times 0, which hides nothing that is not finite."""
 
         def part(n: Dense) -> Dense:
-            return n.with_parameters(n.kernel[...], 0 * n.bias[...])
+            return n._with_parameters(n.kernel[...], 0 * n.bias[...])
 
         return MLP(part(self.first), part(self.hidden), part(self.readout))
 

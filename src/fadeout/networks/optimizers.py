@@ -1,6 +1,7 @@
 """Optimisers and learning-rate schedules by name. The only room that knows optax."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from fadeout.networks.jaxprs import mixing_primitive, trace
 from fadeout.networks.norms import norm
 from fadeout.registry import (
     Between,
@@ -49,10 +51,6 @@ OPTIMIZERS = new_table(
     reserved=("readout_factor", "schedule", "warmup_steps", "clip"),
 )  # fmt: skip
 
-ELEMENTWISE: set[Callable] = set()
-"""Those whose update of a parameter looks at that parameter and its gradient alone, so that the
-layers may be updated one after another; of a user's, nobody knows."""
-
 
 def optimizer(function: Callable) -> Callable:
     """Takes in an optimiser, by its own name.
@@ -74,10 +72,42 @@ def optimizer(function: Callable) -> Callable:
     True
     >>> del OPTIMIZERS["signed"]
     """
-    OPTIMIZERS.add(function)
-    if is_builtin(function):
-        ELEMENTWISE.add(function)
-    return function
+    return OPTIMIZERS.add(function)
+
+
+@lru_cache(maxsize=64)
+def is_elementwise(function: Callable) -> bool:
+    """Returns whether an optimiser of the package updates each element on its own, so that layers
+    can be updated one after another.
+
+    A user's optimiser is never taken as elementwise: it may treat large arrays in another way.
+    """
+    return is_builtin(function) and updates_elementwise(function(0.1))
+
+
+def updates_elementwise(transformation: optax.GradientTransformation) -> bool:
+    """Returns whether the update of an element depends on that element and its gradient alone.
+
+    It is read from the traced update of a small kernel.
+
+    >>> updates_elementwise(optax.adam(0.1)), updates_elementwise(optax.lamb(0.1))
+    (True, False)
+    """
+    kernel = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    leaves, structure = jax.tree.flatten(jax.eval_shape(transformation.init, kernel))
+    if not {leaf.shape for leaf in leaves} <= {(), kernel.shape}:
+        return False
+    moments = [i for i, leaf in enumerate(leaves) if leaf.shape == kernel.shape]
+
+    def update(gradient, parameter, *arrays):
+        own = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+        for i, array in zip(moments, arrays, strict=True):
+            own[i] = array
+        updates, state = transformation.update(gradient, structure.unflatten(own), parameter)
+        return updates, [jax.tree.leaves(state)[i] for i in moments]
+
+    arguments = [kernel] * (2 + len(moments))
+    return mixing_primitive(trace(update, *arguments), len(arguments)) is None
 
 
 @optimizer

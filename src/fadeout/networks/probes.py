@@ -38,15 +38,20 @@ def _all_of_unit(flags: Bool[Array, "any fan_out"]) -> Bool[Array, "fan_out"]:
 
 
 class Probe(NamedTuple):
-    """Attributes:
-    function: of a `Layer`, giving a scalar; or of `Layers`, giving one a layer.
-    title: what it is, for an axis.
-    readout: whether the readout has it too, or only layers with an activation function.
-    whole: whether it is a function of all layers.
-    path: whether it needs the kernels' `Path`, which then is kept at every step.
-    lapack: whether it computes singular values or eigenvalues.
-    gradient: whether it is a size of gradients, which is infinite where the backward pass
-      overflows.
+    """A quantity that is recorded in every layer, and all that figures need to know of it.
+
+    Attributes:
+      function: of a `Layer`, giving a scalar; or of `Layers`, giving one a layer.
+      title: what it is, for an axis.
+      readout: whether the readout has it too, or only layers with an activation function.
+      whole: whether it is a function of all layers.
+      path: whether it needs the kernels' `Path`, which then is kept at every step.
+      lapack: whether it computes singular values or eigenvalues.
+      gradient: whether it is a size of gradients: infinite where the backward pass overflows, and
+        drawn on a logarithmic axis.
+      share: whether it is a share, from 0 to 1, drawn in per cent.
+      label: a shorter title, for legends; the title unless given.
+      symbol: the quantity in matplotlib's mathtext, without dollars.
     """
 
     function: Callable[..., Array]
@@ -56,6 +61,14 @@ class Probe(NamedTuple):
     path: bool = False
     lapack: bool = False
     gradient: bool = False
+    share: bool = False
+    label: str = ""
+    symbol: str = ""
+
+    @property
+    def axis_label(self) -> str:
+        """The label of an axis of a figure: in words and in symbols."""
+        return f"{self.label}  ${self.symbol}$" if self.symbol else self.label
 
 
 PROBES = new_table("probe", "layer", check=None)
@@ -69,8 +82,11 @@ def probe(
     path: bool = False,
     lapack: bool = False,
     gradient: bool = False,
+    share: bool = False,
+    label: str = "",
+    symbol: str = "",
 ) -> Callable[[Callable], Callable]:
-    """Takes in a quantity that is recorded in every layer, by the name of its function.
+    """Registers a quantity that is recorded in every layer, under the name of its function.
 
     Args:
       title: what it is, for an axis.
@@ -80,7 +96,10 @@ def probe(
       path: whether it needs the kernels' `Path`, which then is kept at every step.
       lapack: whether it computes singular values or eigenvalues; that is found out as well.
       gradient: whether it is a size of gradients, which is infinite where the backward pass
-        overflows.
+        overflows, and is drawn on a logarithmic axis.
+      share: whether it is a share from 0 to 1, which is drawn in per cent.
+      label: a shorter title, for legends.
+      symbol: the quantity in matplotlib's mathtext, without dollars: `r"\\|W\\|"`.
 
     Returns:
       A decorator, which gives the function back as it was.
@@ -98,9 +117,12 @@ def probe(
 
     def door(function: Callable) -> Callable:
         name = function_name(function)
-        if name in {*config.TAKEN, *config.Run().labels(), *kinds(config.Run)}:
+        if name in {*config.DATASET_NAMES, *config.Run().labels(), *kinds(config.Run)}:
             raise FadeoutError(f"results have a {name} already: give the probe another name")
-        entry = Probe(function, str(title), readout, whole, path, lapack, gradient)
+        entry = Probe(
+            function, str(title), readout, whole, path, lapack, gradient, share,
+            str(label or title), str(symbol),
+        )  # fmt: skip
         if not is_builtin(function):
             entry = _check_probe(entry)
         return PROBES.add(function, entry)
@@ -142,7 +164,10 @@ def _check_probe(entry: Probe) -> Probe:
     return entry
 
 
-@probe("norm of the weight gradient", readout=True, gradient=True)
+@probe(
+    "norm of the weight gradient", readout=True, gradient=True, label="weight gradient",
+    symbol=r"\|\partial L/\partial W\|",
+)  # fmt: skip
 def gradient_norm(layer: Layer) -> Float[Array, ""]:
     """||dL/dW||, the Frobenius norm of the weight gradient."""
     return norm(layer.kernel_gradient)
@@ -154,7 +179,10 @@ def bias_gradient_norm(layer: Layer) -> Float[Array, ""]:
     return norm(layer.bias_gradient)
 
 
-@probe("norm of the backpropagated signal delta = dL/dz", readout=True, gradient=True)
+@probe(
+    "norm of the backpropagated signal delta = dL/dz", readout=True, gradient=True,
+    label="backpropagated signal", symbol=r"\|\delta\| = \|\partial L/\partial z\|",
+)  # fmt: skip
 def delta_norm(layer: Layer) -> Float[Array, ""]:
     """||dL/dz||, the backpropagated signal, over all examples and units of the layer.
 
@@ -170,20 +198,20 @@ def activation_mean(layer: Layer) -> Float[Array, ""]:
     return average(layer.activation)
 
 
-@probe("standard deviation of the activations")
+@probe("standard deviation of the activations", label=r"deviation of $\phi(z)$")
 def activation_std(layer: Layer) -> Float[Array, ""]:
     """Standard deviation of phi(z) over examples and units."""
     return root_mean_square(layer.activation - average(layer.activation))
 
 
-@probe("share of saturated units")
+@probe("share of saturated units", share=True, label="saturated units")
 def saturation(layer: Layer) -> Float[Array, ""]:
     """Share of (example, unit) pairs where |phi'(z)| is at most 5 % of its largest value."""
     flat = jnp.abs(layer.slope) <= SATURATED_SLOPE * layer.steepest_slope
     return _share_of(flat, layer.activation)
 
 
-@probe("share of dead units")
+@probe("share of dead units", share=True, label="dead units")
 def dead_units(layer: Layer) -> Float[Array, ""]:
     """Share of units where phi'(z) = 0 on every example: no gradient reaches their weights."""
     return _share_of(_all_of_unit(layer.slope == 0), _zero_or_nan(layer.activation))
@@ -201,7 +229,7 @@ def update_ratio(layer: Layer) -> Float[Array, ""]:
     return norm(layer.kernel_update) / norm(layer.kernel)
 
 
-@probe("share of units with one-signed weight gradients", readout=True)
+@probe("share of units with one-signed weight gradients", readout=True, share=True)
 def one_sided(layer: Layer) -> Float[Array, ""]:
     """Share of units whose incoming weight gradients all have one sign and are not all 0."""
     gradient = layer.kernel_gradient

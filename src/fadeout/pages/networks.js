@@ -110,11 +110,13 @@ function throughNorm(back, { u, inverse }, kind, width) {
   return delta;
 }
 
+/** The factor of residual branches, by which a trained one is multiplied: `networks.remedies.branch_factor`. */
+function branchFactor(s) { return s.scale === "sqrt_depth" ? s.residual / Math.sqrt(s.depth) : s.residual; }
+
 /** The factor of a layer's residual branch, and 0 where there is none. */
 function branchOf(s, net, layer) {
   if (!s.residual || !layer) return 0;
-  if (s.scale === "zero") return s.residual * net.factors[layer];
-  return s.scale === "sqrt_depth" ? s.residual / Math.sqrt(s.depth) : s.residual;
+  return s.scale === "zero" ? s.residual * net.factors[layer] : branchFactor(s);
 }
 
 /** The way up: what every hidden layer shows, and the outputs. */
@@ -286,7 +288,7 @@ function moments(activation, variance) {
 function theory(s, features, size) {
   if (s.normalization === "batch") return null;
   const variance = s.gain ** 2 * kernelVariance(s, s.width, s.width) * s.width;
-  const branch = s.residual ? { constant: s.residual, sqrt_depth: s.residual / Math.sqrt(s.depth), zero: 0 }[s.scale] : null;
+  const branch = !s.residual ? null : s.scale === "zero" ? 0 : branchFactor(s);
   const signal = [], gains = [];
   let q = s.gain ** 2 * features * size * kernelVariance(s, features, s.width);
   for (let layer = 0; layer < s.depth; layer += 1) {

@@ -337,7 +337,7 @@ function drawNow(charts = true) {
   drawImage();
   const top = lab.now.delta.at(-1), passes = lab.now.delta.some((v) => v > 0), solved = lab.seen.accuracy > 1 - 1e-9;
   const word = !Number.isFinite(lab.seen.loss) ? "diverged" : solved ? (passes ? "solved" : "solved_above") : !passes ? "no_gradient"
-    : Math.max(...lab.now.delta) > 100 * top ? "exploding" : lab.now.delta[0] < 0.01 * top ? "vanishing"
+    : Math.max(...lab.now.delta) > DATA.exploding * top ? "exploding" : lab.now.delta[0] < DATA.vanishing * top ? "vanishing"
     : lab.step >= 500 && lab.seen.loss > 0.95 * lab.records[0].loss ? "stuck" : "learning";
   byId("status").textContent = t("status", { step: lab.step, loss: short(lab.seen.loss), word: t(word) });
   byId("status").dataset.word = word;

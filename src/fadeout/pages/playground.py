@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fadeout.analysis.looks import LOOKS
+from fadeout.analysis.looks import hue_looks
+from fadeout.analysis.verdicts import EXPLODING, VANISHING
 from fadeout.networks.activations import ACTIVATIONS, SATURATED_SLOPE
 from fadeout.networks.initializers import variance_scaling
 from fadeout.networks.optimizers import OPTIMIZERS
@@ -40,6 +41,8 @@ def playground_data() -> dict[str, Any]:
         "activations": {name: _activation_facts(name) for name in _translate_activations()},
         "flat": SATURATED_SLOPE,
         "epsilon": EPSILON,
+        "vanishing": VANISHING,
+        "exploding": EXPLODING,
         "tasks": {name: _examples_of(name, options) for name, options in _TASKS.items()},
         "inits": {
             name: dict(
@@ -58,7 +61,7 @@ def _activation_facts(name: str) -> dict[str, Any]:
     """An activation's colour, its steepest slope, and the weight variance at its edge of chaos."""
     edge = [point for point in critical(name) if point.variance > 0] or critical(name)
     return {
-        "color": LOOKS[name][0],
+        "color": hue_looks([name])[name]["color"],
         "steepest": steepest_slope(name),
         "critical": edge[0].weight_variance if edge else None,
     }

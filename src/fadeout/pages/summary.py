@@ -18,10 +18,9 @@ from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
 from fadeout.config import Run
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.schema import Entry
-from fadeout.sweeps.results import config_labels, final_values, variable_attributes
+from fadeout.sweeps.results import config_labels, final_values, is_share, variable_attributes
 
 _SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
-_SHARES = {"saturation", "dead_units", "one_sided"}
 MOST_STEPS, MOST_GROUPS, MOST_VALUES, MOST_RUNS = 41, 300, 30, 20_000
 
 NOTHING, ZERO = -32768, -32767
@@ -60,7 +59,7 @@ def summary(
             {
                 "name": q,
                 "title": variable_attributes(q)["long_name"],
-                "share": q in _SHARES,
+                "share": is_share(q),
                 "readout": "readout" in variable_attributes(q).get("layers", ""),
             }
             for q in quantities
@@ -124,7 +123,7 @@ def _grouped(
             "solved": [float(x) for x in groups.solved_share(runs)],
             "loss": encode_values(np.stack(groups.quantile_spread(cut["loss"])), share=False),
             "values": {
-                q: encode_values(np.stack(groups.quantile_spread(cut[q])), q in _SHARES)
+                q: encode_values(np.stack(groups.quantile_spread(cut[q])), is_share(q))
                 for q in quantities
             },
             "theory": None if theory is None else encode_values(theory, share=False),

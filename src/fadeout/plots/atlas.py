@@ -8,34 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fadeout.analysis.looks import BLACK, BLUE, GREY, ORANGE, RED, hue_looks
-from fadeout.networks.activations import SATURATED_SLOPE
+from fadeout.networks.activations import DISPLAYS, SATURATED_SLOPE
 from fadeout.plots.style import blank_figure, grid, headline
 from fadeout.theory.gaussian import moments, steepest_slope, value_and_slope
 
-FORMULAS: dict[str, str] = {
-    "step": r"$\phi(z) = 1$ if $z > 0$, else $0$",
-    "sigmoid": r"$\phi(z) = \frac{1}{1 + e^{-z}}$",
-    "tanh": r"$\phi(z) = \tanh z$",
-    "relu": r"$\phi(z) = \max(z, 0)$",
-    "identity": r"$\phi(z) = z$",
-    "leaky_relu": r"$\phi(z) = \max(z, 0.01\,z)$",
-    "elu": r"$\phi(z) = z$ if $z > 0$, else $e^z - 1$",
-    "selu": r"$\phi(z) = 1.0507\,(z$ if $z > 0$, else $1.6733\,(e^z - 1))$",
-    "gelu": r"$\phi(z) = z\,\Phi(z)$",
-    "gelu_tanh": r"$\phi(z) = \frac{z}{2}(1 + \tanh(\sqrt{2/\pi}\,(z + 0.044715\,z^3)))$",
-    "silu": r"$\phi(z) = \frac{z}{1 + e^{-z}}$",
-    "mish": r"$\phi(z) = z\,\tanh(\log(1 + e^z))$",
-    "softplus": r"$\phi(z) = \log(1 + e^z)$",
-    "softsign": r"$\phi(z) = \frac{z}{1 + |z|}$",
-    "hard_tanh": r"$\phi(z) = \min(\max(z, -1), 1)$",
-    "hard_sigmoid": r"$\phi(z) = \min(\max(\frac{z}{6} + \frac{1}{2}, 0), 1)$",
-    "lecun_tanh": r"$\phi(z) = 1.7159\,\tanh(\frac{2}{3}z)$",
-    "erf": r"$\phi(z) = \mathrm{erf}\,z$",
-    "sin": r"$\phi(z) = \sin z$",
-    "relu6": r"$\phi(z) = \min(\max(z, 0), 6)$",
-    "squared_relu": r"$\phi(z) = \max(z, 0)^2$",
-}
-"""Every activation at its default parameters, typeset."""
+
+def _formula(name: str) -> str:
+    """Returns phi(z) = ..., typeset, or nothing for a user's activation without a formula."""
+    formula = DISPLAYS[name].formula
+    return r"$\phi(z) = " + formula.removeprefix("$") if formula else ""
 
 
 def _curves(name: str, reach: tuple[float, float], points: int = 2001):
@@ -59,7 +40,7 @@ def all_activations(names: Sequence[str], reach: tuple[float, float]) -> Figure:
         ax.plot(z, _broken(phi), color=style[name]["color"], label=r"$\phi$")
         ax.plot(z, _broken(slope), color=style[name]["color"], linestyle="--", linewidth=1.5,
                 label=r"$\phi'$")  # fmt: skip
-        ax.set_title(f"{name}\n{FORMULAS[name]}", fontsize="small")
+        ax.set_title(f"{name}\n{_formula(name)}", fontsize="small")
         ax.set_ylim(-1.8, 3.2)
         _cross(ax)
     for ax in axes.flat[len(names) :]:
@@ -105,7 +86,7 @@ def activation_page(name: str, reach: tuple[float, float]) -> Figure:
         bottom.plot(at, largest, "^", color=ORANGE, label=words)
     bottom.plot([], [], " ", label=rf"$E\,\phi'(Z)^2 = {known.slope_square:.3f}$")
     flat = float(np.mean(np.abs(slope) <= SATURATED_SLOPE * steepest)) if steepest else 1.0
-    top.set_title(f"{name}:  {FORMULAS[name]}", fontsize="large")
+    top.set_title(f"{name}:  {_formula(name)}", fontsize="large")
     top.set_ylabel(r"$\phi(z)$")
     bottom.set_ylabel(r"$\phi'(z)$")
     note = f"grey: saturated, {flat:.0%} of this range; $Z$ is a standard normal"
@@ -126,7 +107,7 @@ def sampled_sigmoid(reach: tuple[float, float] = (-10.0, 10.0)) -> Figure:
         z = np.linspace(*reach, points)
         ax.plot(z, value_and_slope("sigmoid", z)[0], "o-", color=RED, markersize=4,
                 label=f"sigmoid, {points} points")  # fmt: skip
-        ax.annotate(FORMULAS["sigmoid"], (0.05, 0.62), xycoords="axes fraction", fontsize="large")
+        ax.annotate(_formula("sigmoid"), (0.05, 0.62), xycoords="axes fraction", fontsize="large")
         ax.legend(loc="upper left")
         ax.set_xlabel("$z$")
     axes[0, 0].set_ylabel(r"$\phi(z)$")

@@ -25,7 +25,7 @@ from fadeout.analysis.comparison import (
     default_moment,
     describe_left_out,
     is_geometric,
-    is_share,
+    is_share_of_runs,
     pooled_labels,
     resolve_comparison,
     shared_labels,
@@ -34,7 +34,8 @@ from fadeout.analysis.comparison import (
 from fadeout.analysis.looks import BLACK, hue_looks
 from fadeout.analysis.predictions import activation_of
 from fadeout.networks.activations import ACTIVATIONS
-from fadeout.plots.figures import HIDDEN_LAYER, LEAST_LOSS, NORMS, WEIGHT_LAYER, band
+from fadeout.networks.probes import PROBES
+from fadeout.plots.figures import HIDDEN_LAYER, LEAST_LOSS, WEIGHT_LAYER, band
 from fadeout.plots.style import (
     current,
     fitting,
@@ -44,7 +45,7 @@ from fadeout.plots.style import (
     legend_below,
     to_logarithmic,
 )
-from fadeout.sweeps.results import variable_attributes, variable_dims
+from fadeout.sweeps.results import is_share, variable_attributes, variable_dims
 
 
 def draw_comparison(results: xr.Dataset, asked: Comparison) -> Figure:
@@ -171,7 +172,7 @@ def _draw_heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
         ax.set_xlabel(_axis_label(across))
         ax.set_ylabel(_axis_label(up))
     headline(figure, _heading(_title_of(quantities[0]), f"{across} and {up}"))
-    middle = "share" if is_share(quantities[0]) else "median"
+    middle = "share" if is_share_of_runs(quantities[0]) else "median"
     words = f"{middle} of the runs of a cell{pooled_labels(asked, results)}; grey: not finite"
     words += groups.describe_subsample(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)
@@ -181,7 +182,7 @@ def _draw_heat_map(results: xr.Dataset, asked: Comparison) -> Figure:
 def _color_scale(quantity: str, table: np.ndarray) -> tuple[Normalize, str, np.ndarray]:
     """The scale of a map, the words before its quantity, and what is shown: logarithms of what
     spans decades."""
-    if is_share(quantity) or quantity in ("accuracy", "saturation", "dead_units"):
+    if is_share_of_runs(quantity) or is_share(quantity):
         return Normalize(0, 1), "", table
     finite = table[np.isfinite(table) & (table > 0)]
     if finite.size and finite.max() > 30 * finite.min():
@@ -217,7 +218,7 @@ def _draw_trainable_depth(ax: Axes, results: xr.Dataset, across: str, up: str) -
 
 
 def _title_of(quantity: str) -> str:
-    if is_share(quantity):
+    if is_share_of_runs(quantity):
         return f"share of runs {quantity.replace('_', ' ')}"
     return variable_attributes(quantity)["long_name"]
 
@@ -241,7 +242,7 @@ def _mark_values(ax: Axes, values: np.ndarray) -> None:
 def _label_of(quantity: str, asked: Comparison) -> str:
     """A quantity, and which layer or step of it is shown."""
     where = []
-    along = () if is_share(quantity) else variable_dims(quantity)
+    along = () if is_share_of_runs(quantity) else variable_dims(quantity)
     if "layer" in along and asked.x != "layer":
         where.append(f"layer {asked.layer}")
     if "step" in along and asked.x != "step":
@@ -264,7 +265,7 @@ def _axis_label(name: str) -> str:
 def _finish_axes(strips: Sequence[np.ndarray], quantity: str) -> None:
     """The scale of the rows of one quantity: shares in per cent, what spans decades in powers of
     ten."""
-    if is_share(quantity) or quantity in ("accuracy", "saturation", "dead_units", "one_sided"):
+    if is_share_of_runs(quantity) or is_share(quantity):
         for strip in strips:
             strip[0].yaxis.set_major_formatter(PercentFormatter(1.0))
             strip[0].set_ylim(-0.03, 1.03)
@@ -278,8 +279,9 @@ def _finish_axes(strips: Sequence[np.ndarray], quantity: str) -> None:
     ]
     values = np.concatenate([y[np.isfinite(y)] for y in drawn] or [np.empty(0)])
     positive = values[values > 0]
+    gradient = quantity in PROBES and PROBES[quantity].gradient
     wide = positive.size and positive.max() > 30 * positive.min()
-    if positive.size and (values >= 0).all() and (wide or quantity in NORMS):
+    if positive.size and (values >= 0).all() and (wide or gradient):
         for strip in strips:
             for ax in strip:
                 to_logarithmic(ax, LEAST_LOSS if quantity == "loss" else 0.0)
@@ -288,7 +290,7 @@ def _finish_axes(strips: Sequence[np.ndarray], quantity: str) -> None:
 
 
 def _comparison_note(asked: Comparison) -> str:
-    shares = all(is_share(quantity) for quantity in asked.quantities())
+    shares = all(is_share_of_runs(quantity) for quantity in asked.quantities())
     if shares:
         return f"{asked.color}; bars: Wilson 95 % intervals".replace("_", " ")
     return f"{asked.color}; line: median, spread: 10th to 90th percentile of runs".replace("_", " ")

@@ -16,6 +16,7 @@ from fadeout.analysis import groups
 from fadeout.analysis.looks import BLACK, ORANGE, hue_looks
 from fadeout.analysis.verdicts import expected_share
 from fadeout.networks.activations import in_table_order
+from fadeout.networks.probes import PROBES
 from fadeout.plots.style import (
     ZEROS,
     current,
@@ -29,15 +30,8 @@ from fadeout.plots.style import (
     to_logarithmic,
 )
 
-_LABELS = {
-    "delta_norm": r"backpropagated signal  $\|\delta\| = \|\partial L/\partial z\|$",
-    "gradient_norm": r"weight gradient  $\|\partial L/\partial W\|$",
-    "saturation": "saturated units",
-    "dead_units": "dead units",
-    "loss": "loss",
-}
-NORMS = ("delta_norm", "gradient_norm")
-_SHARES = ("saturation", "dead_units")
+_NORMS = ("delta_norm", "gradient_norm")
+_UNITS = ("saturation", "dead_units")
 LEAST_LOSS = 1e-8
 """Below it who has learned does not push who is learning out of sight."""
 
@@ -65,13 +59,13 @@ def _gradient_profile_at_end(results: xr.Dataset) -> Figure:
 
 
 def _draw_profile(results: xr.Dataset, when: Callable, moment: str) -> Figure:
-    quantities = _rows_of(results, *NORMS)
+    quantities = _rows_of(results, *_NORMS)
     figure, axes = _panels_by_depth(results, len(quantities), sharey="row")
     for group, column, look in _groups_to_draw(results):
         for row, name in enumerate(quantities):
             band(axes[row, column], group.runs["layer"].values, when(group.runs[name]), look)
     for row, name in enumerate(quantities):
-        axes[row, 0].set_ylabel(_LABELS[name])
+        axes[row, 0].set_ylabel(PROBES[name].axis_label)
         _make_logarithmic(axes[row])
     _label_columns(results, axes, _DOWNWARDS)
     headline(figure, f"How the gradient fares on its way down, {moment}")
@@ -85,7 +79,7 @@ def _units_over_layers(results: xr.Dataset) -> Figure:
     What to conclude: a saturated unit passes hardly any gradient, a dead one none; where they are
     many in every layer, the profile above them falls.
     """
-    quantities = _rows_of(results, *_SHARES)
+    quantities = _rows_of(results, *_UNITS)
     figure, axes = _panels_by_depth(results, len(quantities), sharey=True)
     for group, column, look in _groups_to_draw(results):
         layers = np.arange(1, group.depth + 1)
@@ -98,7 +92,7 @@ def _units_over_layers(results: xr.Dataset) -> Figure:
             end = groups.at_end(runs[name]).mean("run")
             axes[row, column].plot(layers, end, **look | {"linestyle": "-"})
     for row, name in enumerate(quantities):
-        axes[row, 0].set_ylabel(f"share of {_LABELS[name]}")
+        axes[row, 0].set_ylabel(PROBES[name].title)
         axes[row, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
         axes[row, 0].set_ylim(-0.03, 1.03)
     _label_columns(results, axes, HIDDEN_LAYER)
@@ -181,7 +175,7 @@ def loss_curves(results: xr.Dataset) -> Figure:
     for group, column, look in _groups_to_draw(results):
         look = look | ({"marker": ""} if group.runs.sizes["step"] > 1 else {})
         band(axes[0, column], group.runs["step"].values, group.runs["loss"], look)
-    axes[0, 0].set_ylabel(_LABELS["loss"])
+    axes[0, 0].set_ylabel("loss")
     _make_logarithmic(axes[0], LEAST_LOSS)
     _label_columns(results, axes, "step")
     headline(figure, "Loss during training")
@@ -233,10 +227,10 @@ def _one_run(results: xr.Dataset) -> Figure:
     run, steps = results.isel(run=0), groups.recorded_steps(results)
     name, trained = str(run["activation"].item()), int(steps.sum()) > 1
     look = hue_looks([name])[name]
-    shares = [q for q in _SHARES if q in run]
+    shares = [q for q in _UNITS if q in run]
     parts: dict[str, Callable[[Axes], None]] = {
         quantity: partial(_layers_of_one, results, quantity, look, trained)
-        for quantity in NORMS
+        for quantity in _NORMS
         if quantity in run
     }
     if shares:
@@ -264,7 +258,7 @@ def _layers_of_one(results: xr.Dataset, quantity: str, look: dict, trained: bool
         own = look | {"linestyle": style, "label": label}
         band(ax, results["layer"].values, when(results[quantity]), own)
     _make_logarithmic(np.array([ax]))
-    ax.set_ylabel(_LABELS[quantity])
+    ax.set_ylabel(PROBES[quantity].axis_label)
     ax.set_xlabel(_DOWNWARDS)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.legend(fontsize="small")
@@ -274,7 +268,7 @@ def _units_of_one(run: xr.Dataset, shares: Sequence[str], trained: bool, ax: Axe
     colors = {"saturation": ORANGE, "dead_units": BLACK}
     for quantity in shares:
         values = groups.at_end(run[quantity])[: int(run["depth"])]
-        ax.plot(values["layer"], values, "o-", color=colors[quantity], label=_LABELS[quantity])
+        ax.plot(values["layer"], values, "o-", color=colors[quantity], label=PROBES[quantity].label)
     ax.set_ylim(-0.03, 1.03)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel(HIDDEN_LAYER)
@@ -288,7 +282,7 @@ def _loss_of_one(results: xr.Dataset, look: dict, ax: Axes) -> None:
     values = results["loss"].isel(step=steps)
     band(ax, values["step"].values, values, look | {"marker": "", "label": "loss"})
     _make_logarithmic(np.array([ax]), LEAST_LOSS)
-    ax.set_ylabel(_LABELS["loss"])
+    ax.set_ylabel("loss")
     ax.set_xlabel("step")
 
 
@@ -456,18 +450,18 @@ class _Drawing(NamedTuple):
         trained = results.sizes["step"] > 1
         classes = bool((results["status"] != "trained").any()) or not self.of_classes
         if self.of_one and not trained:
-            recorded = any(probe in results for probe in (*NORMS, *_SHARES))
+            recorded = any(probe in results for probe in (*_NORMS, *_UNITS))
         in_time = trained or not self.over_training
         return recorded and in_time and classes and (results.sizes["run"] == 1) == self.of_one
 
 
 FIGURES: dict[str, _Drawing] = {
-    "gradient_profile_at_start": _Drawing(_gradient_profile_at_start, NORMS, over_training=False),
-    "gradient_profile_at_end": _Drawing(_gradient_profile_at_end, NORMS),
+    "gradient_profile_at_start": _Drawing(_gradient_profile_at_start, _NORMS, over_training=False),
+    "gradient_profile_at_end": _Drawing(_gradient_profile_at_end, _NORMS),
     "gradient_over_training": _Drawing(_gradient_over_training, ("delta_norm",)),
     "loss_curves": _Drawing(loss_curves),
     "share_solved": _Drawing(_share_solved, of_classes=True),
-    "units_over_layers": _Drawing(_units_over_layers, _SHARES, False),
+    "units_over_layers": _Drawing(_units_over_layers, _UNITS, False),
     "run": _Drawing(_one_run, over_training=False, of_one=True),
 }
 """Each figure by the name of its file."""

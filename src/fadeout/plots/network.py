@@ -6,20 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from fadeout.networks.probes import PROBES
 from fadeout.plots.style import blank_figure, headline
 
 _PANELS = {
     "the gradient": {"delta_norm": "o", "gradient_norm": "s"},
     "the signal": {"preactivation_std": "o", "activation_std": "s"},
     "units": {"dead_units": "o", "saturation": "s"},
-}
-_PROBE_LABELS = {
-    "delta_norm": r"$\|\delta\| = \|\partial L/\partial z\|$",
-    "gradient_norm": r"$\|\partial L/\partial W\|$",
-    "preactivation_std": "deviation of z",
-    "activation_std": r"deviation of $\phi(z)$",
-    "dead_units": "dead",
-    "saturation": "saturated",
 }
 
 
@@ -37,7 +30,7 @@ def draw_network(found: xr.Dataset) -> Figure:
         for number, (name, mark) in enumerate(quantities.items()):
             values = found[name].values
             ax.plot(values, place, mark, color=f"C{number}", linestyle="-" if number == 0 else "",
-                    label=_PROBE_LABELS[name])  # fmt: skip
+                    label=_label_of(name))  # fmt: skip
         ax.set_title(title)
         _probe_legend(ax)
     for ax in axes[:2]:
@@ -57,6 +50,14 @@ def draw_network(found: xr.Dataset) -> Figure:
         figure, f"{found.attrs['module']}, loss {found.attrs['loss']:.4g}: {_verdict_title(found)}"
     )
     return figure
+
+
+def _label_of(name: str) -> str:
+    """Returns a short label for the legend: a symbol where the probe has one."""
+    probe = PROBES.get(name)
+    if probe is None:  # a quantity of `fadeout.examine` alone
+        return "deviation of z"
+    return f"${probe.symbol}$" if probe.symbol else probe.label.removesuffix(" units")
 
 
 def _verdict_title(found: xr.Dataset) -> str:

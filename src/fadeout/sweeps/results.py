@@ -115,6 +115,11 @@ def variable_attributes(name: str) -> dict[str, str]:
     return {"long_name": probe.title, "layers": layers, **_UNITS}
 
 
+def is_share(name: str) -> bool:
+    """Returns whether a variable is a share from 0 to 1, which is shown in per cent."""
+    return name.endswith("accuracy") or (name in PROBES and PROBES[name].share)
+
+
 def is_probe(name: str) -> bool:
     """Returns whether a variable is recorded in every layer."""
     return name not in VARIABLES

@@ -121,7 +121,7 @@ class Queue:
                 for future in ready:
                     item, device = self.in_flight.pop(future)
                     idle.append(device)
-                    yield from self.settle(item, future)
+                    yield from self._settle(item, future)
             if interrupts:
                 raise interrupts[0]
 
@@ -151,18 +151,18 @@ class Queue:
         seconds = perf_counter() - began
         return FinishedChunk(part, item.lanes, run_steps, seconds, elsewhere=elsewhere)
 
-    def settle(self, item: WorkItem, future: Future) -> Iterator[CompiledProgram | FinishedChunk]:
+    def _settle(self, item: WorkItem, future: Future) -> Iterator[CompiledProgram | FinishedChunk]:
         """Takes a thread's answer."""
         error = future.exception()
         if error is None:
             if not item.compiled:
-                for ready in self.sharing(item):
+                for ready in self._sharing(item):
                     self.to_train.extend(ready.chunks)
             if item.compiled or item.programs not in self.compiled:
                 yield future.result()
             self.compiled.add(item.programs)
         elif _out_of_memory(error) and item.lanes > 1:
-            self.halve(item)
+            self._halve(item)
         elif self.fail_fast or not isinstance(error, Exception):
             raise error
         else:
@@ -170,21 +170,21 @@ class Queue:
             what = describe_groups([self.index.groups[number] for number in numbers])
             line = f"{what}: {type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(error))
-            for lost in [item] if item.compiled else self.sharing(item):
+            for lost in [item] if item.compiled else self._sharing(item):
                 part = results.failed_part(self.index.take(lost.members), text)
                 yield FinishedChunk(part, lost.lanes, 0, 0.0, line if lost is item else "")
 
-    def sharing(self, item: WorkItem) -> list[WorkItem]:
+    def _sharing(self, item: WorkItem) -> list[WorkItem]:
         """An item and those that waited for the same programs, which now wait no more."""
         same = [other for other in self.waiting if other.programs == item.programs]
         self.waiting = [other for other in self.waiting if other.programs != item.programs]
         return [item, *same]
 
-    def halve(self, item: WorkItem) -> None:
+    def _halve(self, item: WorkItem) -> None:
         """Puts an item and all that needs its programs back, to be tried with half the lanes."""
         same = [t for t in self.to_train if t.programs == item.programs]
         self.to_train = deque(t for t in self.to_train if t.programs != item.programs)
-        same += [] if item.compiled else self.sharing(item)[1:]
+        same += [] if item.compiled else self._sharing(item)[1:]
         together: dict[tuple, list[WorkItem]] = {}
         for t in (item, *same):
             together.setdefault(t.group.block_key, []).append(t)

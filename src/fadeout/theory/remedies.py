@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fadeout.config import RESIDUAL_SCALES
+from fadeout.networks import remedies
 from fadeout.networks.remedies import EPSILON
 from fadeout.registry import lookup
 from fadeout.theory.gaussian import ActivationLike, checks_arguments, moments
@@ -116,5 +118,5 @@ def branch_factor(residual: float, scale: str, depth: int) -> float | None:
     """The factor of residual branches at initialisation; None where there are none."""
     if not residual:
         return None
-    lookup(dict.fromkeys(("constant", "sqrt_depth", "zero")), scale, "residual_scale")
-    return {"constant": residual, "sqrt_depth": residual / math.sqrt(depth), "zero": 0.0}[scale]
+    lookup(dict.fromkeys(RESIDUAL_SCALES), scale, "residual_scale")
+    return 0.0 if scale == "zero" else remedies.branch_factor(residual, scale, depth)

@@ -16,9 +16,9 @@ from fadeout.networks.activations import ValueAndSlope, bind_static, switch_valu
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
-from fadeout.networks.optimizers import ELEMENTWISE, OPTIMIZERS, get_optimizer
+from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer, is_elementwise
 from fadeout.networks.probes import Probe, get_probe
-from fadeout.networks.remedies import Remedy
+from fadeout.networks.remedies import Remedy, branch_factor
 from fadeout.networks.stacks import LayerCount, set_at
 from fadeout.networks.tasks import Examples
 from fadeout.training.initialization import SHUFFLED, holdout_order, run_key
@@ -85,9 +85,9 @@ class ProgramKey(NamedTuple):
 
     def recorded_numbers(self, records: int, depth: int) -> int:
         """Returns how many numbers are recorded in a run with so many records and hidden layers."""
-        return records * (len(self.run.probes) * (depth + 1) + 4) + self.kept_numbers(depth)
+        return records * (len(self.run.probes) * (depth + 1) + 4) + self._kept_numbers(depth)
 
-    def kept_numbers(self, depth: int) -> int:
+    def _kept_numbers(self, depth: int) -> int:
         """Returns how many numbers of a run's last network are stored."""
         model, kept = self.run.model, 0
         if "weights" in self.run.keep:
@@ -152,7 +152,7 @@ def make_remedy(run: Run, residual, depth) -> Remedy:
     """
     branch = None
     if run.model.residual:
-        branch = residual / depth**0.5 if run.model.residual_scale == "sqrt_depth" else residual
+        branch = branch_factor(residual, run.model.residual_scale, depth)
     return Remedy(run.model.normalization, branch)
 
 
@@ -249,7 +249,7 @@ class _TrainingRun:
     def elementwise(self) -> bool:
         """Whether the optimiser works element by element, and so layer by layer."""
         chosen = self.run.optimizer
-        return OPTIMIZERS[chosen.name] in ELEMENTWISE and chosen.clip is None
+        return is_elementwise(OPTIMIZERS[chosen.name]) and chosen.clip is None
 
     def optimizer(self, hyperparameters: dict):
         chosen = self.run.optimizer

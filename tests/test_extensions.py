@@ -18,8 +18,8 @@ from fadeout.config import Activation, Init, Model, Optimizer, Run, Task
 from fadeout.networks.activations import get_activation
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.sweeps import store
+from fadeout.sweeps.reading import read_labels, result_files
 from fadeout.sweeps.run_index import index_runs
-from fadeout.sweeps.store import read_labels, result_files
 from fadeout.sweeps.sweep import check_sweep, sweep, train_in_memory
 from fadeout.training.compile_groups import compile_group
 from fadeout.training.resolve import GROUPS, identity, resolve

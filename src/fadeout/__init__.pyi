@@ -23,9 +23,9 @@ from .networks.tasks import task as task
 from .plots import compare as compare
 from .registry import Between as Between
 from .registry import FadeoutError as FadeoutError
+from .sweeps.reading import load as load
 from .sweeps.results import to_frame as to_frame
 from .sweeps.results import weights as weights
-from .sweeps.store import load as load
 from .training.resolve import identity as identity
 
 __version__: str

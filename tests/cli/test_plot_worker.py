@@ -9,7 +9,7 @@ import pytest
 
 from fadeout import plots
 from fadeout.cli.plot_worker import PlotWorker, Request, draw_shared, start_plot_worker
-from fadeout.sweeps import store
+from fadeout.sweeps import reading
 
 
 def drawn_here(results, folder, name):
@@ -25,7 +25,7 @@ def sweep(small_sweep, tmp_path):
 
 
 def test_pictures_of_two_processes_are_those_of_one(sweep, tmp_path):
-    results, told = store.load(sweep), []
+    results, told = reading.load(sweep), []
     names = plots.informative_figures(results)
     with start_plot_worker(True) as other:
         there = lambda name: other.draw(Request(sweep, name, ("png", "svg"), ()))  # noqa: E731
@@ -41,7 +41,7 @@ def test_pictures_of_two_processes_are_those_of_one(sweep, tmp_path):
 
 
 def test_a_process_that_dies_leaves_its_pictures_to_the_other(sweep):
-    results = store.load(sweep)
+    results = reading.load(sweep)
     names = plots.informative_figures(results)
     other, asked = PlotWorker(), []
     os.kill(other.process.pid, signal.SIGKILL)
@@ -83,7 +83,7 @@ def test_a_folder_of_anybodys_files_is_not_imported_from(sweep, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     with start_plot_worker(True) as other:
         assert other.draw(
-            Request(sweep, plots.informative_figures(store.load(sweep))[0], ("png",), ())
+            Request(sweep, plots.informative_figures(reading.load(sweep))[0], ("png",), ())
         )
 
 

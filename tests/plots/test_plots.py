@@ -36,7 +36,8 @@ from fadeout.plots.comparison import draw_comparison
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.results import concat_sweeps, is_share
+from fadeout.sweeps.joining import concat_sweeps
+from fadeout.sweeps.variables import is_share
 from helpers import made
 
 STEPS = tuple(range(0, 101, 10))

@@ -14,14 +14,14 @@ import pytest
 import fadeout
 from conftest import small_runs
 from fadeout.registry import FadeoutError
-from fadeout.sweeps import store
+from fadeout.sweeps import reading
 from fadeout.sweeps.sweep import sweep
 
 
 @pytest.fixture
 def copy(small_sweep, tmp_path):
     folder = shutil.copytree(small_sweep, tmp_path / "copy")
-    for path in store.result_files(folder)[1:]:
+    for path in reading.result_files(folder)[1:]:
         path.unlink()
     return folder
 
@@ -165,7 +165,7 @@ CRAFTED = {
 
 @pytest.mark.parametrize("kind", CRAFTED)
 def test_a_crafted_file_is_one_clear_line(copy, kind):
-    (path,) = store.result_files(copy)
+    (path,) = reading.result_files(copy)
     with h5py.File(path, "r+") as file:
         CRAFTED[kind](file, path)
     with pytest.raises(FadeoutError) as caught:  # noqa: PT012  (what one does not read another does)
@@ -180,7 +180,7 @@ def test_a_crafted_file_is_one_clear_line(copy, kind):
 
 
 def test_unknown_variables_are_not_read(copy):
-    (path,) = store.result_files(copy)
+    (path,) = reading.result_files(copy)
     before = fadeout.load(copy)
     with h5py.File(path, "r+") as file:
         file["surprise"] = np.zeros(3)
@@ -203,7 +203,7 @@ def test_what_is_no_file_is_not_waited_for(copy, kind):
 
 
 def test_a_file_that_may_not_be_read_is_not_called_bad(copy):
-    (path,) = store.result_files(copy)
+    (path,) = reading.result_files(copy)
     path.chmod(0)
     code = f"import os, fadeout; os.setuid(65534); fadeout.load({str(copy)!r})"
     if os.getuid():
@@ -218,7 +218,7 @@ def test_a_file_that_may_not_be_read_is_not_called_bad(copy):
 
 
 def test_a_file_that_another_program_holds_is_not_called_bad(copy):
-    (path,) = store.result_files(copy)
+    (path,) = reading.result_files(copy)
     code = f"import h5py; f = h5py.File({str(path)!r}, 'r+'); print('open', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -235,7 +235,7 @@ def everything(folder):
 
 
 def test_a_flipped_bit_is_found_or_harmless(copy):
-    (path,) = store.result_files(copy)
+    (path,) = reading.result_files(copy)
     whole = path.read_bytes()
     before = everything(copy)
     values = list(before.values())
@@ -255,17 +255,9 @@ def equal(a, b):
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-def test_the_older_format_is_still_read(copy, small_sweep):
-    """As version 2 wrote it: text for identity and status, and no checksums."""
-    (path,) = store.result_files(copy)
-    before = everything(copy)
+def test_another_format_is_told_from_a_damaged_file(copy):
+    (path,) = reading.result_files(copy)
     with h5py.File(path, "r+") as file:
-        ids = [f"{number:016x}" for number in file["id"][:].tolist()]
-        words = [store.STATUSES[code] for code in file["status"][:].tolist()]
-        for name, values in (("id", ids), ("status", words)):
-            replace(file, name, data=np.array(values, object), dtype=h5py.string_dtype())
-        file.attrs["format"] = store.OLDER[0]
-    after = everything(copy)
-    for name, values in before.items():
-        np.testing.assert_array_equal(after[name], values, err_msg=name)
-    assert sweep(small_runs(), copy).stored == 2
+        file.attrs["format"] = "fadeout results, version 3"
+    with pytest.raises(FadeoutError, match="is of another version of fadeout"):
+        fadeout.load(copy)

@@ -16,7 +16,7 @@ import fadeout
 from conftest import COMPILED, small_runs
 from fadeout.files import machine_id, process_alive
 from fadeout.registry import FadeoutError
-from fadeout.sweeps import store
+from fadeout.sweeps import reading, store
 from fadeout.sweeps.interrupts import Interrupted, raising_interrupts
 from fadeout.sweeps.sweep import sweep
 from helpers import ROOT
@@ -115,7 +115,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path, again):
     assert "the same command goes on from there" in out
     assert "Traceback" not in err
     assert took < 10 if again else took > 10
-    assert len(store.result_files(tmp_path / "out")) == (0 if again else 1)
+    assert len(reading.result_files(tmp_path / "out")) == (0 if again else 1)
 
 
 GROUP = (
@@ -139,7 +139,7 @@ def test_ctrl_c_in_a_terminal_keeps_what_workers_have_in_flight(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    assert len(store.result_files(tmp_path / "out")) == 1
+    assert len(reading.result_files(tmp_path / "out")) == 1
 
 
 def test_a_file_that_is_gone_when_it_is_looked_for_fails_no_run(tmp_path, monkeypatch):
@@ -203,7 +203,7 @@ def test_what_another_process_stores_meanwhile_is_not_trained_again(tmp_path, sm
     def meanwhile(summary):
         if not stolen:
             stolen.append(True)
-            for path in store.result_files(small_sweep):
+            for path in reading.result_files(small_sweep):
                 os.link(path, tmp_path / "results" / path.name)
 
     summary = sweep(small_runs(), tmp_path, meanwhile)
@@ -239,7 +239,7 @@ def test_a_killed_worker_of_a_command_is_followed_by_another(tmp_path):
     with subprocess.Popen(COMMAND, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:  # fmt: skip
         folder = tmp_path / "outputs/killed"
-        assert until(lambda: store.result_files(folder) or process.poll() is not None)
+        assert until(lambda: reading.result_files(folder) or process.poll() is not None)
         workers = [child for child in children(process.pid) if children_of_spawn(child)]
         assert workers
         os.kill(workers[0], signal.SIGKILL)

@@ -15,7 +15,7 @@ import fadeout
 from conftest import small_runs
 from fadeout.config import DEFAULT_PROBES, Run, Task, Training
 from fadeout.registry import FadeoutError
-from fadeout.sweeps import store
+from fadeout.sweeps import reading
 from fadeout.sweeps.provenance import source_revision
 from fadeout.sweeps.sweep import sweep
 from fadeout.training.programs import train_runs
@@ -57,7 +57,7 @@ def test_a_result_of_a_checkout_bears_its_commit():
 
 
 def test_other_tools_read_the_files(small_sweep):
-    path = store.result_files(small_sweep)[0]
+    path = reading.result_files(small_sweep)[0]
     plain = xr.open_dataset(path, engine="h5netcdf")
     assert plain["delta_norm"].dims == ("run", "step", "layer")
     plain.close()
@@ -69,7 +69,7 @@ def copy(small_sweep, tmp_path):
 
 
 def test_a_file_that_is_cut_off_or_foreign_is_named(copy):
-    path = store.result_files(copy)[0]
+    path = reading.result_files(copy)[0]
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"not a results file"):
         path.write_bytes(content)
@@ -84,7 +84,7 @@ def test_a_file_that_is_cut_off_or_foreign_is_named(copy):
 
 def test_a_half_written_file_is_not_seen(copy):
     before = fadeout.load(copy)
-    path = store.result_files(copy)[0]
+    path = reading.result_files(copy)[0]
     (path.parent / f".{path.stem}.1.partial").write_bytes(path.read_bytes()[:100])
     xr.testing.assert_identical(before, fadeout.load(copy))
 
@@ -117,14 +117,14 @@ def test_a_full_disk_damages_nothing(copy, monkeypatch):
         sweep(small_runs(seeds=3), copy)
     monkeypatch.undo()
     xr.testing.assert_identical(before, fadeout.load(copy))
-    assert not list((copy / store.RESULTS_FOLDER).glob("*.partial"))
+    assert not list((copy / reading.RESULTS_FOLDER).glob("*.partial"))
     assert sweep(small_runs(seeds=3), copy).outcomes.total() == 4
 
 
 def test_a_sweep_goes_on_where_it_stopped(copy):
     before = fadeout.load(copy)
     assert sweep(small_runs(), copy).outcomes.total() == 0
-    os.unlink(store.result_files(copy)[1])
+    os.unlink(reading.result_files(copy)[1])
     summary = sweep(small_runs(), copy)
     assert (summary.outcomes.total(), summary.stored) == (2, 6)
     after = fadeout.load(copy)
@@ -159,7 +159,7 @@ def test_a_task_without_classes_is_not_solved(tmp_path):
 
 
 def test_a_run_stored_twice_counts_once(copy):
-    path = store.result_files(copy)[0]
+    path = reading.result_files(copy)[0]
     shutil.copy(path, path.with_name("0000.nc"))
     assert fadeout.load(copy).sizes["run"] == 8
 
@@ -186,4 +186,4 @@ def test_a_disk_that_fills_up_keeps_what_it_has(tiny_disk):
     with pytest.raises(FadeoutError, match=r"No space left.*what was stored before is whole"):
         sweep(small_runs(seeds=200), tiny_disk)
     assert 0 < fadeout.load(tiny_disk).sizes["run"] < 800
-    assert not list((tiny_disk / store.RESULTS_FOLDER).glob("*.partial"))
+    assert not list((tiny_disk / reading.RESULTS_FOLDER).glob("*.partial"))

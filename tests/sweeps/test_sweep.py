@@ -16,7 +16,7 @@ import fadeout
 from conftest import COMPILED, small_runs
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Training
 from fadeout.registry import FadeoutError
-from fadeout.sweeps import forecast, store, training_queue
+from fadeout.sweeps import forecast, reading, store, training_queue
 from fadeout.sweeps.grids import Chain, expand_grid
 from fadeout.sweeps.run_index import index_runs
 from fadeout.sweeps.sweep import sweep, train_in_memory
@@ -180,7 +180,7 @@ def test_many_chunks_of_one_program_fill_the_store(tmp_path):
     runs = [Run(training=Training(2, 1), model=Model(1, 2), probes=(), seed=s) for s in range(300)]
     summary = sweep(runs, tmp_path)
     assert len(summary.compiled) == 1
-    assert len(store.result_files(tmp_path)) == 3
+    assert len(reading.result_files(tmp_path)) == 3
     assert fadeout.load(tmp_path)["seed"].values.tolist() == list(range(300))
 
 
@@ -190,7 +190,7 @@ def test_chunks_of_several_blocks_give_the_same_results_in_fewer_files(tmp_path,
     monkeypatch.setattr(training_queue, "core_count", lambda: 1)
     monkeypatch.setattr(ProgramKey, "lanes", 16)
     sweep(runs, tmp_path / "blocks")
-    assert len(store.result_files(tmp_path / "blocks")) == 5  # of 4 blocks of 16
+    assert len(reading.result_files(tmp_path / "blocks")) == 5  # of 4 blocks of 16
     single, blocks = (fadeout.load(tmp_path / name) for name in ("single", "blocks"))
     assert single["seed"].equals(blocks["seed"])
     np.testing.assert_allclose(single["loss"], blocks["loss"], rtol=1e-5)
@@ -239,7 +239,7 @@ def start(where, **options):
 
 
 def stored(where):
-    return len(store.result_files(where / "outputs/killed"))
+    return len(reading.result_files(where / "outputs/killed"))
 
 
 def wait_for_files(process, where, count):

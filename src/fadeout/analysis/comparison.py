@@ -17,7 +17,8 @@ from fadeout.analysis.predictions import PREDICTIONS, RELATIVE
 from fadeout.analysis.verdicts import VERDICTS, verdicts
 from fadeout.registry import FadeoutError, lookup
 from fadeout.schema import convert_value
-from fadeout.sweeps.results import config_labels, final_values, is_probe, variable_dims
+from fadeout.sweeps.results import config_labels, final_values
+from fadeout.sweeps.variables import is_probe, variable_dims
 
 RECORD_DIMS = ("layer", "step")
 MOST_HUES, MOST_CELLS = 7, 8

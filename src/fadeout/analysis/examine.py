@@ -15,7 +15,7 @@ from fadeout.networks.layers import Layer
 from fadeout.networks.norms import average, root_mean_square
 from fadeout.networks.probes import PROBES
 from fadeout.registry import FadeoutError
-from fadeout.sweeps.results import variable_attributes
+from fadeout.sweeps.variables import variable_attributes
 
 _PROBES_ALWAYS = ("gradient_norm", "delta_norm", "weight_norm", "one_sided")
 _PROBES_WITH_SLOPE = ("activation_mean", "activation_std", "saturation", "dead_units")

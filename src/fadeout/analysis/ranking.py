@@ -10,13 +10,8 @@ from fadeout.analysis.comparison import is_share_of_runs, outcome_flags
 from fadeout.analysis.groups import varies
 from fadeout.analysis.intervals import mean_interval, share_interval
 from fadeout.registry import FadeoutError, format_value, lookup
-from fadeout.sweeps.results import (
-    OVER_STEPS,
-    config_labels,
-    final_values,
-    takes_results,
-    with_run_dim,
-)
+from fadeout.sweeps.results import config_labels, final_values, takes_results, with_run_dim
+from fadeout.sweeps.variables import OVER_STEPS
 
 _HIGHER_IS_BETTER = ("solved", "healthy", "accuracy", "validation_accuracy")
 _LOWER_IS_BETTER = ("loss", "validation_loss", "solved_step", "reached_step")

@@ -324,8 +324,9 @@ def _requested_picture(config: Config, index):
     if not config.figure:
         return None
     from fadeout.analysis.comparison import Comparison, check_comparison
-    from fadeout.sweeps.results import join_parts, planned_part
-    from fadeout.sweeps.store import read_labels, result_files
+    from fadeout.sweeps.joining import join_parts
+    from fadeout.sweeps.parts import planned_part
+    from fadeout.sweeps.reading import read_labels, result_files
 
     asked = Comparison.from_dict(config.figure)
     folder = config.folder()
@@ -339,12 +340,12 @@ def _requested_picture(config: Config, index):
 def _show_and_draw(index, folder: Path, draw: Callable) -> np.ndarray:
     """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
     from fadeout.cli import console
-    from fadeout.sweeps import store
+    from fadeout.sweeps import reading
     from fadeout.sweeps.results import final_values, identity_numbers, select_identities
 
-    if not store.result_files(folder):  # all workers died
+    if not reading.result_files(folder):  # all workers died
         return np.full(index.identity.size, np.nan)
-    results = store.load(folder)
+    results = reading.load(folder)
     own = select_identities(results, index.identity)
     if not own.sizes["run"]:
         return np.full(index.identity.size, np.nan)

@@ -31,9 +31,10 @@ from fadeout.networks.activations import in_table_order
 from fadeout.networks.tasks import describe_task
 from fadeout.registry import printable
 from fadeout.sweeps.forecast import Forecast
-from fadeout.sweeps.results import STATUSES, final_values, is_share
+from fadeout.sweeps.results import final_values
 from fadeout.sweeps.sweep import OnProgress, Summary
 from fadeout.sweeps.training_queue import CompiledProgram
+from fadeout.sweeps.variables import STATUSES, is_share
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 

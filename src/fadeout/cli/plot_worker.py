@@ -126,9 +126,9 @@ def main() -> None:
     os.dup2(2, 1)  # whatever else is printed is no answer
     from fadeout import plots
     from fadeout.extensions import load_extensions
-    from fadeout.sweeps import store
+    from fadeout.sweeps import reading
 
-    sweep = functools.cache(store.load)
+    sweep = functools.cache(reading.load)
     with contextlib.suppress(EOFError):
         while True:
             folder, name, formats, extensions = pickle.load(sys.stdin.buffer)

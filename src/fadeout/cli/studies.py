@@ -18,7 +18,7 @@ from fadeout.cli.compose import compose_jobs, expand_sweep
 from fadeout.cli.config import Config
 from fadeout.files import write_atomically
 from fadeout.registry import FadeoutError, lookup
-from fadeout.sweeps import store
+from fadeout.sweeps import reading
 from fadeout.sweeps.grids import Chain
 from fadeout.sweeps.provenance import provenance
 from fadeout.sweeps.results import select_identities
@@ -118,7 +118,7 @@ def _train_study(study: str, conf: Path, outputs: Path, least: int | None = None
         summary = sweep(index, folder, watch)
     if summary.errors:
         raise FadeoutError(f"{study} failed: {summary.errors[0]}")
-    return select_identities(store.load(folder), index.identity)
+    return select_identities(reading.load(folder), index.identity)
 
 
 def configs_of(study: str, conf: Path, outputs: Path) -> list[Config]:

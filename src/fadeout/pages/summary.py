@@ -18,7 +18,8 @@ from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
 from fadeout.config import Run
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.schema import Entry
-from fadeout.sweeps.results import config_labels, final_values, is_share, variable_attributes
+from fadeout.sweeps.results import config_labels, final_values
+from fadeout.sweeps.variables import is_share, variable_attributes
 
 _SHOWN = ("delta_norm", "gradient_norm", "saturation", "dead_units", "activation_std", "one_sided")
 MOST_STEPS, MOST_GROUPS, MOST_VALUES, MOST_RUNS = 41, 300, 30, 20_000

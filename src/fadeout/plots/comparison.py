@@ -45,7 +45,7 @@ from fadeout.plots.style import (
     legend_below,
     to_logarithmic,
 )
-from fadeout.sweeps.results import is_share, variable_attributes, variable_dims
+from fadeout.sweeps.variables import is_share, variable_attributes, variable_dims
 
 
 def draw_comparison(results: xr.Dataset, asked: Comparison) -> Figure:

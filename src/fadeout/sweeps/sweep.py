@@ -13,7 +13,8 @@ from fadeout.config import Run
 from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
 from fadeout.sweeps.chunks import check_memory, split_runs
-from fadeout.sweeps.results import identity_numbers, join_parts
+from fadeout.sweeps.joining import join_parts
+from fadeout.sweeps.results import identity_numbers
 from fadeout.sweeps.run_index import RunIndex, index_runs
 from fadeout.sweeps.training_queue import CompiledProgram, FinishedChunk, Queue
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fadeout.sweeps import results
+from fadeout.sweeps import parts
 from fadeout.sweeps.chunks import (
     WorkItem,
     check_memory,
@@ -22,7 +22,7 @@ from fadeout.sweeps.chunks import (
 )
 from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.interrupts import raising_interrupts
-from fadeout.sweeps.results import Part
+from fadeout.sweeps.parts import Part
 from fadeout.sweeps.run_index import RunIndex
 from fadeout.training.compile_groups import slope_key
 from fadeout.training.program_cache import counting_compiles
@@ -147,7 +147,7 @@ class Queue:
         runs = self.index.take(members)
         traces = train_group(item.group, runs, item.lanes, device)
         run_steps = len(runs) * item.group.training.steps
-        part = results.trained_part(runs, traces)
+        part = parts.trained_part(runs, traces)
         seconds = perf_counter() - began
         return FinishedChunk(part, item.lanes, run_steps, seconds, elsewhere=elsewhere)
 
@@ -171,7 +171,7 @@ class Queue:
             line = f"{what}: {type(error).__name__}: {error}"
             text = "".join(traceback.format_exception(error))
             for lost in [item] if item.compiled else self._sharing(item):
-                part = results.failed_part(self.index.take(lost.members), text)
+                part = parts.failed_part(self.index.take(lost.members), text)
                 yield FinishedChunk(part, lost.lanes, 0, 0.0, line if lost is item else "")
 
     def _sharing(self, item: WorkItem) -> list[WorkItem]:

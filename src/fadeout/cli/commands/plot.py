@@ -13,7 +13,7 @@ from pathlib import Path
 from fadeout import load, plots
 from fadeout.analysis.looks import DEFAULT_FORMATS
 from fadeout.cli.app import command
-from fadeout.sweeps.results import concat_sweeps, name_sweeps
+from fadeout.sweeps.joining import concat_sweeps, name_sweeps
 
 _HELP = {
     "quantity": "a probe, loss, solved, born_dead, a verdict, ...; a,b: a row each",

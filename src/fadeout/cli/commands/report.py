@@ -20,7 +20,7 @@ def run() -> int:
     parser.add_argument("--playground", action="store_true", help=words)
     chosen = parser.parse_args()
     from fadeout.pages import write_playground, write_report
-    from fadeout.sweeps.results import concat_sweeps, name_sweeps
+    from fadeout.sweeps.joining import concat_sweeps, name_sweeps
 
     results = concat_sweeps(name_sweeps(chosen.folders, load))
     name = " and ".join(folder.name for folder in chosen.folders)

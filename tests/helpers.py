@@ -25,8 +25,9 @@ CONF = ROOT / "conf"
 
 
 def script(name, *arguments, cwd, pictures=False, **environment):
-    """A command in a process of its own; one that has other variables than these tests, from its
-    very beginning.
+    """Runs a script, or else a subcommand, in a process of its own.
+
+    Where the environment differs from that of the tests, the process starts from scratch.
 
     Args:
       pictures: whether a training draws any, which takes longer than most of what is tested.
@@ -35,18 +36,19 @@ def script(name, *arguments, cwd, pictures=False, **environment):
         arguments = (*arguments, f"cache={COMPILED}")
         if not pictures and not any(a.startswith(("figure=", "formats=")) for a in arguments):
             arguments = (*arguments, "formats=[]")
-    path, arguments = str(ROOT / "scripts" / f"{name}.py"), list(map(str, arguments))
+    path, arguments = ROOT / "scripts" / f"{name}.py", list(map(str, arguments))
+    words = [str(path)] if path.exists() else ["-m", "fadeout", name]
     if environment or decisive() != AT_FIRST:
-        command, environment = [sys.executable, path, *arguments], os.environ | environment
+        command, environment = [sys.executable, *words, *arguments], os.environ | environment
         return subprocess.run(
             command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
         )
     with tempfile.TemporaryDirectory() as folder:
         told = [Path(folder) / "stdout", Path(folder) / "stderr"]
-        task = {"script": path, "arguments": arguments, "cwd": str(cwd)}
+        task = {"words": [*words, *arguments], "cwd": str(cwd)}
         task |= {"environment": dict(os.environ), "stdout": str(told[0]), "stderr": str(told[1])}
-        print(json.dumps(task), file=zygote().stdin, flush=True)
-        status = zygote().stdout.readline()
+        print(json.dumps(task), file=fork_server().stdin, flush=True)
+        status = fork_server().stdout.readline()
         assert status, "the process that forks for commands is gone"
         status = int(status)
         return subprocess.CompletedProcess(arguments, status, *(file.read_text() for file in told))
@@ -61,9 +63,9 @@ AT_FIRST = decisive()
 
 
 @functools.cache
-def zygote():
-    """What runs this process's commands."""
-    command = [sys.executable, Path(__file__).with_name("zygote.py")]
+def fork_server():
+    """The process that forks for this process's commands."""
+    command = [sys.executable, Path(__file__).with_name("fork_server.py")]
     started = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

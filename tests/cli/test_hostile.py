@@ -39,7 +39,7 @@ def planned(*arguments: str) -> dict:
 
 
 def count(*arguments: str) -> int:
-    return sum(sweep.looked.once().size for sweep in planned(*arguments).values())
+    return sum(sweep.index.unique().size for sweep in planned(*arguments).values())
 
 
 @pytest.fixture(autouse=True)

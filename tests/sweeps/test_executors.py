@@ -115,7 +115,7 @@ def test_workers_that_always_die_are_told(tmp_path):
 
 def test_shares_hold_every_run_once_and_keep_programs_together():
     index = index_runs(small_runs(seeds=200))
-    parts = split_by_work(index, index.once(), 4)
+    parts = split_by_work(index, index.unique(), 4)
     assert sorted(place for part in parts for place in part) == list(range(800))
     assert 3 <= len(parts) <= 4
     depths = [{run.model.depth for run in index.take(part)} for part in parts]
@@ -126,7 +126,7 @@ def test_shares_hold_every_run_once_and_keep_programs_together():
 def test_shares_lose_no_run_that_takes_no_step(steps):
     runs = [Run(training=Training(n, n or 1), probes=(), seed=s) for n in steps for s in range(4)]
     index = index_runs(runs)
-    parts = split_by_work(index, index.once(), 4)
+    parts = split_by_work(index, index.unique(), 4)
     assert sorted(place for part in parts for place in part) == list(range(len(runs)))
 
 

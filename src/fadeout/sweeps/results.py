@@ -138,7 +138,7 @@ def to_frame(results: xr.Dataset) -> Any:
       FadeoutError: they are no results.
 
     >>> import fadeout
-    >>> runs = [Run("tanh", seed=seed) for seed in (0, 1)]
+    >>> runs = [fadeout.Run("tanh", seed=seed) for seed in (0, 1)]
     >>> to_frame(fadeout.train(runs, cache=None, quiet=True)).columns.tolist()
     ['seed', 'status', 'solved_step', 'loss', 'accuracy']
     """

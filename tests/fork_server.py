@@ -38,9 +38,13 @@ def become(task: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(task[name], os.O_WRONLY | os.O_CREAT), number)
-    sys.argv = [task["script"], *task["arguments"]]
-    sys.path[0] = os.path.dirname(task["script"])
-    runpy.run_path(task["script"], run_name="__main__")
+    if task["words"][0] == "-m":
+        sys.argv = task["words"][1:]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = task["words"]
+        sys.path[0] = os.path.dirname(sys.argv[0])
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 NEEDED = (

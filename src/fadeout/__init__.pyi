@@ -1,5 +1,5 @@
 from . import theory as theory
-from .analysis.advice import advise as advise
+from .advice import advise as advise
 from .analysis.examine import examine as examine
 from .analysis.ranking import best as best
 from .analysis.verdicts import verdicts as verdicts

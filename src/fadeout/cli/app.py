@@ -248,7 +248,7 @@ def _train_all(
       FadeoutError: before any compute, where a run or a folder is not good.
       SystemExit: some runs failed; the others are stored.
     """
-    from fadeout.analysis.advice import sweep_warning
+    from fadeout.advice import sweep_warning
     from fadeout.cli import console
     from fadeout.sweeps.forecast import forecast
 

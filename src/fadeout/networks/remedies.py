@@ -83,7 +83,7 @@ class Remedy(NamedTuple):
         return self.branch if neuron.factor is None else neuron.factor[...] * self.branch
 
 
-def branch_factor(residual: Any, scale: str, depth: Any) -> Any:
+def residual_factor(residual: Any, scale: str, depth: Any) -> Any:
     """Returns the factor of residual branches, by which a trained one (`zero`) is multiplied."""
     return residual / depth**0.5 if scale == "sqrt_depth" else residual
 

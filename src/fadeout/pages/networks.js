@@ -110,7 +110,7 @@ function throughNorm(back, { u, inverse }, kind, width) {
   return delta;
 }
 
-/** The factor of residual branches, by which a trained one is multiplied: `networks.remedies.branch_factor`. */
+/** The factor of residual branches, by which a trained one is multiplied: `networks.remedies.residual_factor`. */
 function branchFactor(s) { return s.scale === "sqrt_depth" ? s.residual / Math.sqrt(s.depth) : s.residual; }
 
 /** The factor of a layer's residual branch, and 0 where there is none. */

@@ -119,4 +119,4 @@ def branch_factor(residual: float, scale: str, depth: int) -> float | None:
     if not residual:
         return None
     lookup(dict.fromkeys(RESIDUAL_SCALES), scale, "residual_scale")
-    return 0.0 if scale == "zero" else remedies.branch_factor(residual, scale, depth)
+    return 0.0 if scale == "zero" else remedies.residual_factor(residual, scale, depth)

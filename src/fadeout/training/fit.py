@@ -18,7 +18,7 @@ from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer, is_elementwise
 from fadeout.networks.probes import Probe, get_probe
-from fadeout.networks.remedies import Remedy, branch_factor
+from fadeout.networks.remedies import Remedy, residual_factor
 from fadeout.networks.stacks import LayerCount, set_at
 from fadeout.networks.tasks import Examples
 from fadeout.training.initialization import SHUFFLED, holdout_order, run_key
@@ -152,7 +152,7 @@ def make_remedy(run: Run, residual, depth) -> Remedy:
     """
     branch = None
     if run.model.residual:
-        branch = branch_factor(residual, run.model.residual_scale, depth)
+        branch = residual_factor(residual, run.model.residual_scale, depth)
     return Remedy(run.model.normalization, branch)
 
 

@@ -34,7 +34,7 @@ def run() -> int:
     parser.add_argument("--csv", type=Path, help="writes the table")
     chosen = parser.parse_args()
     load_extensions(chosen.extensions)
-    from fadeout.analysis.advice import advise, advise_all
+    from fadeout.advice import advise, advise_all
 
     if chosen.activation is None:
         if chosen.measure or chosen.option or chosen.bias_variance:

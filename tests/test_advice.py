@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fadeout
-from fadeout.analysis.advice import advise_all, sweep_warning
+from fadeout.advice import advise_all, sweep_warning
 from fadeout.config import Activation, Init, Model, Run, Task, Training
 from fadeout.registry import FadeoutError
 from helpers import script

@@ -20,7 +20,7 @@ from .networks.optimizers import optimizer as optimizer
 from .networks.probes import probe as probe
 from .networks.tasks import arrays as arrays
 from .networks.tasks import task as task
-from .plots import compare as compare
+from .plots.saving import compare as compare
 from .registry import Between as Between
 from .registry import FadeoutError as FadeoutError
 from .sweeps.reading import load as load

@@ -41,7 +41,7 @@ def test_a_verdict_can_come_out_any_way():
     assert str(verdict(OUTSIDE, INSIDE, ACROSS)) == (
         "holds only in 1 of 2 cases (1 undecided): case 1"
     )
-    assert str(verdict(INSIDE, OUTSIDE, INSIDE)) == "fails only in 1 of 3 cases: case 1"
+    assert str(verdict(INSIDE, OUTSIDE, INSIDE)) == "holds, except in 1 of 3 cases: case 1"
 
 
 def test_each_quantity_has_its_own_rule_and_what_has_none_judges_nothing():
@@ -60,8 +60,8 @@ def test_each_quantity_has_its_own_rule_and_what_has_none_judges_nothing():
         ("holds only here", ("case 0",), (INSIDE, OUTSIDE), True),
         ("holds only here", ("case 0",), (OUTSIDE, INSIDE), False),
         ("holds only here", ("case 0",), (INSIDE, OUTSIDE, INSIDE), False),
-        ("fails only here", ("case 0",), (OUTSIDE, INSIDE, INSIDE), True),
-        ("fails only here", ("case 0",), (INSIDE, OUTSIDE, OUTSIDE), False),
+        ("holds, except here", ("case 0",), (OUTSIDE, INSIDE, INSIDE), True),
+        ("holds, except here", ("case 0",), (INSIDE, OUTSIDE, OUTSIDE), False),
         ("holds only here", ("case 0",), (INSIDE,), False),
         ("fails: by a sign", (), (OUTSIDE,), True),
         ("fails: by a sign", (), (INSIDE,), False),
@@ -79,7 +79,7 @@ def test_the_page_of_claims_says_each_answer_in_the_same_words():
     for name, answer in rows:
         assert answer == CLAIMS[name].answer or not CLAIMS[name].answer, name
         assert answer in ("holds", "fails") or CLAIMS[name].answer, name
-        assert (" only " in answer) == bool(CLAIMS[name].cases), name
+        assert (" only " in answer or ", except " in answer) == bool(CLAIMS[name].cases), name
 
 
 def test_a_picture_has_no_empty_panel_and_few_that_decide_nothing():

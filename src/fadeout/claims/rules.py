@@ -102,7 +102,7 @@ class Claim(NamedTuple):
         'FAILS: it is 1/(1 + e^-x)'
         """
         words = self.answer_to(verdict) or verdict.word
-        said = re.match("(holds|fails)( only if| only)?|undecided", words)
+        said = re.match("holds, except|(holds|fails)( only if| only)?|undecided", words)
         return words if said is None else said[0].upper() + words[said.end() :]
 
 
@@ -118,7 +118,7 @@ class Verdict(NamedTuple):
     undecided: list[Finding]
 
     def exceptions(self) -> tuple[str, list[str]]:
-        """Returns whether it *holds only* or *fails only* in some cases, the fewer ones, and in
+        """Returns whether it *holds only* or *holds, except* in some cases, the fewer ones, and in
         which."""
         cases = [*self.supporting, *self.against, *self.undecided]
         several = len({finding.quantity for finding in cases}) > 1
@@ -127,7 +127,7 @@ class Verdict(NamedTuple):
             f"{finding.condition} ({finding.quantity})" if several else finding.condition
             for finding in fewer
         ]
-        return "holds only" if fewer is self.supporting else "fails only", words
+        return "holds only" if fewer is self.supporting else "holds, except", words
 
     def __str__(self) -> str:
         if self.word != "holds only if":

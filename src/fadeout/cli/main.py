@@ -44,7 +44,8 @@ def main() -> None:
         chosen = lookup(COMMANDS, name, "command")
     except FadeoutError as error:
         sys.exit(f"{error}\n\n{_usage()}")
-    sys.argv = [f"{sys.argv[0]} {name}", *sys.argv[2:]]
+    program = "fadeout" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+    sys.argv = [f"{program} {name}", *sys.argv[2:]]
     sys.exit(importlib.import_module(f"fadeout.cli.commands.{chosen.module}").main())
 
 

@@ -413,8 +413,8 @@ def test_more_runs_than_lanes_come_back_in_order():
     assert same(lane(trace, 129), lane(train_runs(runs[129]), 0))
 
 
-def test_runs_of_different_batches_are_refused():
-    with pytest.raises(FadeoutError, match="2 batches"):
+def test_runs_of_different_groups_are_refused():
+    with pytest.raises(FadeoutError, match="2 compile groups"):
         train_runs([Run(), Run(model=Model(depth=3))])
 
 

@@ -272,7 +272,7 @@ def expand_sweep(loader: Any, params: Mapping[str, Any], arguments: Sequence[str
       arguments: of the command line.
 
     Raises:
-      FadeoutError: nothing to run, more than `registry.LARGEST` jobs, or a sweep that has no end.
+      FadeoutError: nothing to run, more than `registry.MAX_RUNS` jobs, or a sweep that has no end.
     """
     parser = OverridesParser.create(config_loader=loader)
 

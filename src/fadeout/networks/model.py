@@ -151,7 +151,7 @@ class MLP(nnx.Module):
         """Draws a network.
 
         Args:
-          keys: as `keys.of_layers` gives them, of the hidden layers and the readout.
+          keys: as `keys.layer_keys` gives them, of the hidden layers and the readout.
           outputs: of the readout.
           count: how many of the depth - 1 hidden layers but the first to draw, if not all; each is
             the same, however many there are.

@@ -200,7 +200,7 @@ def save_neurons(
 
     Args:
       run: whose networks these are, of two inputs.
-      networks: as `films.film` gives them.
+      networks: as `snapshots.train_with_snapshots` gives them.
     """
     inputs = neuron.surface_inputs()
     surfaces = [

@@ -235,8 +235,8 @@ def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> T
         groups = {compile_group(run) for run in runs}
     if len(groups) != 1:
         raise FadeoutError(
-            f"{len(runs)} runs of {len(groups)} groups: train together only runs that differ in "
-            "numbers and seeds, or use fadeout.train, which groups them"
+            f"{len(runs)} runs of {len(groups)} compile groups: train together only runs that "
+            "differ in floats and seeds, or use fadeout.train, which groups them"
         )
     group = groups.pop()
     device = device or jax.local_devices()[0]

@@ -4,7 +4,7 @@ What is asked is settled against what results have, and made numbers. Nothing is
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -221,13 +221,6 @@ def _check_moment(at: str | None, steps: np.ndarray) -> None:
         raise FadeoutError(f"at takes start, end or a recorded step up to {steps[-1]}, not {at}")
 
 
-def axis_texts(results: xr.Dataset, name: str | None) -> tuple[np.ndarray, list[str]]:
-    """Every run's value of an axis as text, and the texts in the order in which they are drawn."""
-    if name is None:
-        return np.full(results.sizes["run"], ""), [""]
-    return groups.label_texts(results[name].values)
-
-
 def pooled_labels(asked: Comparison, results: xr.Dataset) -> str:
     """Returns the labels, except the seed, that vary within one line or cell."""
     told = {asked.x, asked.color, asked.row, asked.column, *(asked.map or ()), "seed"}
@@ -237,12 +230,16 @@ def pooled_labels(asked: Comparison, results: xr.Dataset) -> str:
     return f"; pooled over {', '.join(names)}".replace("_", " ") if names else ""
 
 
-def describe_left_out(asked: Comparison, shown: tuple[int, ...], every: tuple[int, ...]) -> str:
-    """Returns a note on the values that were not drawn."""
+def describe_left_out(asked: Comparison, drawn: Sequence[tuple[list, list]]) -> str:
+    """Returns a note on the values that were not drawn.
+
+    Args:
+      drawn: of colour, row and column the values drawn, and all of them.
+    """
     names = (asked.color, asked.row, asked.column)
-    counted = zip(names, shown, every, strict=True)
     words = [
-        groups.describe_subsample(drawn, all_, f"values of {name}") for name, drawn, all_ in counted
+        groups.describe_subsample(len(some), len(every), f"values of {name}")
+        for name, (some, every) in zip(names, drawn, strict=True)
     ]
     return "".join(words).replace("_", " ")
 

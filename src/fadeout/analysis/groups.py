@@ -1,7 +1,8 @@
 """What the figures show, as numbers: groups of runs, quantiles and shares. Nothing is drawn."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -151,16 +152,53 @@ def label_texts(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 _MAX_DIGITS = 12
 
 
+def axis_texts(results: xr.Dataset, name: str | None) -> tuple[np.ndarray, list[str]]:
+    """Returns `label_texts` of a config value; of None, one empty text for all runs."""
+    if name is None:
+        return np.full(results.sizes["run"], ""), [""]
+    return label_texts(results[name].values)
+
+
+def group_by(
+    results: xr.Dataset, names: Sequence[str | None], shown: Sequence[list[str] | None] = ()
+) -> list[tuple[tuple[str, ...], np.ndarray]]:
+    """Groups runs by config values: all figures, tables, pages and claims do it so.
+
+    Args:
+      names: config values; None groups nothing.
+      shown: for each name, the texts that are drawn, in order; None for all of them. Runs with
+        another text are left out.
+
+    Returns:
+      For each combination that occurs, in order: its texts, and the positions of its runs.
+
+    >>> runs = {"activation": ("run", ["relu", "step", "relu"]), "depth": ("run", [2, 2, 4])}
+    >>> [(words, own.tolist()) for words, own in group_by(xr.Dataset(coords=runs), ["depth"])]
+    [(('2',), [0, 1]), (('4',), [2])]
+    """
+    codes, orders = [np.zeros(results.sizes["run"], int)], [[""]]  # of no names, one group
+    for name, wanted in zip_longest(names, shown):
+        texts, order = axis_texts(results, name)
+        orders.append(order if wanted is None else wanted)
+        number = {word: i for i, word in enumerate(orders[-1])}
+        codes.append(np.array([number.get(word, -1) for word in texts.tolist()], int))
+    table = np.stack(codes)
+    drawn = np.flatnonzero((table >= 0).all(0))
+    keys, group = np.unique(table[:, drawn], axis=1, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    parts = np.split(drawn[order], np.cumsum(np.bincount(group.ravel()))[:-1])
+    words = [tuple(o[k] for o, k in zip(orders, key, strict=True))[1:] for key in keys.T]
+    return list(zip(words, parts, strict=True)) if drawn.size else []
+
+
 def group_runs(results: xr.Dataset) -> Iterator[_Group]:
-    """Groups the runs by hue and depth."""
-    words, _ = label_texts(results[choose_hue(results)].values)
+    """Groups the runs by hue and depth, as the figures of a sweep draw them."""
     light = results.drop_vars([name for name in results.coords if name not in _CARRIED])
-    for hue in drawn_hues(results):
-        for depth in drawn_depths(results):
-            chosen = (words == hue) & (results["depth"].values == depth)
-            if chosen.any():
-                runs = light.isel(run=chosen).sel(layer=slice(1, depth + 1))
-                yield _Group(hue, depth, runs.isel(step=recorded_steps(runs)))
+    depths = {str(depth): depth for depth in drawn_depths(results)}
+    shown = [drawn_hues(results), list(depths)]
+    for (hue, word), own in group_by(results, [choose_hue(results), "depth"], shown):
+        runs = light.isel(run=own).sel(layer=slice(1, depths[word] + 1))
+        yield _Group(hue, depths[word], runs.isel(step=recorded_steps(runs)))
 
 
 def recorded_steps(runs: xr.Dataset) -> np.ndarray:

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from fadeout.analysis.comparison import is_share_of_runs, outcome_flags
-from fadeout.analysis.groups import varies
+from fadeout.analysis.groups import group_by, varies
 from fadeout.analysis.intervals import mean_interval, share_interval
 from fadeout.registry import FadeoutError, format_value, lookup
 from fadeout.sweeps.results import config_labels, final_values, takes_results, with_run_dim
@@ -55,15 +55,12 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
             float
         )
     names = [name for name in config_labels(results) if name != "seed" and varies(results, name)]
-    columns = [results[name].astype(str).values for name in names]
-    keys = np.array(["\x1f".join(row) for row in zip(*columns, strict=True)] if names else
-                    [""] * results.sizes["run"])  # fmt: skip
     seeds, rows = results["seed"].values, []
     losses = (
         final_values(results["loss"]).values.astype(float) if "loss" in results else values * np.nan
     )
-    for key in dict.fromkeys(keys.tolist()):
-        own = np.flatnonzero((keys == key) & np.isfinite(values))
+    for _, members in sorted(group_by(results, names), key=lambda group: group[1][0]):
+        own = members[np.isfinite(values[members])]
         if not own.size:
             continue
         first: dict[str, Any] = {name: results[name].values[own[0]] for name in names}

@@ -1,6 +1,5 @@
 """Parts of results, and what several claims measure of them."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from fadeout.analysis import intervals
+from fadeout.analysis.groups import group_by
 from fadeout.analysis.intervals import UNKNOWN, Interval, bootstrap
 from fadeout.analysis.slopes import log10_slopes
 from fadeout.sweeps.results import final_values
@@ -37,11 +37,13 @@ def select_runs(results: xr.Dataset, **labels: Any) -> xr.Dataset:
 
 def cases(results: xr.Dataset, *names: str) -> Iterator[tuple[tuple, xr.Dataset]]:
     """The runs of every combination of these config values that occurs, in order."""
-    axes = [np.unique(results[name].values).tolist() for name in names]
-    for values in itertools.product(*axes):
-        runs = select_runs(results, **dict(zip(names, values, strict=True)))
-        if runs.sizes["run"]:
-            yield values, runs
+    first = {name: results[name].values for name in names}
+    found = {
+        tuple(first[name][own[0]].item() for name in names): own
+        for _, own in group_by(results, names)
+    }
+    for values in sorted(values for values in found if all(v == v for v in values)):  # no NaN
+        yield values, results.isel(run=found[values])
 
 
 def share_of_solved(runs: xr.Dataset) -> np.ndarray:

@@ -18,9 +18,9 @@ class Config(Run):
 
     With `forecast`, nothing is trained: what it would take is told. With `skip_impossible`, runs
     that cannot be trained are left out and named, instead of refused all together. `axes` spans a
-    grid of runs (`grids.expand_grid`); those that `zipped` names advance together. `figure` is drawn
-    besides those that every sweep gets (`analysis.comparison.Comparison`), and all pictures in
-    these `formats`; without any, none is drawn.
+    grid of runs (`grids.expand_grid`); those that `zipped` names advance together. `figure` is
+    drawn besides those that every sweep gets (`analysis.comparison.Comparison`), and all pictures
+    in these `formats`; without any, none is drawn.
     `extensions` are files and modules of a user's own, imported before anything is looked up.
     """
 

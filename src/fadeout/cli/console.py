@@ -360,10 +360,6 @@ def share_table(results: xr.Dataset) -> Table:
     too many rows is named."""
     results = groups.with_remedy(results)
     names, pooled = groups.rows_that_fit(results, _MAX_ROWS)
-    words = [groups.label_texts(results[name].values) for name in names]
-    keys = list(zip(*[own.tolist() for own, _ in words], strict=True))
-    places = [{word: i for i, word in enumerate(order)} for _, order in words]
-    rows = sorted(set(keys), key=lambda key: [p[w] for p, w in zip(places, key, strict=True)])
     depths = np.unique(results["depth"].values)
     room = console.width - LABEL_WIDTH * len(names)
     shown = subsample(depths.tolist(), max(2, room // CELL_WIDTH))
@@ -375,11 +371,10 @@ def share_table(results: xr.Dataset) -> Table:
     for depth in shown:
         table.add_column(f"depth {depth}", justify="right")
     solved = results["status"].values == "solved"
-    for row in rows:
-        own = np.array([key == row for key in keys])
+    for row, own in groups.group_by(results, names):
         cells = []
         for depth in shown:
-            group = solved[own & (results["depth"].values == depth)]
+            group = solved[own][results["depth"].values[own] == depth]
             cells.append(f"{group.mean():.0%} of {group.size}" if group.size else "-")
         table.add_row(*map(printable, row), *cells)
     return table

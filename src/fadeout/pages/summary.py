@@ -1,9 +1,7 @@
 """What the report of a sweep shows, as plain data: few enough numbers for a browser to hold."""
 
 import base64
-import itertools
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -43,7 +41,8 @@ def summary(
         raise FadeoutError("the sweep holds no runs")
     results = groups.with_remedy(results)
     axes = _axes_of(results)
-    columns = _axis_codes(results, axes)
+    shown = [axis["values"] for axis in axes]
+    grouped = groups.group_by(results, [axis["name"] for axis in axes], shown)
     quantities = [probe for probe in _SHOWN if probe in results]
     steps = groups.subsample(results["step"].values.tolist(), MOST_STEPS)
     words = verdicts(results) if set(results) >= NEEDED else results["status"].values
@@ -65,9 +64,9 @@ def summary(
             }
             for q in quantities
         ],
-        "groups": list(_grouped(results, axes, columns, quantities, steps)),
+        "groups": [_summarized(results, shown, *group, quantities, steps) for group in grouped],
         "verdicts": _shares_of(words, results["seed"].values),
-        "left_out": int((columns < 0).any(0).sum()),
+        "left_out": results.sizes["run"] - sum(own.size for _, own in grouped),
         "pooled": [n for n in _varying(results) if n not in {axis["name"] for axis in axes}],
         "runs": _runs_table(results, words),
         "config": _config_of(results),
@@ -102,33 +101,29 @@ def _words_of(results: xr.Dataset, name: str) -> list[str]:
     return groups.subsample(groups.label_texts(results[name].values)[1], MOST_VALUES)
 
 
-def _grouped(
-    results: xr.Dataset, axes: list, columns: np.ndarray, quantities: list, steps: list
-) -> Iterator[dict]:
-    """Medians and bands of every group of runs, over steps and layers."""
-    for place in itertools.product(*(range(len(axis["values"])) for axis in axes)):
-        chosen = (columns == np.array(place)[:, None]).all(0)
-        if not chosen.any():
-            continue
-        runs = results.isel(run=chosen)
-        depth = int(runs["depth"].max())
-        recorded = groups.recorded_steps(runs)
-        own_steps = [s for s in steps if recorded[np.searchsorted(results["step"].values, s)]]
-        cut = runs.sel(layer=slice(1, depth + 1), step=own_steps)
-        theory = predict_delta_norm(shared_labels(runs), np.arange(1, depth + 2))
-        yield {
-            "at": list(place),
-            "runs": int(chosen.sum()),
-            "depth": depth,
-            "steps": own_steps,
-            "solved": [float(x) for x in groups.solved_share(runs)],
-            "loss": encode_values(np.stack(groups.quantile_spread(cut["loss"])), share=False),
-            "values": {
-                q: encode_values(np.stack(groups.quantile_spread(cut[q])), is_share(q))
-                for q in quantities
-            },
-            "theory": None if theory is None else encode_values(theory, share=False),
-        }
+def _summarized(
+    results: xr.Dataset, shown: list, words: tuple, own: np.ndarray, quantities: list, steps: list
+) -> dict[str, Any]:
+    """Medians and bands of a group of runs, over steps and layers."""
+    runs = results.isel(run=own)
+    depth = int(runs["depth"].max())
+    recorded = groups.recorded_steps(runs)
+    own_steps = [s for s in steps if recorded[np.searchsorted(results["step"].values, s)]]
+    cut = runs.sel(layer=slice(1, depth + 1), step=own_steps)
+    theory = predict_delta_norm(shared_labels(runs), np.arange(1, depth + 2))
+    return {
+        "at": [values.index(word) for values, word in zip(shown, words, strict=True)],
+        "runs": own.size,
+        "depth": depth,
+        "steps": own_steps,
+        "solved": [float(x) for x in groups.solved_share(runs)],
+        "loss": encode_values(np.stack(groups.quantile_spread(cut["loss"])), share=False),
+        "values": {
+            q: encode_values(np.stack(groups.quantile_spread(cut[q])), is_share(q))
+            for q in quantities
+        },
+        "theory": None if theory is None else encode_values(theory, share=False),
+    }
 
 
 def encode_values(values: np.ndarray, share: bool) -> str:
@@ -143,17 +138,6 @@ def encode_values(values: np.ndarray, share: bool) -> str:
     if not share:
         whole = np.where(values == 0, ZERO, whole)
     return f"{unit}:{base64.b64encode(whole.astype('<i2').tobytes()).decode()}"
-
-
-def _axis_codes(results: xr.Dataset, axes: list) -> np.ndarray:
-    """Returns the position of every run on each axis, [axis, run], and -1 where its value is not
-    drawn."""
-    columns = []
-    for axis in axes:
-        number = {word: i for i, word in enumerate(axis["values"])}
-        words, _ = groups.label_texts(results[axis["name"]].values)
-        columns.append([number.get(word, -1) for word in words.tolist()])
-    return np.array(columns)
 
 
 def _dash(linestyle: str) -> str:

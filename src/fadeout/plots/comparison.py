@@ -18,7 +18,6 @@ from fadeout.analysis.comparison import (
     RECORD_DIMS,
     Comparison,
     axis_points,
-    axis_texts,
     cell_edges,
     cell_table,
     comparison_values,
@@ -61,30 +60,29 @@ def draw_comparison(results: xr.Dataset, asked: Comparison) -> Figure:
     asked = resolve_comparison(asked, results)
     if asked.map:
         return _draw_heat_map(results, asked)
-    rows, columns = axis_texts(results, asked.row), axis_texts(results, asked.column)
-    hues, chosen = axis_texts(results, asked.color)
-    every = len(chosen), len(rows[1]), len(columns[1])
-    most = len(chosen) if set(chosen) <= set(ACTIVATIONS) else MOST_HUES
-    chosen = groups.subsample(chosen, most)
-    row_words, column_words = groups.subsample(rows[1], MOST_CELLS), fitting(columns[1])
+    facets = (asked.row, asked.column, asked.color)
+    rows, columns, hues = (groups.axis_texts(results, name)[1] for name in facets)
+    most = len(hues) if set(hues) <= set(ACTIVATIONS) else MOST_HUES
+    chosen = groups.subsample(hues, most)
+    row_words, column_words = groups.subsample(rows, MOST_CELLS), fitting(columns)
     quantities = asked.quantities()
     if has_one_panel():
         row_words, quantities = row_words[-1:], quantities[:1]
-    shown = len(chosen), len(row_words), len(column_words)
+    counts = (chosen, hues), (row_words, rows), (column_words, columns)
     cells = [(quantity, row) for quantity in quantities for row in row_words]
     figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
     style = hue_looks(chosen)
-    for (i, (quantity, row)), (j, column) in (
-        (r, c) for r in enumerate(cells) for c in enumerate(column_words)
+    for (row, column, hue), own in groups.group_by(
+        results, facets, (row_words, column_words, chosen)
     ):
-        inside = (rows[0] == row) & (columns[0] == column)
-        for hue in chosen:
-            runs = results.isel(run=inside & (hues == hue))
-            if runs.sizes["run"]:
-                _draw_line(axes[i, j], runs, quantity, asked, style[hue] | {"label": hue})
-        where = [f"{name} {word}" for name, word in
-                 ((asked.row, row), (asked.column, column)) if name]  # fmt: skip
-        axes[i, j].set_title(", ".join(where))
+        for i, (quantity, its_row) in enumerate(cells):
+            if its_row == row:
+                ax, look = axes[i, column_words.index(column)], style[hue] | {"label": hue}
+                _draw_line(ax, results.isel(run=own), quantity, asked, look)
+    for (_, row), strip in zip(cells, axes, strict=True):
+        for column, ax in zip(column_words, strip, strict=True):
+            pairs = (asked.row, row), (asked.column, column)
+            ax.set_title(", ".join(f"{name} {word}" for name, word in pairs if name))
     for (quantity, _), strip in zip(cells, axes, strict=True):
         strip[0].set_ylabel(_label_of(quantity, asked))
     for quantity in quantities:
@@ -102,9 +100,7 @@ def draw_comparison(results: xr.Dataset, asked: Comparison) -> Figure:
     several = len(quantities) > 1
     headline(figure, _heading("Comparison" if several else _title_of(quantity), str(asked.x)))
     words = (
-        _comparison_note(asked)
-        + pooled_labels(asked, results)
-        + describe_left_out(asked, shown, every)
+        _comparison_note(asked) + pooled_labels(asked, results) + describe_left_out(asked, counts)
     )
     words += groups.describe_subsample(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)

@@ -115,7 +115,7 @@ def backward(weights, x, t, phi, slope, loss="cross_entropy"):
 
 
 def probes(weights, x, t, phi, slope, steepest, loss="cross_entropy", learning_rate=0.1):
-    """Every quantity of the laboratory, layer by layer, for plain gradient descent."""
+    """Every probe of the package, layer by layer, for plain gradient descent."""
     _, deltas, kernels, biases, zs, hs = backward(weights, x, t, phi, slope, loss)
     hidden = range(len(weights) - 1)
 

@@ -9,7 +9,7 @@ from fadeout.cli.config import Config
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks import initializers, optimizers, probes, tasks  # noqa: F401
 from fadeout.registry import SECTION_NAMES, TABLES, FadeoutError, parameters
-from fadeout.schema import Entry, kinds, sections_of
+from fadeout.schema import Choice, kinds, sections_of
 from fadeout.training.resolve import identity, resolve
 
 
@@ -106,7 +106,7 @@ def test_values_by_their_labels_are_those_of_the_sections():
 
 
 def test_no_parameter_may_be_called_as_what_a_section_has_itself():
-    own = {name for name in dir(Entry("x")) if not name.startswith("__")}
+    own = {name for name in dir(Choice("x")) if not name.startswith("__")}
     assert own | {"self", "defaults"} == SECTION_NAMES, "beside what Python and Hydra take"
 
 

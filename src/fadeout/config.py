@@ -1,4 +1,4 @@
-"""The schema: what determines a run, with its types, defaults and ranges.
+"""The config of one run: dataclasses with types, defaults and ranges.
 
 A float (and the seed) is *traced*: a new value never compiles a program. A string, integer or
 boolean is *static*: it decides a shape or a program. A field's declared type says which it is,
@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from fadeout.registry import FadeoutError, format_value, lookup
 from fadeout.schema import (
-    Entry,
+    Choice,
     Section,
     bounded_field,
     default_values,
@@ -29,7 +29,7 @@ from fadeout.schema import (
 
 
 @dataclass(frozen=True, init=False)
-class Activation(Entry):
+class Activation(Choice):
     """The activation function of all hidden layers; the readout has none.
 
     Attributes:
@@ -49,7 +49,7 @@ class Activation(Entry):
 
 
 @dataclass(frozen=True, init=False)
-class Init(Entry):
+class Init(Choice):
     """How kernels and biases are drawn.
 
     Attributes:
@@ -74,7 +74,7 @@ class Init(Entry):
 
 
 @dataclass(frozen=True, init=False)
-class Task(Entry):
+class Task(Choice):
     """The data and the targets. The default is XOR.
 
     Attributes:
@@ -107,15 +107,15 @@ class Model(Section):
       width: units in each, 1 to 16,384.
       bias: without, every bias stays 0.
       output: linear, a weighted sum; or what sigmoid or tanh makes of it.
-      residual: from the second hidden layer on, so many times a layer's weighted sums are added to
-        those below (He 2016); 0 is none.
+      residual: the factor a in z = z_below + a (W h + b), from the second hidden layer on (He 2016);
+        0 means no skip connections.
       residual_scale: constant; sqrt_depth, divided by the root of the depth (Hanin & Rolnick 2018);
         or zero, times a trained factor that starts at 0 (Bachlechner 2020).
       normalization: of preactivations before the activation: none, layer (Ba 2016), rms (Zhang &
         Sennrich 2019) or batch (Ioffe & Szegedy 2015).
       affine: whether that has a trained gain and shift.
 
-    A scale where there are no branches, and a gain where nothing is normalised, say nothing; all
+    A residual scale without branches, and `affine` without normalisation, have no effect; all
     the runs of a sweep may not have such (`run_index`).
 
     Raises:
@@ -166,7 +166,7 @@ class Model(Section):
 
 
 @dataclass(frozen=True, init=False)
-class Optimizer(Entry):
+class Optimizer(Choice):
     """How a step follows from the gradient; hyperparameters have optax's names.
 
     Attributes:
@@ -436,7 +436,7 @@ normalization='none', affine=False)
 def _cached_section(kind: type, name: str, told: tuple[tuple[str, Any, type], ...]) -> Any:
     """A section of a config. Of ten thousand configs there are few: each is checked once."""
     for inner, *_ in told:
-        if not issubclass(kind, Entry) or inner == "options":
+        if not issubclass(kind, Choice) or inner == "options":
             lookup(kinds(kind), inner, f"key of {name}")
     return kind(**{key: value for key, value, _ in told})
 

@@ -1,4 +1,4 @@
-"""Choices by name: every table of the laboratory is read through `lookup`, and what enters a table
+"""Choices by name: every table of functions is read through `lookup`, and what enters a table
 of functions, the package's own or a user's, comes through `Entries.add`.
 
 The signature is the schema: the keyword-only parameters of an entry, with their types and defaults,
@@ -287,8 +287,8 @@ TABLES: dict[str, _Entries] = {}
 """All tables of functions, by the group of the config that chooses among them, and the probes."""
 
 CONTENTS: dict[Callable, Callable[..., str]] = {}
-"""Of a function that reads a file or arrays, what tells a hash of these, of its options, and the
-file's name before it."""
+"""For a function that reads a file or arrays: a function of its options that returns the name of the
+file and a hash of its content."""
 
 
 def new_table(kind: str, *positional: str, **about: Any) -> _Entries:

@@ -1,4 +1,4 @@
-"""The types of a config: frozen sections that check and convert their own values.
+"""Base classes of config dataclasses: they check and convert their values, and say what is traced.
 
 A float is *traced*: a new value never compiles a program. A string, integer or boolean is *static*:
 it decides a shape or a program. A field's declared type says which it is, not how somebody typed
@@ -75,7 +75,7 @@ class Section:
             for name, (kind, _) in kinds(type(self)).items()
             if kind is float and getattr(self, name) is not None
         }
-        own = self.options if isinstance(self, Entry) else ()
+        own = self.options if isinstance(self, Choice) else ()
         return found | {key: value for key, value in own if isinstance(value, float)}
 
     def as_dict(self) -> dict[str, Any]:
@@ -115,9 +115,11 @@ def _field_checks(section: type) -> list[tuple[str, type, bool, str, dict[str, A
 
 
 @dataclass(frozen=True, init=False)
-class Entry(Section):
-    """A section that names an entry of a table; the options of that entry, which its signature
-    declares, are keys of the section as well, and attributes where they are set.
+class Choice(Section):
+    """A section that chooses a registered function by name and sets its options.
+
+    The options, which the function's signature declares, are keys of the section, and attributes
+    where they are set.
 
     Their types are known when the entry is looked up (`fill_options`). Until then a value may be a
     number, a word or a truth value. None is left out.
@@ -173,14 +175,14 @@ def _convert_option(value: Any, where: str) -> Any:
     )
 
 
-def fill_options(section: Entry, function: Callable, group: str) -> Entry:
+def fill_options(section: Choice, function: Callable, group: str) -> Choice:
     """The section with all options of its entry: what is set, in the declared type, and defaults
     for the rest.
 
     Raises:
       FadeoutError: an option that this entry does not take, or a value that it cannot be.
 
-    >>> fill_options(Entry("leaky"), lambda z, *, slope=0.01: z, "activation").slope
+    >>> fill_options(Choice("leaky"), lambda z, *, slope=0.01: z, "activation").slope
     0.01
     """
     takes, given = parameters(function), dict(section.options)
@@ -228,7 +230,7 @@ def convert_value(value: Any, kind: type, where: str) -> Any:
         return {str(key): inner for key, inner in value.items()}
     if kind not in (float, int, tuple) and isinstance(value, kind):
         return value
-    if issubclass(kind, Entry) and (isinstance(value, str) or callable(value)):
+    if issubclass(kind, Choice) and (isinstance(value, str) or callable(value)):
         return kind(value)  # by its name alone
     expected = {float: "a finite number", int: "a whole number", tuple: "a list", str: "a word"}
     expected |= {bool: "true or false"}

@@ -1,4 +1,4 @@
-"""Hydra's doors to the laboratory: a launcher that trains a whole multirun in few programs, and a
+"""Hydra's plugins: a launcher that trains a whole multirun in few programs, and a
 sweeper that does not compose every job twice. Read at the start of every Hydra application, hence
 light: the work is in `fadeout.cli.app`.
 """

@@ -17,7 +17,7 @@ def arrays(examples, inputs, outputs, runs):
 
 def test_declared_shapes_are_checked_in_these_tests():
     with pytest.raises(jaxtyping.TypeCheckError, match="fan_in"):
-        lanes.contract(jnp.ones((2, 3)), jnp.ones((4, 5)))
+        lanes.matmul(jnp.ones((2, 3)), jnp.ones((4, 5)))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_declared_shapes_are_checked_in_these_tests():
 )
 def test_contract_and_its_gradients_match_matmul(examples, inputs, outputs, runs):
     x, kernel, cotangent = arrays(examples, inputs, outputs, runs)
-    out, pull = jax.vjp(lanes.contract, x, kernel)
+    out, pull = jax.vjp(lanes.matmul, x, kernel)
     x_bar, kernel_bar = pull(cotangent)
     for r in range(runs):
         a, w, g = (np.asarray(v[..., r], np.float64) for v in (x, kernel, cotangent))
@@ -44,8 +44,8 @@ def test_products_of_the_backward_pass(runs, examples, width):
     rng = np.random.default_rng(0)
     x, delta = jnp.asarray(rng.normal(size=(2, examples, width, runs)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(width, width, runs)), jnp.float32)
-    back = lanes.contract_transposed(delta, kernel)
-    gradient = lanes.outer(x, delta)
+    back = lanes.matmul_transposed(delta, kernel)
+    gradient = lanes.kernel_gradient(x, delta)
     for r in range(runs):
         a, d, w = (np.asarray(v[..., r], np.float64) for v in (x, delta, kernel))
         np.testing.assert_allclose(back[..., r], d @ w.T, rtol=1e-4, atol=1e-4)

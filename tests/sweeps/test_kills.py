@@ -143,7 +143,7 @@ def test_ctrl_c_in_a_terminal_keeps_what_workers_have_in_flight(tmp_path):
 
 
 def test_a_file_that_is_gone_when_it_is_looked_for_fails_no_run(tmp_path, monkeypatch):
-    class Gone(store.Known):
+    class Gone(store.StoredIds):
         def __call__(self):
             raise FadeoutError("x.nc is gone")
 

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.few
 
 
 def measured_at_start(run):
-    """The laboratory's probes at step 0 against NumPy's, on the very same parameters."""
+    """The package's probes at step 0 against NumPy's, on the very same parameters."""
     (x, t), weights = network(run)
     phi, slope = FUNCTIONS[run.activation.name]
     grid = np.linspace(-3, 3, 601)

@@ -47,7 +47,7 @@ from fadeout.registry import (
     parameters,
     raise_grouped,
 )
-from fadeout.schema import Entry, kinds, sections_of
+from fadeout.schema import Choice, kinds, sections_of
 from fadeout.sweeps.grids import decimal_range
 
 
@@ -260,7 +260,7 @@ def _allow_new_key(override: Override, text: str) -> str:
 def _takes_new_keys(section: str) -> bool:
     """Returns whether a section takes keys that not every entry's YAML has; whether the chosen
     entry has them is seen when the run is resolved."""
-    return section in sections_of(Config) and issubclass(kinds(Config)[section][0], Entry)
+    return section in sections_of(Config) and issubclass(kinds(Config)[section][0], Choice)
 
 
 def expand_sweep(loader: Any, params: Mapping[str, Any], arguments: Sequence[str]) -> list[list]:

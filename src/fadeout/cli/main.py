@@ -1,4 +1,4 @@
-"""The `fadeout` command: one subcommand for each thing that the laboratory does."""
+"""The `fadeout` command: its subcommands."""
 
 import importlib
 import sys
@@ -50,5 +50,5 @@ def main() -> None:
 
 
 def _usage() -> str:
-    rows = [f"  {name:<12}{door.about}" for name, door in COMMANDS.items()]
+    rows = [f"  {name:<12}{command.about}" for name, command in COMMANDS.items()]
     return "\n".join(["usage: fadeout COMMAND ... (each has --help)", "", *rows])

@@ -1,6 +1,8 @@
-"""The network: neurons, and chains of them. Besides `foreign`, the only module that knows Flax.
+"""The Flax modules `Dense` and `MLP`, with a hand-written forward and backward pass.
 
-A module is a plain pytree here, written for one network. `contract` and broadcasting let the same
+Only this module and `inspection` import Flax.
+
+A module is a plain pytree here, written for one network. `matmul` and broadcasting let the same
 code run with one network per lane, the run as the last axis of every parameter.
 """
 
@@ -18,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Float, UInt32
 from fadeout.networks.activations import ActivationFunction, ValueAndSlope
 from fadeout.networks.initializers import get_initializer, initialize
 from fadeout.networks.keys import drawing_keys
-from fadeout.networks.lanes import contract, contract_transposed, fold, outer
+from fadeout.networks.lanes import kernel_gradient, matmul, matmul_transposed, reduce_leading
 from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.networks.stacks import LayerCount, LayerIndex, mask_from, scan_active, set_at, take_at
 from fadeout.networks.weight_files import Weights
@@ -61,7 +63,7 @@ class Dense(nnx.Module):
         self, x: Float[Array, "example fan_in *run"]
     ) -> Float[Array, "example fan_out *run"]:
         """z = x @ kernel + bias."""
-        return contract(x, self.kernel[...]) + self.bias[...]
+        return matmul(x, self.kernel[...]) + self.bias[...]
 
     def __call__(
         self, x: Float[Array, "example fan_in *run"], activation: ActivationFunction
@@ -73,7 +75,7 @@ class Dense(nnx.Module):
         self, delta: Float[Array, "example fan_out *run"]
     ) -> Float[Array, "example fan_in *run"]:
         """Returns dL/dx from dL/dz: `delta @ kernel.T`."""
-        return contract_transposed(delta, self.kernel[...])
+        return matmul_transposed(delta, self.kernel[...])
 
     def gradient(
         self,
@@ -82,7 +84,7 @@ class Dense(nnx.Module):
         **others: Array,
     ) -> "Dense":
         """Returns dL/dW and dL/db from the layer's input and dL/dz, summed over examples."""
-        return Dense(outer(x, delta), fold(jnp.add, delta, 1), **others)
+        return Dense(kernel_gradient(x, delta), reduce_leading(jnp.add, delta, 1), **others)
 
     def _with_parameters(
         self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]
@@ -160,7 +162,7 @@ class MLP(nnx.Module):
           init: the `name` of an initialiser, and its parameters, as `initialize` takes them.
         """
 
-        def neuron(keys, inputs, outputs, hidden=True, branch=False):
+        def dense(keys, inputs, outputs, hidden=True, branch=False):
             own: dict[str, Array] = {}
             if affine and hidden:
                 own = {"gain": jnp.ones(outputs, dtype), "shift": jnp.zeros(outputs, dtype)}
@@ -170,11 +172,11 @@ class MLP(nnx.Module):
 
         drawn = drawing_keys(keys, get_initializer(init["name"]))
         # all at once: in a loop, XLA rounds the draws of float32 in another way
-        stack = jax.vmap(lambda keys: neuron(keys, width, width, branch=True))(drawn[1:-1])
+        stack = jax.vmap(lambda keys: dense(keys, width, width, branch=True))(drawn[1:-1])
         if count is not None:
             stack = mask_from(stack, count)
-        top = neuron(drawn[-1], width, outputs, hidden=False)
-        return cls(neuron(drawn[0], features, width), stack, top)
+        top = dense(drawn[-1], width, outputs, hidden=False)
+        return cls(dense(drawn[0], features, width), stack, top)
 
     def scaled(
         self,
@@ -186,12 +188,12 @@ class MLP(nnx.Module):
         """The network with every kernel scaled so that its weighted sums over examples and units
         have variance gain^2; a layer without any variance stays as it is."""
 
-        def layer(x, neuron):
-            sums = contract(x, neuron.kernel[...])
+        def layer(x, dense):
+            sums = matmul(x, dense.kernel[...])
             deviation = jnp.std(sums)
-            kernel = neuron.kernel[...] * jnp.where(deviation > 0, gain / deviation, 1)
-            neuron = Dense(kernel, neuron.bias[...])
-            return neuron(x, activation), neuron
+            kernel = dense.kernel[...] * jnp.where(deviation > 0, gain / deviation, 1)
+            dense = Dense(kernel, dense.bias[...])
+            return dense(x, activation), dense
 
         x, first = layer(x, self.first)
         count = self.hidden.kernel.shape[0] if count is None else count
@@ -219,9 +221,9 @@ class MLP(nnx.Module):
                 f"{weights.name}: weights beyond {most:.1e} need training.dtype=float64"
             )
 
-        def part(neuron: Dense, kernel, bias) -> Dense:
-            kernel = gain * jnp.asarray(kernel, neuron.kernel.dtype)
-            return neuron._with_parameters(kernel, jnp.asarray(bias, neuron.bias.dtype))
+        def part(dense: Dense, kernel, bias) -> Dense:
+            kernel = gain * jnp.asarray(kernel, dense.kernel.dtype)
+            return dense._with_parameters(kernel, jnp.asarray(bias, dense.bias.dtype))
 
         inner = self.hidden.kernel[...], self.hidden.bias[...]
         if len(kernels) > 2:
@@ -257,10 +259,10 @@ class MLP(nnx.Module):
           The hidden preactivations z, and the output.
         """
 
-        def layer(carry, neuron):
+        def layer(carry, dense):
             h, z = carry
-            z = remedy.add_skip(z, neuron.preactivation(h), neuron)
-            return (activation(remedy.normalise(z, neuron)), z), z
+            z = remedy.add_skip(z, dense.preactivation(h), dense)
+            return (activation(remedy.normalise(z, dense)), z), z
 
         z = self.first.preactivation(x)
         start = activation(remedy.normalise(z, self.first)), z
@@ -280,20 +282,20 @@ class MLP(nnx.Module):
         Args:
           activation: gives phi(z) and phi'(z).
           count: of the hidden layers but the first; one that a lane lacks passes on what comes.
-          signals: of the step before, to be written over.
+          signals: buffers to overwrite, so that XLA allocates none in the loop.
 
         Returns:
           The output; and the signals, but for delta.
         """
 
-        def see(neuron: Dense, z):
-            return activation(remedy.normalise(z, neuron))
+        def see(dense: Dense, z):
+            return activation(remedy.normalise(z, dense))
 
         def layer(i, carry):
             below, z, kept = carry
-            neuron = self.hidden.at(i)
-            z = remedy.add_skip(z, neuron.preactivation(below), neuron)
-            h, slope = see(neuron, z)
+            dense = self.hidden.at(i)
+            z = remedy.add_skip(z, dense.preactivation(below), dense)
+            h, slope = see(dense, z)
             h = count.where_active(i, h, below)
             return h, z if joined else None, keep(kept, i + 1, h, slope, z)
 
@@ -318,7 +320,7 @@ class MLP(nnx.Module):
         delta: Float[Array, "example output *run"],
         count: LayerCount,
         signals: Signals,
-        before: "MLP",
+        buffers: "MLP",
         remedy: Remedy = PLAIN,
     ) -> tuple[Signals, "MLP"]:
         """Runs the backward pass, written by hand, and stores delta of every layer.
@@ -334,23 +336,23 @@ class MLP(nnx.Module):
         Args:
           delta: dL/d output.
           signals: as `forward` gives them.
-          before: gradients of the step before, to be written over.
+          buffers: gradients to overwrite; those of padded layers must be 0 and stay 0.
 
         Returns:
           The signals, with new deltas; and the gradient of every parameter.
         """
         joined = remedy.branch is not None
 
-        def through(neuron: Dense, place, above):
+        def through(dense: Dense, place, above):
             """dL/dz of dL/dh, but for the way besides the branch; and of what is trained there."""
             sloped = take_at(signals.slope, place) * above
             if remedy.normalization == "none":
                 return sloped, {}
-            own = {} if neuron.gain is None else {"gain": neuron.gain, "shift": neuron.shift}
+            own = {} if dense.gain is None else {"gain": dense.gain, "shift": dense.shift}
             plain = {name: parameter[...] for name, parameter in own.items()}
 
             def normalised(z, plain):
-                return remedy.normalise(z, Dense(neuron.kernel[...], neuron.bias[...], **plain))
+                return remedy.normalise(z, Dense(dense.kernel[...], dense.bias[...], **plain))
 
             _, back = jax.vjp(normalised, take_at(signals.preactivation, place), plain)
             return back(sloped)
@@ -370,7 +372,7 @@ class MLP(nnx.Module):
             if joined:
                 if own.factor is not None:
                     whole = own.preactivation(below) * delta * remedy.branch
-                    others |= {"factor": fold(jnp.add, whole, 2)}
+                    others |= {"factor": reduce_leading(jnp.add, whole, 2)}
                 sent = remedy.factor(own) * delta
             gradients = gradients.set(i, own.gradient(below, sent, **others))
             above = there(own.input_gradient(sent), above)
@@ -379,7 +381,7 @@ class MLP(nnx.Module):
         readout = self.readout.gradient(take_at(signals.activation, count.most), delta)
         above = self.readout.input_gradient(delta)
         besides = jnp.zeros_like(above) if joined else None
-        start = above, besides, signals.delta, before.hidden
+        start = above, besides, signals.delta, buffers.hidden
         above, besides, deltas, hidden = lax.fori_loop(0, count.most, layer, start)
         delta, others = through(self.first, 0, above)
         delta = delta + besides if joined else delta

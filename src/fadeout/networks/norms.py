@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fadeout.networks.lanes import UNROLL, fold, mean_over
+from fadeout.networks.lanes import UNROLL, mean_over, reduce_leading
 
 
 def norm(x: Float[Array, "..."]) -> Float[Array, ""]:
@@ -70,12 +70,12 @@ def _in_double(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array,
 
 def by_scale(x: Float[Array, "..."], axes: int, of_mean: bool) -> Float[Array, "*lane"]:
     """Over a power of two, with which the largest magnitude lies between 1/2 and 1."""
-    _, exponent = jnp.frexp(fold(jnp.maximum, x, axes, jnp.abs))
+    _, exponent = jnp.frexp(reduce_leading(jnp.maximum, x, axes, jnp.abs))
     return jnp.ldexp(_root_of_sum(jnp.ldexp(x, -exponent), axes, of_mean, x.dtype), exponent)
 
 
 def _root_of_sum(x: Float[Array, "..."], axes: int, of_mean: bool, dtype) -> Float[Array, "*lane"]:
-    squares = fold(jnp.add, x, axes, lambda x: jnp.square(x.astype(dtype)))
+    squares = reduce_leading(jnp.add, x, axes, lambda x: jnp.square(x.astype(dtype)))
     norm = jnp.sqrt(squares)
     return norm / jnp.asarray(math.sqrt(math.prod(x.shape[:axes])), dtype) if of_mean else norm
 
@@ -83,7 +83,9 @@ def _root_of_sum(x: Float[Array, "..."], axes: int, of_mean: bool, dtype) -> Flo
 def average(x: Float[Array, "..."]) -> Float[Array, ""]:
     """The mean of all elements, also where their sum overflows."""
     plain = mean_over(x, x.ndim)
-    return jnp.where(jnp.isfinite(plain), plain, fold(jnp.add, x, x.ndim, lambda x_: x_ / x.size))
+    return jnp.where(
+        jnp.isfinite(plain), plain, reduce_leading(jnp.add, x, x.ndim, lambda x_: x_ / x.size)
+    )
 
 
 def scale_to_one(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from fadeout import config
 from fadeout.networks.activations import SATURATED_SLOPE
 from fadeout.networks.jacobians import HIGHEST, jacobians, tangent_kernels
-from fadeout.networks.lanes import contract, fold, mean_over
+from fadeout.networks.lanes import matmul, mean_over, reduce_leading
 from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scale_to_one
 from fadeout.registry import FadeoutError, function_name, is_builtin, lookup, new_table, user_errors
@@ -24,7 +24,7 @@ from fadeout.schema import kinds
 
 def _zero_or_nan(x: Float[Array, "any fan_out"]) -> Float[Array, "fan_out"]:
     """Returns 0 per unit, or NaN where an element is not finite."""
-    return fold(jnp.add, x, 1, lambda x: 0 * x)
+    return reduce_leading(jnp.add, x, 1, lambda x: 0 * x)
 
 
 def _share_of(flags: Bool[Array, "*size"], of: Float[Array, "*size"]) -> Float[Array, ""]:
@@ -34,7 +34,7 @@ def _share_of(flags: Bool[Array, "*size"], of: Float[Array, "*size"]) -> Float[A
 
 def _all_of_unit(flags: Bool[Array, "any fan_out"]) -> Bool[Array, "fan_out"]:
     """Returns whether all of a unit's flags are true."""
-    return fold(jnp.logical_and, flags, 1)
+    return reduce_leading(jnp.logical_and, flags, 1)
 
 
 class Probe(NamedTuple):
@@ -109,13 +109,13 @@ def probe(
 
     >>> @probe("largest weight", readout=True)
     ... def largest_weight(layer):
-    ...     return fold(jnp.maximum, jnp.abs(layer.kernel))
+    ...     return reduce_leading(jnp.maximum, jnp.abs(layer.kernel))
     >>> PROBES["largest_weight"].title
     'largest weight'
     >>> del PROBES["largest_weight"]
     """
 
-    def door(function: Callable) -> Callable:
+    def decorator(function: Callable) -> Callable:
         name = function_name(function)
         if name in {*config.DATASET_NAMES, *config.Run().labels(), *kinds(config.Run)}:
             raise FadeoutError(f"results have a {name} already: give the probe another name")
@@ -131,7 +131,7 @@ def probe(
         raise FadeoutError(
             f'a probe needs its title for an axis: @fadeout.probe("{function_name(title)}")'
         )
-    return door
+    return decorator
 
 
 def _check_probe(entry: Probe) -> Probe:
@@ -253,7 +253,7 @@ def gradient_std(layer: Layer) -> Float[Array, ""]:
 def example_correlation(layer: Layer) -> Float[Array, ""]:
     """Mean cosine between the activations of two examples, over all pairs that have any."""
     unit = direction(layer.activation, axis=1)
-    cosines = contract(unit, unit.T)
+    cosines = matmul(unit, unit.T)
     pairs = jnp.triu(jnp.isfinite(cosines), k=1)
     return jnp.sum(jnp.where(pairs, cosines, 0)) / jnp.sum(pairs)
 
@@ -273,8 +273,8 @@ def effective_rank(layer: Layer) -> Float[Array, ""]:
 def layer_gain(layer: Layer) -> Float[Array, ""]:
     """Root mean squared singular value of the layer's own Jacobian dh/dh_below = phi'(z) W."""
     (slope, one), (kernel, two) = scale_to_one(layer.slope), scale_to_one(layer.kernel)
-    squares = mean_over(jnp.square(slope), 1) * fold(jnp.add, jnp.square(kernel), 1)
-    return jnp.ldexp(jnp.sqrt(fold(jnp.add, squares) / min(kernel.shape)), one + two)
+    squares = mean_over(jnp.square(slope), 1) * reduce_leading(jnp.add, jnp.square(kernel), 1)
+    return jnp.ldexp(jnp.sqrt(reduce_leading(jnp.add, squares) / min(kernel.shape)), one + two)
 
 
 @probe("largest singular value of the layer's Jacobian", lapack=True)

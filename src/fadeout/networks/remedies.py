@@ -65,22 +65,22 @@ class Remedy(NamedTuple):
     normalization: str = "none"
     branch: Any = None
 
-    def normalise(self, z: _Sums, neuron: Any) -> _Sums:
+    def normalise(self, z: _Sums, dense: Any) -> _Sums:
         """Returns the activation's input: z, normalised, with the layer's gain and shift if it has
         them."""
         function = lookup(NORMALIZATIONS, self.normalization, "model.normalization")
         if function is None:
             return z
         z = function(z)
-        return z if neuron.gain is None else neuron.gain[...] * z + neuron.shift[...]
+        return z if dense.gain is None else dense.gain[...] * z + dense.shift[...]
 
-    def add_skip(self, below: _Sums | None, sums: _Sums, neuron: Any) -> _Sums:
+    def add_skip(self, below: _Sums | None, sums: _Sums, dense: Any) -> _Sums:
         """z of a layer, of z below and the weighted sums of its own."""
-        return sums if self.branch is None else below + self.factor(neuron) * sums
+        return sums if self.branch is None else below + self.factor(dense) * sums
 
-    def factor(self, neuron: Any) -> Any:
+    def factor(self, dense: Any) -> Any:
         """Returns the factor of this layer's residual branch."""
-        return self.branch if neuron.factor is None else neuron.factor[...] * self.branch
+        return self.branch if dense.factor is None else dense.factor[...] * self.branch
 
 
 def residual_factor(residual: Any, scale: str, depth: Any) -> Any:

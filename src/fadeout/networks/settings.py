@@ -1,4 +1,4 @@
-"""JAX's settings inside the laboratory, whatever the user's are."""
+"""JAX's settings inside fadeout, whatever the user's are."""
 
 import contextlib
 from collections.abc import Iterator

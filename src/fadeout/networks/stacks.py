@@ -24,8 +24,8 @@ class LayerCount(NamedTuple):
     """How many layers of a padded stack are active.
 
     Attributes:
-      most: of any lane: so long are loops.
-      own: of each lane, or of the one network that is looked at; None where all have the most.
+      most: the largest layer count in the block; layer loops run this many iterations.
+      by_lane: each lane's own layer count; None where every lane has `most` layers.
     """
 
     most: LayerIndex

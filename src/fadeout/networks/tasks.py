@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from fadeout import config, registry
 from fadeout.networks.jaxprs import memoized, retraced
-from fadeout.networks.lanes import contract
+from fadeout.networks.lanes import matmul
 from fadeout.networks.settings import standard_settings
 from fadeout.networks.tables import MAX_CLASSES, check_shapes, parse_targets, read_table
 from fadeout.registry import (
@@ -454,7 +454,7 @@ def teacher(key, *, examples: _Count = 256, features: Annotated[int, Between(1, 
     inputs, below, above = jax.random.split(key, 3)
     x = _draw_normal(inputs, (examples, features))
     kernel = np.float32(2 / np.sqrt(features)) * _draw_normal(below, (features, features))
-    score = contract(jnp.tanh(contract(x, kernel)), _draw_normal(above, (features, 1)))[:, 0]
+    score = matmul(jnp.tanh(matmul(x, kernel)), _draw_normal(above, (features, 1)))[:, 0]
     return x, score > jnp.median(score)
 
 

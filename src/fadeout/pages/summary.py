@@ -15,7 +15,7 @@ from fadeout.analysis.predictions import predict_delta_norm
 from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
 from fadeout.config import Run
 from fadeout.registry import TABLES, FadeoutError, parameters
-from fadeout.schema import Entry
+from fadeout.schema import Choice
 from fadeout.sweeps.results import config_labels, final_values
 from fadeout.sweeps.variables import is_share, variable_attributes
 
@@ -192,7 +192,7 @@ def _config_of(results: xr.Dataset) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for label, (section, key) in first.words().items():
         path = section if key == "name" else f"{section}.{key}"
-        if key != "name" and isinstance(getattr(first, section), Entry):
+        if key != "name" and isinstance(getattr(first, section), Choice):
             path = f"++{path}"  # not every option's YAML has every key
         told = {"label": label, "path": path, "value": shared[label]}
         found.append(told | {"usual": _usual_of(first, section, key)})

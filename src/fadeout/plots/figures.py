@@ -33,7 +33,7 @@ from fadeout.plots.style import (
 _NORMS = ("delta_norm", "gradient_norm")
 _UNITS = ("saturation", "dead_units")
 LEAST_LOSS = 1e-8
-"""Below it who has learned does not push who is learning out of sight."""
+"""Lower limit of the loss axis, lest runs whose loss is nearly 0 squash the other curves."""
 
 WEIGHT_LAYER = "weight layer (readout last)"
 _DOWNWARDS = f"{WEIGHT_LAYER}  \N{LEFTWARDS ARROW} the gradient's way"

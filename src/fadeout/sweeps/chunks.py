@@ -136,7 +136,7 @@ def check_memory(items: Sequence[WorkItem]) -> None:
 
 
 def describe_groups(groups: Sequence[CompileGroup]) -> str:
-    """Batches that differ in depth alone, in a few words."""
+    """Describes compile groups that differ only in depth, for messages."""
     first, depths = groups[0], sorted(group.depth for group in groups)
     activation = first.program.activations[first.activation].name
     several = f"depths {depths[0]} to {depths[-1]}" if len(depths) > 1 else f"depth {depths[0]}"

@@ -32,7 +32,7 @@ class Forecast(NamedTuple):
       asked, stored: runs.
       programs: to compile, or to take from the cache.
       chunks: to train, each a file.
-      memory, disk: bytes; memory is what the chunks in flight hold (`queue.memory`).
+      memory, disk: bytes; memory is what the chunks in flight hold (`chunks.memory_of_chunk`).
       compile_seconds, train_seconds: wall time, from the calibration.
     """
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fadeout.config import Run
 from fadeout.registry import MAX_RUNS, TABLES, FadeoutError, lookup, parameters
-from fadeout.schema import Entry, Section, kinds, sections_of
+from fadeout.schema import Choice, Section, kinds, sections_of
 
 
 def decimal_range(start: float, stop: float, step: float = 1) -> list[float]:
@@ -174,7 +174,7 @@ def _all_keys(base: Run) -> list[tuple[str, str]]:
     found = []
     for section in sections_of(Run):
         own = list(kinds(kinds(Run)[section][0]))
-        if isinstance(getattr(base, section), Entry):
+        if isinstance(getattr(base, section), Choice):
             own += parameters(lookup(TABLES[section], getattr(base, section).name, section))
         found += [(section, key) for key in own if key != "name"]
     return found

@@ -10,7 +10,7 @@ from fadeout.networks.model import MLP
 from fadeout.networks.tasks import classes_of
 from fadeout.schema import sections_of
 from fadeout.sweeps.variables import FAILED, LAST_NETWORK, axes_of, variable_dims
-from fadeout.training.fit import Trace
+from fadeout.training.fit import History
 
 
 class Part(NamedTuple):
@@ -37,7 +37,7 @@ class Part(NamedTuple):
         return len(self.labels["id"])
 
 
-def trained_part(runs: Sequence[Run], traces: Mapping[int, Trace]) -> Part:
+def trained_part(runs: Sequence[Run], traces: Mapping[int, History]) -> Part:
     """Returns the part of a chunk that was trained.
 
     Args:
@@ -64,7 +64,7 @@ def _padded(values: np.ndarray, axis: int, size: int) -> np.ndarray:
     return np.pad(values, ends, constant_values=np.nan) if ends[axis][1] else values
 
 
-def _trace_variables(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[str, np.ndarray]:
+def _trace_variables(runs: Sequence[Run], trace: History, reached: bool) -> dict[str, np.ndarray]:
     """The variables of networks of one depth.
 
     Args:
@@ -96,7 +96,7 @@ def _trace_variables(runs: Sequence[Run], trace: Trace, reached: bool) -> dict[s
     return found | validation | _last_networks(runs[0], trace) | layers
 
 
-def _last_networks(run: Run, trace: Trace) -> dict[str, np.ndarray]:
+def _last_networks(run: Run, trace: History) -> dict[str, np.ndarray]:
     """Returns the final parameters, with NaN where a layer lacks a unit or a parameter."""
     found: dict[str, Any] = {}
     if "weights" in run.keep:

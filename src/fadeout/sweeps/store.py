@@ -112,8 +112,8 @@ def writing_into(folder: Path) -> Iterator[bool]:
                 path.rmdir()
 
 
-class Known:
-    """The identities that a folder holds; files are read once, however often it is asked."""
+class StoredIds:
+    """The identities of the runs in a folder. Each call reads only files that are new."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -139,7 +139,7 @@ def _identities(path: Path) -> np.ndarray:
 
 def stored_identities(folder: Path) -> np.ndarray:
     """Returns the identities of all runs stored in a folder, except failed ones."""
-    return Known(folder)()
+    return StoredIds(folder)()
 
 
 def count_outcomes(folder: Path, wanted: np.ndarray) -> Counter[str]:

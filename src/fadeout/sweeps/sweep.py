@@ -130,7 +130,7 @@ def sweep(
     folder = Path(folder)
     index = runs if isinstance(runs, RunIndex) else index_runs(runs)
     missing, summary = to_train(folder, index)
-    known = store.Known(folder)
+    known = store.StoredIds(folder)
 
     def left(identities: np.ndarray) -> np.ndarray:
         try:

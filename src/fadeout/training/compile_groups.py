@@ -94,7 +94,7 @@ def compile_group(run: Run) -> CompileGroup:
 
 
 def compile_group_of_resolved(run: Run) -> CompileGroup:
-    """`compile_group` a run whose defaults are written out."""
+    """Like `compile_group`, of a run that `resolve` has already processed."""
     with memoizing():
         return _compile_group_of_static(
             run.static_part().replace_unchecked(sources=run.sources), _activation_branches(run)

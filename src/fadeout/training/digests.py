@@ -30,10 +30,10 @@ from fadeout.registry import (
     parameters,
     user_errors,
 )
-from fadeout.schema import Entry, kinds, sections_of, static_options
+from fadeout.schema import Choice, kinds, sections_of, static_options
 from fadeout.training.initialization import depth_bucket, network_shapes
 
-GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Entry))
+GROUPS = tuple(n for n in sections_of(Run) if issubclass(kinds(Run)[n][0], Choice))
 """The sections that name an entry of a table."""
 
 

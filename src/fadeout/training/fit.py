@@ -22,7 +22,7 @@ from fadeout.networks.remedies import Remedy, residual_factor
 from fadeout.networks.stacks import LayerCount, set_at
 from fadeout.networks.tasks import Examples
 from fadeout.training.initialization import SHUFFLED, holdout_order, run_key
-from fadeout.training.measuring import Snapshot, measure_layers
+from fadeout.training.measuring import ProbeInput, measure_layers
 from fadeout.training.outcomes import (
     Outcome,
     all_finite,
@@ -111,8 +111,8 @@ class ProgramKey(NamedTuple):
 _VALIDATION = "validation_loss", "validation_accuracy"
 
 
-class Trace(NamedTuple):
-    """The recorded values of runs that were trained side by side.
+class History(NamedTuple):
+    """Everything recorded while a block of runs was trained.
 
     Attributes:
       layers: by the name of a probe; the readout is last, and NaN there what only units with an
@@ -131,7 +131,7 @@ class Trace(NamedTuple):
     model: MLP
     answers: tuple[()] | tuple[Float[Array, "example output run"], Float[Array, "example run"]] = ()
 
-    def trim(self, depth: int, records: int, lanes: slice) -> "Trace":
+    def trim(self, depth: int, records: int, lanes: slice) -> "History":
         """Selects lanes whose networks have one depth, and drops padded layers and records."""
         rows = [*range(depth), -1]
         own = jax.tree.map(lambda values: values[..., lanes], self)
@@ -156,7 +156,7 @@ def make_remedy(run: Run, residual, depth) -> Remedy:
     return Remedy(run.model.normalization, branch)
 
 
-class _StepOutput(NamedTuple):
+class _Evaluation(NamedTuple):
     """The values that a training step computes from the examples.
 
     Attributes:
@@ -174,19 +174,19 @@ class _State(NamedTuple):
     """The carry of the training loop. At step -1 nothing has been evaluated.
 
     Attributes:
-      part: what was seen last of some examples, where a step sees no more than some.
+      part: what was evaluation last of some examples, where a step sees no more than some.
       order: of the examples in this epoch.
     """
 
     step: Int[Array, ""]
     trained: TrainState
-    seen: _StepOutput
+    evaluation: _Evaluation
     outcome: Outcome
     part: Any = None
     order: Int[Array, "example run"] | None = None
 
 
-def fit(program: ProgramKey, values: dict, examples: Examples, model: MLP) -> Trace:
+def fit(program: ProgramKey, values: dict, examples: Examples, model: MLP) -> History:
     """Trains one network per lane, and measures them: a whole training run, as one function.
 
     Args:
@@ -203,16 +203,17 @@ def fit(program: ProgramKey, values: dict, examples: Examples, model: MLP) -> Tr
         if isinstance(depth, int)
         else LayerCount(jnp.max(depth) - 1, depth - 1)
     )
-    return _TrainingRun(program, values, examples, model, count, remedy).trace()
+    return _TrainingRun(program, values, examples, model, count, remedy).run_training()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _TrainingRun:
     """A training run, and what its steps share.
 
-    A step updates with what was seen last, and then sees: so that it stands in the program once,
-    and what is measured at records is measured between steps. Where a step sees some examples only,
-    it sees and then updates, and all are seen at records.
+    A full-batch step first applies the optimiser to the gradients of the previous evaluation, then
+    runs forward and backward. So the evaluation is compiled only once, and a record uses the state
+    between two steps. A minibatch step runs forward and backward on its batch, then updates; at a
+    record, all examples are evaluated.
 
     Attributes:
       values, examples, model: as `fit` takes them.
@@ -287,8 +288,8 @@ class _TrainingRun:
         return lanes.mean_over(right.astype(self.examples.inputs.dtype))
 
     def evaluate(
-        self, x, targets, step, model: MLP, before: _StepOutput, outcome: Outcome, all_of_them=True
-    ) -> tuple[_StepOutput, Outcome]:
+        self, x, targets, step, model: MLP, buffers: _Evaluation, outcome: Outcome, all_of_them=True
+    ) -> tuple[_Evaluation, Outcome]:
         """Runs the forward and backward pass on some examples, and updates the outcome."""
         count, remedy = self.count, self.remedy
 
@@ -296,9 +297,9 @@ class _TrainingRun:
             losses = self.losses(output, targets)
             return jnp.sum(losses), losses
 
-        output, signals = model.forward(x, self.activation, count, before.signals, remedy)
+        output, signals = model.forward(x, self.activation, count, buffers.signals, remedy)
         delta, losses = jax.grad(summed, has_aux=True)(output)
-        signals, gradients = model.backward(x, delta, count, signals, before.gradients, remedy)
+        signals, gradients = model.backward(x, delta, count, signals, buffers.gradients, remedy)
         if not self.run.model.bias:
             gradients = gradients.without_biases()
         accuracy = self.accuracy(output, targets)
@@ -309,31 +310,34 @@ class _TrainingRun:
             ~all_finite(losses, gradients),
             lambda: locate_nonfinite(step, model, x, signals, gradients, count, remedy),
         )  # fmt: skip
-        return _StepOutput(losses, accuracy, signals, delta, gradients), outcome
+        return _Evaluation(losses, accuracy, signals, delta, gradients), outcome
 
     def evaluate_all(
-        self, step, model: MLP, before: _StepOutput, outcome: Outcome
-    ) -> tuple[_StepOutput, Outcome]:
-        return self.evaluate(*self.examples[:2], step, model, before, outcome)
+        self, step, model: MLP, buffers: _Evaluation, outcome: Outcome
+    ) -> tuple[_Evaluation, Outcome]:
+        return self.evaluate(*self.examples[:2], step, model, buffers, outcome)
 
-    def apply_update(self, before: TrainState, seen: _StepOutput) -> TrainState:
+    def apply_update(self, before: TrainState, evaluation: _Evaluation) -> TrainState:
         update = update_layers if self.elementwise else update_all
         optimizer = self.values["optimizer"]
-        return update(self.update_optimizer, optimizer, seen.gradients, before, self.count)
+        return update(self.update_optimizer, optimizer, evaluation.gradients, before, self.count)
 
     def step(self, _, state: _State) -> _State:
-        if self.count.by_lane is None:  # an accelerator waits for its host at loops of any length
+        if self.count.by_lane is None:  # GPU, TPU: a loop of traced length would wait for the host
             started = functools.partial(jnp.where, state.step >= 0)
-            updated = self.apply_update(state.trained, state.seen)
+            updated = self.apply_update(state.trained, state.evaluation)
             trained = jax.tree.map(started, updated, state.trained)
         else:
             again = (state.step >= 0).astype(int)
             trained = lax.fori_loop(
-                0, again, lambda _, before: self.apply_update(before, state.seen), state.trained
+                0,
+                again,
+                lambda _, before: self.apply_update(before, state.evaluation),
+                state.trained,
             )
         step = state.step + 1
         return _State(
-            step, trained, *self.evaluate_all(step, trained.model, state.seen, state.outcome)
+            step, trained, *self.evaluate_all(step, trained.model, state.evaluation, state.outcome)
         )
 
     def step_on_some(self, _, state: _State) -> _State:
@@ -347,7 +351,9 @@ class _TrainingRun:
         part, outcome = self.evaluate(
             *some, step, trained.model, before, outcome, all_of_them=False
         )
-        return _State(step + 1, self.apply_update(trained, part), state.seen, outcome, part, order)
+        return _State(
+            step + 1, self.apply_update(trained, part), state.evaluation, outcome, part, order
+        )
 
     # --- records
 
@@ -362,16 +368,16 @@ class _TrainingRun:
             return lax.fori_loop(0, jnp.where(number == 0, 1, every), self.step, state)
         steps = jnp.where(number == 0, 0, every)
         state = lax.fori_loop(0, steps, self.step_on_some, state)
-        seen, outcome = self.evaluate_all(
-            state.step, state.trained.model, state.seen, state.outcome
+        evaluation, outcome = self.evaluate_all(
+            state.step, state.trained.model, state.evaluation, state.outcome
         )
-        return state._replace(seen=seen, outcome=outcome)
+        return state._replace(evaluation=evaluation, outcome=outcome)
 
     def record(self, state: _State, number) -> tuple[_State, tuple]:
         state = self.advance(state, number)
-        seen = state.seen
+        evaluation = state.evaluation
         validation = self.validation(state.trained.model)
-        return state, (self.measure_probes(state), seen.loss, seen.accuracy, validation)
+        return state, (self.measure_probes(state), evaluation.loss, evaluation.accuracy, validation)
 
     def measure_probes(self, state: _State) -> dict[str, Float[Array, "layer run"]]:
         """Applies all probes.
@@ -379,28 +385,34 @@ class _TrainingRun:
         Probes of whole networks are mapped over lanes, one network at a time.
         """
 
-        def look(probes, each, change, shown) -> dict:
-            hyperparameters, model, trained, seen, x, steepest, branch, there = shown
-            own, count = self.remedy._replace(branch=branch), self.count._replace(by_lane=there)
-            gradients = seen.gradients
-            step = kernel_updates(change, hyperparameters, gradients, trained, self.elementwise)
-            sight = Snapshot(model, trained, gradients, seen.signals, x, seen.delta, steepest, own)
-            return measure_layers(probes, sight.layers(count), step, each)
+        def apply_probes(probes, map_lanes, update, arrays) -> dict:
+            hyperparameters, start, state, evaluation, x, steepest, branch, by_lane = arrays
+            remedy = self.remedy._replace(branch=branch)
+            updates = kernel_updates(
+                update, hyperparameters, evaluation.gradients, state, self.elementwise
+            )
+            layers = ProbeInput(
+                start, state, evaluation.gradients, evaluation.signals, x, evaluation.delta,
+                steepest, remedy,
+            ).layers(self.count._replace(by_lane=by_lane))  # fmt: skip
+            return measure_layers(probes, layers, updates, map_lanes)
 
         of_all = {name: probe for name, probe in self.probes.items() if probe.whole}
         of_one = {name: probe for name, probe in self.probes.items() if not probe.whole}
-        shown = (
-            self.values["optimizer"], self.model, state.trained, state.seen, self.examples.inputs,
-            self.values["steepest"], self.remedy.branch, self.count.by_lane,
+        arrays = (
+            self.values["optimizer"], self.model, state.trained, state.evaluation,
+            self.examples.inputs, self.values["steepest"], self.remedy.branch, self.count.by_lane,
         )  # fmt: skip
-        change = self.update_optimizer if self.elementwise else per_lane(self.update_optimizer)
-        found = look(of_one, per_lane, change, shown) if of_one else {}
+        update = self.update_optimizer if self.elementwise else per_lane(self.update_optimizer)
+        found = apply_probes(of_one, per_lane, update, arrays) if of_one else {}
         if of_all:
-            alone = functools.partial(look, of_all, lambda probe: probe, self.update_optimizer)
-            found |= per_lane(alone)(shown)
-        seen = state.seen
+            alone = functools.partial(
+                apply_probes, of_all, lambda probe: probe, self.update_optimizer
+            )
+            found |= per_lane(alone)(arrays)
+        evaluation = state.evaluation
         return {
-            name: infinite_gradients(found[name], seen.loss, seen.signals.slope)
+            name: infinite_gradients(found[name], evaluation.loss, evaluation.signals.slope)
             if probe.gradient
             else found[name]
             for name, probe in self.probes.items()
@@ -429,10 +441,10 @@ class _TrainingRun:
         )
 
     def initial_state(self) -> _State:
-        def nothing(examples: int) -> _StepOutput:
+        def nothing(examples: int) -> _Evaluation:
             delta = self.zeros_per_run(examples, self.program.outputs)
             gradients = jax.tree.map(jnp.zeros_like, self.model)
-            return _StepOutput(
+            return _Evaluation(
                 self.zeros_per_run(),
                 self.zeros_per_run(),
                 self.empty_signals(examples),
@@ -463,8 +475,8 @@ class _TrainingRun:
         validation = {name: self.zeros_per_run(number) for name in names}
         return layers, self.zeros_per_run(number), self.zeros_per_run(number), validation
 
-    def trace(self) -> Trace:
-        """Trains, and returns what was recorded."""
+    def run_training(self) -> History:
+        """Runs all steps and returns the recorded history."""
 
         def record(number, both):
             state, kept = both
@@ -475,7 +487,7 @@ class _TrainingRun:
         end, kept = lax.fori_loop(0, records, record, (self.initial_state(), self.empty_records()))
         layers, loss, accuracy, validation = kept
         model = end.trained.model
-        return Trace(layers, loss, accuracy, validation, end.outcome, model, self.answers(model))
+        return History(layers, loss, accuracy, validation, end.outcome, model, self.answers(model))
 
     def answers(self, model: MLP) -> tuple:
         """Returns outputs and targets of all examples in the task's order, if they are kept."""

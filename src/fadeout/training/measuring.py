@@ -1,4 +1,4 @@
-"""What the probes make of one step: of every layer a row."""
+"""Applies the probes to all layers at one step."""
 
 import functools
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from fadeout.networks.stacks import LayerCount, mask_from, scan_active, take_at
 from fadeout.training.updates import TrainState
 
 
-class Snapshot(NamedTuple):
-    """All that probes may see of a network at one step, before the update; of one network, or of
-    one a lane.
+class ProbeInput(NamedTuple):
+    """Everything that probes can read at one recorded step, before the update; of one network, or
+    with lanes last.
 
     Attributes:
       start: the network before the first step.

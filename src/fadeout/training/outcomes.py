@@ -39,7 +39,9 @@ def all_finite(loss: Float[Array, "run"], gradients: MLP) -> Bool[Array, "run"]:
     A delta that is not finite, or a preactivation, makes all deltas below it NaN or infinite: so
     that the bias gradients of the first layer, their sums, tell of all.
     """
-    return jnp.isfinite(loss) & jnp.isfinite(lanes.fold(jnp.add, 0 * gradients.first.bias[...], 1))
+    return jnp.isfinite(loss) & jnp.isfinite(
+        lanes.reduce_leading(jnp.add, 0 * gradients.first.bias[...], 1)
+    )
 
 
 def _since(

@@ -40,7 +40,7 @@ from fadeout.training.compile_groups import (
     slope_key,
     train_values,
 )
-from fadeout.training.fit import ProgramKey, Trace, fit
+from fadeout.training.fit import History, ProgramKey, fit
 from fadeout.training.initialization import extra_parameters, initialize_lanes
 from fadeout.training.program_cache import load_or_compile
 from fadeout.training.resolve import resolve
@@ -210,7 +210,7 @@ def _largest_slopes(of: SlopeKey, values: tuple[float, ...]) -> float:
     return float(compile_slope(of)(given))
 
 
-def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> Trace:
+def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> History:
     """Trains runs of one group in this thread, and returns what was recorded.
 
     A single run goes through the same compiled program as thousands: blocks of a fixed number of
@@ -221,7 +221,7 @@ def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> T
       device: where; by default JAX's first.
 
     Returns:
-      A `Trace` of NumPy arrays, its last axis in the order of the runs.
+      A `History` of NumPy arrays, its last axis in the order of the runs.
 
     Raises:
       FadeoutError: a run that cannot be trained, or runs of several groups.
@@ -246,21 +246,21 @@ def train_runs(runs: Run | Sequence[Run], device: jax.Device | None = None) -> T
 
 def train_group(
     group: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
-) -> dict[int, Trace]:
+) -> dict[int, History]:
     """Trains runs that share all of their groups but the depth, one block of lanes after another.
 
     Returns:
       By their depths, the traces of the runs, in their order.
     """
     blocks = [runs[i : i + lane_count] for i in range(0, len(runs), lane_count)]
-    found: dict[int, list[Trace]] = {}
+    found: dict[int, list[History]] = {}
     for block in blocks:
         for depth, trace in train_block(group, block, lane_count, device):
             found.setdefault(depth, []).append(trace)
     return {depth: _join_traces(traces) for depth, traces in found.items()}
 
 
-def _join_traces(traces: list[Trace]) -> Trace:
+def _join_traces(traces: list[History]) -> History:
     if len(traces) == 1:
         return traces[0]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *traces)
@@ -268,7 +268,7 @@ def _join_traces(traces: list[Trace]) -> Trace:
 
 def train_block(
     group: CompileGroup, runs: Sequence[Run], lane_count: int, device: jax.Device
-) -> list[tuple[int, Trace]]:
+) -> list[tuple[int, History]]:
     """Trains at most `lane_count` runs. The program is filled up with copies of the last.
 
     Returns:
@@ -318,7 +318,7 @@ def _check_drawn(run: Run, examples: Examples) -> None:
 
 def fit_networks(
     group: CompileGroup, runs: Sequence[Run], device: jax.Device, examples: Examples, model: MLP
-) -> Trace:
+) -> History:
     """Trains networks that were drawn, one a lane, without trimming padded layers."""
     program = compile_fit(group.program, len(runs), device)
     like = group.program.run

@@ -1,4 +1,4 @@
-"""Networks while they train: snapshots for those who want to see a surface form."""
+"""Trains one network and returns copies of it at evenly spaced steps, to plot its surface."""
 
 import dataclasses
 

@@ -107,8 +107,8 @@ class Model(Section):
       width: units in each, 1 to 16,384.
       bias: without, every bias stays 0.
       output: linear, a weighted sum; or what sigmoid or tanh makes of it.
-      residual: the factor a in z = z_below + a (W h + b), from the second hidden layer on (He 2016);
-        0 means no skip connections.
+      residual: the factor a in z = z_below + a (W h + b), from the second hidden layer on (He
+        2016); 0 means no skip connections.
       residual_scale: constant; sqrt_depth, divided by the root of the depth (Hanin & Rolnick 2018);
         or zero, times a trained factor that starts at 0 (Bachlechner 2020).
       normalization: of preactivations before the activation: none, layer (Ba 2016), rms (Zhang &

@@ -287,8 +287,8 @@ TABLES: dict[str, _Entries] = {}
 """All tables of functions, by the group of the config that chooses among them, and the probes."""
 
 CONTENTS: dict[Callable, Callable[..., str]] = {}
-"""For a function that reads a file or arrays: a function of its options that returns the name of the
-file and a hash of its content."""
+"""For a function that reads a file or arrays: a function of its options that returns the name of
+the file and a hash of its content."""
 
 
 def new_table(kind: str, *positional: str, **about: Any) -> _Entries:

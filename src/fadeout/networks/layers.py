@@ -64,7 +64,7 @@ class Layers(NamedTuple):
       present: how many of the stack, if not all; the others are 0.
       remedy: what the network has besides neurons, if anything.
       output_gradients: returns the gradient of each example's output by every parameter: of `first`
-        and `readout` [example, parameter], of `hidden` [place, example, parameter]. There only where
+        and `readout` [example, parameter], of `hidden` [place, example, parameter]. Only where
         the network has a remedy, by which one example may depend on others.
     """
 

@@ -19,7 +19,7 @@ def contracts(where):
 @pytest.mark.parametrize(
     ("room", "line", "broken"),
     [
-        ("networks/tasks.py", "from fadeout.sweeps import store", "room to room BROKEN"),
+        ("networks/tasks.py", "from fadeout.sweeps import store", "package to package BROKEN"),
         ("sweeps/results.py", "import matplotlib", "Only plots draw BROKEN"),
         (
             "training/outcomes.py",

@@ -1,7 +1,7 @@
 """fadeout: what an activation, a depth and an initialisation do to the signal and its gradient.
 
-A public name is imported when it is first used: completion and --help need no JAX. The names, with
-their rooms, stand in `__init__.pyi`.
+A public name is imported when it is first used, so that completion and --help need no JAX.
+`__init__.pyi` lists the names with their modules.
 """
 
 from importlib.metadata import PackageNotFoundError, version

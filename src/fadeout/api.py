@@ -1,4 +1,4 @@
-"""What a notebook has of the command line: its grammar, its progress and its compiled programs."""
+"""Training from a notebook, with the command line's grammar, progress and compiled programs."""
 
 import os
 import shlex
@@ -24,19 +24,19 @@ from fadeout.training.program_cache import use_program_cache
 
 
 def train(runs: Run | Sequence[Run], cache: str | None = "auto", quiet: bool = False) -> xr.Dataset:
-    """Trains runs in memory, without storing them; says how it goes.
+    """Trains runs in memory, without storing them, and shows progress.
 
     Args:
-      runs: one, or any mixture.
-      cache: folder of compiled programs, which later processes and the command line share; `auto`
-        is the user's own cache folder, and None keeps none.
-      quiet: says nothing.
+      runs: one `Run` or several, whatever their configs.
+      cache: the folder of compiled programs, shared with later processes and the command line.
+        `auto` is the user's own cache folder; None keeps no programs.
+      quiet: whether to hide the progress.
 
     Returns:
-      The dataset that `fadeout.load` would give, one row for each of the runs, in their order.
+      The dataset that `fadeout.load` would give, with one row for each run, in their order.
 
     Raises:
-      FadeoutError: a run that cannot be trained, before any compute.
+      FadeoutError: a run cannot be trained. This is found before anything is computed.
 
     >>> result = train([Run(seed=seed) for seed in range(8)], cache=None, quiet=True)
     >>> result.sizes["run"], int((result.status == "solved").sum())
@@ -81,8 +81,8 @@ def expand(line: str = "") -> list[Run]:
     """The runs that a multirun would train, in its order.
 
     Args:
-      line: what would follow `fadeout train -m`: options, values, sweeps, a study; quoted as for a
-        shell where a value has spaces. Where results go is not asked.
+      line: what would follow `fadeout train -m`: options, values, sweeps or a study. Quote values
+        with spaces as in a shell. `name` and `outputs` have no effect.
 
     Returns:
       One `Run` for each combination, for `fadeout.train`.

@@ -33,12 +33,11 @@ class Activation(Choice):
     """The activation function of all hidden layers; the readout has none.
 
     Attributes:
-      name: of the table, `fadeout list activations`; or a function, which `fadeout.activation` took
-        in.
+      name: a name of `fadeout list activations`, or a function registered by `fadeout.activation`.
       surrogate: the function whose slope the backward pass uses instead (straight-through
         estimation, Bengio 2013): none, identity, clipped or sigmoid.
 
-    What an activation takes besides, as leaky_relu's `slope`, are keys of it as well.
+    The parameters of an activation, such as leaky_relu's `slope`, are keys as well.
 
     >>> Activation("leaky_relu", slope=0.2).slope
     0.2
@@ -53,11 +52,12 @@ class Init(Choice):
     """How kernels and biases are drawn.
 
     Attributes:
-      name: of the table, `fadeout list initializers`; or a function, which `fadeout.initializer`
-        took in.
-      gain: what multiplies every kernel; None, written `auto`, is that which keeps the
-        activation's mean square at 1 (He 2015, for any activation).
-      bias_variance: of the normal biases; 0 or more.
+      name: a name of `fadeout list initializers`, or a function registered by
+        `fadeout.initializer`.
+      gain: the factor of every kernel. None, written `auto`, is 1 / sqrt(E phi(Z)^2), Z standard
+        normal. With weights of variance 1 / fan-in it keeps preactivations at variance 1 (He 2015,
+        for any activation).
+      bias_variance: the variance of the biases, which are normally distributed; 0 or more.
 
     >>> Init("mean_field", weight_variance=2.0).weight_variance
     2.0
@@ -78,7 +78,7 @@ class Task(Choice):
     """The data and the targets. The default is XOR.
 
     Attributes:
-      name: of the table, `fadeout list tasks`; or a function, which `fadeout.task` took in.
+      name: a name of `fadeout list tasks`, or a function registered by `fadeout.task`.
       inputs: how false and true are written on the inputs of Boolean tasks: binary {0, 1}, bipolar
         {-1, 1} or centred {-1/2, 1/2}.
       targets: binary {0, 1} or bipolar {-1, 1}.
@@ -105,18 +105,18 @@ class Model(Section):
     Attributes:
       depth: hidden layers, 1 to 10,000.
       width: units in each, 1 to 16,384.
-      bias: without, every bias stays 0.
-      output: linear, a weighted sum; or what sigmoid or tanh makes of it.
+      bias: whether there are biases; if not, every bias stays 0.
+      output: linear, the weighted sum itself; or its sigmoid or tanh.
       residual: the factor a in z = z_below + a (W h + b), from the second hidden layer on (He
         2016); 0 means no skip connections.
       residual_scale: constant; sqrt_depth, divided by the root of the depth (Hanin & Rolnick 2018);
         or zero, times a trained factor that starts at 0 (Bachlechner 2020).
       normalization: of preactivations before the activation: none, layer (Ba 2016), rms (Zhang &
         Sennrich 2019) or batch (Ioffe & Szegedy 2015).
-      affine: whether that has a trained gain and shift.
+      affine: whether the normalisation has a trained gain and shift.
 
-    A residual scale without branches, and `affine` without normalisation, have no effect; all
-    the runs of a sweep may not have such (`run_index`).
+    `residual_scale` without branches and `affine` without normalisation have no effect. A sweep in
+    which such a key has no effect in any run is refused (`run_index`).
 
     Raises:
       FadeoutError: a value out of range.
@@ -140,7 +140,7 @@ class Model(Section):
         if self.width < least:
             units = "one unit" if self.width == 1 else f"{self.width} units"
             raise FadeoutError(
-                f"model.normalization={self.normalization} of {units} leaves no more than a sign: "
+                f"model.normalization={self.normalization} of {units} leaves at most signs: "
                 f"set model.width={least} or more"
             )
 
@@ -170,18 +170,17 @@ class Optimizer(Choice):
     """How a step follows from the gradient; hyperparameters have optax's names.
 
     Attributes:
-      name: of the table, `fadeout list optimizers`; or a function, which `fadeout.optimizer` took
-        in.
+      name: a name of `fadeout list optimizers`, or a function registered by `fadeout.optimizer`.
       learning_rate: 0 or more.
-      readout_factor: what multiplies the readout's steps.
-      schedule: of the rate: constant, cosine (to 0 at the last step) or warmup (linear from 0 over
-        `warmup_steps`, then cosine).
-      warmup_steps: of warmup.
-      clip: the largest norm of the gradient of all parameters together (Pascanu 2013); None cuts
-        nothing.
+      readout_factor: the factor of the readout's steps.
+      schedule: of the learning rate: constant, cosine (to 0 at the last step) or warmup (linear
+        from 0 over `warmup_steps`, then cosine).
+      warmup_steps: the steps of the rise, for `schedule=warmup`.
+      clip: the largest norm of the gradient of all parameters together (Pascanu 2013); None does
+        not clip.
 
     Raises:
-      FadeoutError: a value out of range, or steps of a warmup that is none.
+      FadeoutError: a value is out of range, or `warmup_steps` is set without `schedule=warmup`.
 
     >>> Optimizer("momentum", learning_rate=0.1, momentum=0.95).momentum
     0.95
@@ -197,7 +196,9 @@ class Optimizer(Choice):
     def __post_init__(self):
         super().__post_init__()
         if self.clip is not None and not self.clip > 0:
-            raise FadeoutError(f"optimizer.clip must be above 0, not {self.clip:g}; null is none")
+            raise FadeoutError(
+                f"optimizer.clip must be above 0, not {self.clip:g}; null turns clipping off"
+            )
         if self.warmup_steps and self.schedule != "warmup":
             raise FadeoutError(
                 f"optimizer.warmup_steps={self.warmup_steps} needs optimizer.schedule=warmup, "
@@ -213,18 +214,19 @@ class Training(Section):
     """How long a run trains, and when it is measured.
 
     Attributes:
-      steps: of the optimiser; at 0 networks are only drawn and measured.
+      steps: the optimiser's steps; with 0, networks are only drawn and measured.
       record_every: quantities are recorded at step 0, record_every, ..., steps, over all examples;
         `steps` is a multiple of it.
       loss_function: cross_entropy or squared_error, the mean over examples.
       dtype: float32 or float64.
-      batch_size: the examples that a step sees: every epoch in another order, each at most once;
-        None is all of them.
-      held_out: examples, drawn by the seed, that are never trained on, and judged beside.
-      until_loss: the step since which the loss stays below it is recorded.
+      batch_size: examples per step; None means all. They are shuffled every epoch, and an epoch
+        uses each at most once.
+      held_out: how many examples, drawn by the seed, are never trained on. Their loss and accuracy
+        are recorded as `validation_loss` and `validation_accuracy`.
+      until_loss: a loss; the step since which the loss is below it is recorded as `reached_step`.
 
     Raises:
-      FadeoutError: a value out of range, or steps that are no multiple of `record_every`.
+      FadeoutError: a value is out of range, or `steps` is not a multiple of `record_every`.
 
     >>> Training(steps=100).record_every
     10
@@ -280,15 +282,15 @@ class Run(Section):
 
     Attributes:
       activation, init, task, model, optimizer, training: its sections.
-      probes: what is recorded of every layer, by name, `fadeout list probes`.
-      seed: of all that is drawn, 0 to 2^32 - 1; runs of one seed that differ in nothing that is
-        drawn, as the activation, share what they draw.
-      keep: of the last network, its `weights` and its `outputs` for every example.
-      sources: of every function and file of a user's own that the run uses, its kind, its name and
-        a hash of what it is; `resolve` writes them.
+      probes: the names of what is recorded in every layer; see `fadeout list probes`.
+      seed: of all random draws, 0 to 2^32 - 1. Runs of one seed that differ only in what is not
+        drawn, such as the activation, share their draws.
+      keep: what is stored of the final network: `weights`, or `outputs` for every example, or both.
+      sources: one text for each of the user's functions and files that the run uses: its kind, its
+        name and a hash. `resolve` writes them.
 
     Raises:
-      FadeoutError: a value of a wrong type or out of range, or a label that is none.
+      FadeoutError: a value is of a wrong type or out of range, or a label is unknown.
 
     >>> Run("relu", depth=8, learning_rate=0.1).model
     Model(depth=8, width=8, bias=True, output='linear', residual=0.0, residual_scale='constant', \
@@ -333,8 +335,8 @@ normalization='none', affine=False)
                     else ""
                 )
                 raise FadeoutError(
-                    f"a run has no {word}{near}; what only some activations, initialisers, tasks "
-                    "or optimisers take goes into them: Activation('leaky_relu', slope=0.1)"
+                    f"a run has no {word}{near}; give a parameter of an activation, initialiser, "
+                    "task or optimiser to its section: Activation('leaky_relu', slope=0.1)"
                 )
             changed = self.with_labels(labels)
             for name in kinds(Run):

@@ -1,5 +1,5 @@
-"""Choices by name: every table of functions is read through `lookup`, and what enters a table
-of functions, the package's own or a user's, comes through `Entries.add`.
+"""Choices by name. Every table is read through `lookup`. Functions, the package's own and a user's,
+are added to their table by `_Entries.add`.
 
 The signature is the schema: the keyword-only parameters of an entry, with their types and defaults,
 are its config keys.
@@ -149,7 +149,7 @@ def _make_parameter(name: str, default: Any, hint: Any, of: str) -> _Parameter:
         word = getattr(kind, "__name__", str(kind))
         raise FadeoutError(
             f"{of}: its parameter {name} is of type {word}, and a config has only float, int, str "
-            "and bool"
+            "and bool: annotate it with one of these"
         )
     if default is not None:
         good = (int, float) if kind is float else kind
@@ -189,9 +189,10 @@ def entry_name(function: Callable, kind: str) -> str:
     try:
         return NAMES[function]
     except (KeyError, TypeError):
+        decorator = {"init": "initializer"}.get(kind, kind)
         raise FadeoutError(
             f"{function_name(function)} is not known as {kind}: "
-            f"put @fadeout.{kind} above its definition"
+            f"put @fadeout.{decorator} above its definition"
         ) from None
 
 

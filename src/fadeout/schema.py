@@ -91,8 +91,8 @@ class Section:
     def as_text(self) -> str:
         """Its values as JSON with sorted keys.
 
-        What is at its default is left out: a key that comes new leaves all others as they were. Who
-        changes a default raises `config.NUMERICS`.
+        Defaults are left out, so that a new key does not change the identity of other runs. If you
+        change a default, raise `config.NUMERICS`.
         """
         usual = default_values(type(self))  # type: ignore[arg-type]
         data = {k: v for k, v in self.as_dict().items() if k not in usual or v != usual[k]}

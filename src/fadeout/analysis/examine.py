@@ -39,20 +39,22 @@ def examine(
       module: of flax.nnx; or of flax.linen, with its `variables`.
       inputs: what it is called with, examples first.
       targets: what the loss compares its output with.
-      loss: of output and targets, gives a number, or one of each example, whose mean is taken;
-        without one, the mean square of the output.
-      keywords: of the call, as `train=False`, or `rngs` of Linen.
+      loss: takes output and targets, and gives a number, or one for each example, whose mean is
+        taken. Without a loss, the mean square of the output is used.
+      keywords: passed to the module's call, such as `train=False`, or `rngs` of Linen.
 
     Returns:
-      By `layer`, in the order of calls, labelled by the layer's path: the probes' `gradient_norm`,
-      `bias_gradient_norm`, `delta_norm`, `weight_norm`, `one_sided`, and the preactivations' mean
-      and standard deviation; where an activation function follows, its `activation_mean`,
-      `activation_std`, `saturation` and `dead_units`, else NaN (units to which no delta comes count
-      as dead there); the `verdict` of each. Positions of images and sequences count as examples.
-      `fadeout.compare` draws it, `fadeout.to_frame` gives the table.
+      A dataset over `layer`, in the order of calls and labelled by the layers' paths. It holds
+      `gradient_norm`, `bias_gradient_norm`, `delta_norm`, `weight_norm`, `one_sided`, and the
+      preactivations' mean and standard deviation. Where an activation function follows, it also
+      holds `activation_mean`, `activation_std`, `saturation` and `dead_units`. Elsewhere these are
+      NaN, except that a unit which receives no delta counts as dead. `verdict` has a word for each
+      layer. Positions of images and sequences count as examples. `fadeout.compare` draws the
+      dataset, and `fadeout.to_frame` makes a table of it.
 
     Raises:
-      FadeoutError: no module of Flax, none of these layers in it, or a loss that is no number.
+      FadeoutError: the module is not one of Flax, it has none of these layers, or the loss is not a
+        number.
 
     >>> from flax import nnx
     >>> network = nnx.Sequential(nnx.Linear(2, 8, rngs=nnx.Rngs(0)), nnx.relu,

@@ -32,7 +32,7 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
       `high`; and the mean `final_loss`, by which equally good ones are ordered. The best first.
 
     Raises:
-      FadeoutError: a quantity that the results lack, or that has no better and worse.
+      FadeoutError: the results lack the quantity, or nobody can say which values are better.
 
     >>> from fadeout import Optimizer, Run, train
     >>> rates = [Optimizer(learning_rate=rate) for rate in (1e-6, 0.05)]

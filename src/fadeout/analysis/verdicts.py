@@ -40,15 +40,15 @@ def verdicts(results: xr.Dataset) -> np.ndarray:
 
     The first that applies wins.
 
-    *failed*: its program did. *diverged*: a value was not finite. *unknown*: a probe that this
-    needs was not recorded of it. *dead*: after training all units of some hidden layer are dead on
-    all examples, so that no gradient passes. *no_gradient*: at initialisation delta is exactly 0 in
-    every hidden layer, as where all weights are. *vanishing*, *exploding*: at initialisation the
-    delta norm of the first hidden layer is less than 1/100, or more than 100 times, that of the
-    last. *partly_dead*: after training more than half of the units of some hidden layer are dead.
-    *saturated*: after training more units are saturated than half of the way from the share
-    that the same activation has on a standard normal input to all; relu's expected zero half is
-    none of its faults. Else *healthy*.
+    *failed*: its program failed. *diverged*: a value was not finite. *unknown*: a probe that this
+    needs was not recorded in the run. *dead*: after training, all units of some hidden layer are
+    dead on all examples, so that no gradient passes. *no_gradient*: at initialisation delta is
+    exactly 0 in every hidden layer, as with all weights 0. *vanishing*, *exploding*: at
+    initialisation the delta norm of the first hidden layer is less than 1/100, or more than 100
+    times, that of the last. *partly_dead*: after training, more than half of the units of some
+    hidden layer are dead. *saturated*: after training, the share of saturated units is above the
+    middle between 1 and the share that the activation has on a standard normal input, so that
+    relu's flat half does not count against it. Else *healthy*.
 
     Args:
       results: as `fadeout.load` and `fadeout.train` give them; what `fadeout.examine` gives has

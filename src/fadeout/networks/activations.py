@@ -138,8 +138,8 @@ def activation(
     """Registers an activation function under its own name.
 
     Args:
-      function: elementwise, of an array of any shape; its parameters keyword-only with defaults,
-        which become keys of `activation` in a config; floats among them are traced.
+      function: works element by element on an array of any shape. Its keyword-only parameters, all
+        with defaults, become keys of `activation` in a config; floats among them are traced.
       formula: phi(z) for the atlas, in matplotlib's mathtext: `r"$\\max(z, 0)$"`.
       look: colour, line style and marker in all pictures, as `("green", "-", "D")`.
 
@@ -147,7 +147,7 @@ def activation(
       The function as it was; without one, a decorator.
 
     Raises:
-      FadeoutError: its name is taken, or it is none.
+      FadeoutError: its name is taken, or it is not an activation function.
 
     >>> from fadeout.registry import TABLES
     >>> @activation(formula=r"$\\arctan z$")

@@ -53,11 +53,11 @@ INITIALIZERS = new_table(
 
 
 def initializer(function: Callable) -> Callable:
-    """Takes in an initialiser, by its own name.
+    """Registers an initialiser under its own name.
 
     Args:
-      function: of a JAX key, the shape (fan_in, fan_out) and a dtype gives a kernel [fan_in,
-        fan_out]; its parameters keyword-only with defaults, which become keys of `init`.
+      function: takes a JAX key, the shape (fan_in, fan_out) and a dtype, and gives a kernel
+        [fan_in, fan_out]. Its keyword-only parameters, all with defaults, become keys of `init`.
 
     Returns:
       The function as it was.
@@ -194,7 +194,7 @@ OWN_BIASES = ("torch", "given")
 """Those that have biases of their own."""
 
 FROM_FILE = ("given",)
-"""Those that read a file: see `networks.given`."""
+"""Those that read a file: see `networks.weight_files`."""
 
 FROM_DATA = ("lsuv",)
 """Those that look at the task's examples, through the run's activation."""

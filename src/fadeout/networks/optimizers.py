@@ -53,11 +53,11 @@ OPTIMIZERS = new_table(
 
 
 def optimizer(function: Callable) -> Callable:
-    """Takes in an optimiser, by its own name.
+    """Registers an optimiser under its own name.
 
     Args:
-      function: of a learning rate, which is traced, gives an `optax.GradientTransformation`; its
-        hyperparameters keyword-only with defaults, which become keys of `optimizer`.
+      function: takes a learning rate, which is traced, and gives an `optax.GradientTransformation`.
+        Its keyword-only hyperparameters, all with defaults, become keys of `optimizer`.
 
     Returns:
       The function as it was.

@@ -91,12 +91,13 @@ def probe(
     Args:
       title: what it is, for an axis.
       readout: whether the readout has it too, or only layers with an activation function.
-      whole: whether the function is of `Layers`, and gives one number for each; else it is of a
-        `Layer`, and gives a scalar.
-      path: whether it needs the kernels' `Path`, which then is kept at every step.
-      lapack: whether it computes singular values or eigenvalues; that is found out as well.
-      gradient: whether it is a size of gradients, which is infinite where the backward pass
-        overflows, and is drawn on a logarithmic axis.
+      whole: whether the function takes all `Layers` and gives one number for each; else it takes a
+        `Layer` and gives a scalar.
+      path: whether it needs the kernels' `Path`, which is then updated at every step.
+      lapack: whether it computes singular values or eigenvalues; for your own probes this is also
+        detected.
+      gradient: whether it is a size of gradients: infinite where the backward pass overflows, and
+        drawn on a logarithmic axis.
       share: whether it is a share from 0 to 1, which is drawn in per cent.
       label: a shorter title, for legends.
       symbol: the quantity in matplotlib's mathtext, without dollars: `r"\\|W\\|"`.
@@ -105,7 +106,7 @@ def probe(
       A decorator, which gives the function back as it was.
 
     Raises:
-      FadeoutError: its name is taken, or it gives no scalar.
+      FadeoutError: its name is taken, or it does not give a scalar.
 
     >>> @probe("largest weight", readout=True)
     ... def largest_weight(layer):

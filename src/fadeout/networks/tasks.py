@@ -159,20 +159,20 @@ TASKS = registry.new_table(
 
 
 def task(function: Callable | None = None, *, classes: int | Callable[..., int] | None = None):
-    """Takes in a task, by the name of its function.
+    """Registers a task under the name of its function.
 
     Args:
-      function: of a JAX key, and if it is a Boolean task of the two numbers by which false and true
-        are written, gives inputs [example, feature] and targets [example]: a class, 0, 1, ..., or
-        any number. Its parameters are keyword-only with defaults, which become keys of `task`.
-      classes: how many there are, 0 for targets that are any number; by default as the targets look
-        that are drawn with the defaults.
+      function: takes a JAX key, and gives inputs [example, feature] and targets [example]: a class
+        0, 1, ..., or any number. A Boolean task also takes the two numbers that stand for false and
+        true. Its keyword-only parameters, all with defaults, become keys of `task`.
+      classes: the number of classes; 0 means that targets are any number. By default they are
+        counted among the targets that the task's defaults draw.
 
     Returns:
-      The function as it was.
+      The function as it was; without one, a decorator.
 
     Raises:
-      FadeoutError: its name is taken, or it gives no finite examples of such shapes.
+      FadeoutError: its name is taken, or its examples are of other shapes or not finite.
 
     >>> @task
     ... def ramp(key, *, examples: _Count = 8):

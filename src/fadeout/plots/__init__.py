@@ -1,7 +1,7 @@
-"""Pictures of results by matplotlib, which no other room imports.
+"""Pictures of results by matplotlib, which no other package imports.
 
-For other rooms: `compare` gives a figure, and the functions below write files. The figures of a
-sweep stand in `figures`, comparisons in `comparison`, and how all of them look in `style`.
+Other packages use `compare`, which gives a figure, and the functions below, which write files. The
+figures of a sweep are in `figures`, comparisons in `comparison`, and the common look in `style`.
 """
 
 from fadeout.analysis.comparison import Comparison

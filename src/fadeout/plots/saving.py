@@ -123,15 +123,15 @@ def compare(
     """A comparison as a figure, which a notebook shows.
 
     Args:
-      results: as `fadeout.load` and `fadeout.train` give them; or as `fadeout.examine` does, of
-        which all is drawn.
+      results: from `fadeout.load` or `fadeout.train`; or from `fadeout.examine`, which is drawn
+        whole, without `asked`.
       look: screen, talk (one panel, large letters) or paper (serif, no title).
-      width: of a paper's picture, in inches.
+      width: of a picture for a paper, in inches.
       asked: what `fadeout plot` takes: `quantity` (a probe, loss, solved, a verdict, ...), `x`
         (layer, step or a config value), `color`, `row`, `column`, `at`, `layer`, `map`.
 
     Returns:
-      A figure that no window shows; theory is dashed in it, where there is any.
+      A matplotlib figure, without a window. Theory is dashed where it predicts the quantity.
 
     Raises:
       FadeoutError: a quantity or an axis that the results lack, or an unknown word.

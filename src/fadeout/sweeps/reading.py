@@ -215,7 +215,7 @@ def load(folder: str | Path) -> xr.Dataset:
       that a run lacks are NaN.
 
     Raises:
-      FadeoutError: nothing there, or a file that is cut off or not ours.
+      FadeoutError: there are no results, or a file is cut off or not written by fadeout.
 
     >>> results = load("outputs/demo")  # doctest: +SKIP
     >>> results["delta_norm"].sel(step=0).mean("run")  # doctest: +SKIP

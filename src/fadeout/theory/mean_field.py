@@ -2,8 +2,8 @@
 
 Conventions (Poole 2016, Schoenholz 2017): z = W phi(z below) + b with W ~ (0, weight_variance /
 fan_in) and b ~ (0, bias_variance), variance q = E z^2, Z a standard normal. An activation is a name
-of `fadeout.activations` or a function of an array; slopes come by automatic differentiation. All is
-computed in float64.
+of `fadeout.networks.activations` or a function of an array. Slopes come from automatic
+differentiation. Everything is computed in float64.
 """
 
 import math

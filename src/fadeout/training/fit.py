@@ -174,7 +174,7 @@ class _State(NamedTuple):
     """The carry of the training loop. At step -1 nothing has been evaluated.
 
     Attributes:
-      part: what was evaluation last of some examples, where a step sees no more than some.
+      part: the last evaluation of a minibatch; None where a step uses all examples.
       order: of the examples in this epoch.
     """
 

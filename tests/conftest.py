@@ -18,7 +18,7 @@ jaxtyping.install_import_hook(["fadeout.networks", "fadeout.training"], "shapes.
 from fadeout import api
 from fadeout.cli import studies
 from fadeout.config import Activation, Init, Model, Run, Training
-from fadeout.networks.activations import ACTIVATIONS
+from fadeout.networks.activations import ACTIVATIONS, DISPLAYS
 from fadeout.registry import NAMES, TABLES
 from fadeout.sweeps.sweep import sweep
 from fadeout.training import programs
@@ -67,7 +67,7 @@ def small_sweep(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def tables_as_they_were():
     """What a test registers is gone after it."""
-    tables = [NAMES, *TABLES.values()]
+    tables = [NAMES, DISPLAYS, *TABLES.values()]
     before = [dict(table) for table in tables]
     yield
     for table, entries in zip(tables, before, strict=True):

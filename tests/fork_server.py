@@ -39,7 +39,7 @@ def become(task: dict) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(task[name], os.O_WRONLY | os.O_CREAT), number)
     if task["words"][0] == "-m":
-        sys.argv = task["words"][1:]
+        sys.argv, sys.path[0] = task["words"][1:], task["cwd"]
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
         sys.argv = task["words"]

@@ -172,12 +172,15 @@ def user_errors(what: str) -> Iterator[None]:
         raise FadeoutError(f"{what} cannot be traced by JAX ({kind}: {why})") from error
 
 
-def function_name(function: Callable) -> str:
-    return getattr(function, "__name__", repr(function))
-
-
 NAMES: dict[Callable, str] = {}
 """What every entry is called: a function may be given wherever its name is asked for."""
+
+
+def function_name(function: Callable) -> str:
+    """Returns the name of a function: under which it is registered, or its own."""
+    if isinstance(function, Hashable) and function in NAMES:
+        return NAMES[function]
+    return getattr(function, "__name__", repr(function))
 
 
 def entry_name(function: Callable, kind: str) -> str:

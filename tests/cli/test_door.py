@@ -10,8 +10,8 @@ import pytest
 from fadeout.cli.main import COMMANDS
 from helpers import COMPILED, ROOT, script
 
-LONG = {"claims", "bench"}
-"""They train for minutes when they are asked for nothing."""
+LONG = {"claims"}
+"""It trains for minutes when it is asked for nothing."""
 
 NEEDS = {"plot", "best", "table", "report"}
 """They need a folder, and say so."""

@@ -22,7 +22,7 @@ def judged(tmp_path_factory):
 def test_a_claim_is_told_drawn_and_written(judged):
     where, done = judged
     folder = where / "outputs/claims/quick"
-    assert "relu-dies: FAILS ONLY at birth on inputs {-1, 1}" in done.stdout
+    assert "relu-dies: HOLDS, EXCEPT at birth on inputs {-1, 1}" in done.stdout
     assert "holds, except in 1 of 5 cases (1 undecided): inputs {-1, 1}" in done.stdout
     assert "inputs {-1, 1}" in done.stdout
     for name in ("sigmoid-formula", "relu-dies"):

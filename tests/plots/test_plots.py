@@ -400,6 +400,11 @@ def test_an_activation_of_a_user_is_drawn_as_its_decorator_says():
     assert title == "arctan\n" + r"$\phi(z) = \arctan z$"
     with pytest.raises(fadeout.FadeoutError, match="a look is a colour, a line style and a marker"):
         fadeout.activation(look="red")(arctan)
+    for odd in (("grene", "-", "D"), ("green", "solid", "D"), ("green", "-", "nope")):
+        with pytest.raises(fadeout.FadeoutError, match=r"unknown (colour|line style|marker)"):
+            fadeout.activation(look=odd)(arctan)
+    with pytest.raises(fadeout.FadeoutError, match="between two dollars"):
+        fadeout.activation(formula="$z")(arctan)
 
 
 def test_a_probe_says_how_it_is_drawn():

@@ -147,7 +147,7 @@ def test_a_file_that_is_gone_when_it_is_looked_for_fails_no_run(tmp_path, monkey
         def __call__(self):
             raise FadeoutError("x.nc is gone")
 
-    monkeypatch.setattr(store, "Known", Gone)
+    monkeypatch.setattr(store, "StoredIds", Gone)
     monkeypatch.setattr(store, "stored_identities", lambda folder: np.empty(0, np.uint64))
     summary = sweep(small_runs(), tmp_path)
     assert not summary.errors

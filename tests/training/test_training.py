@@ -196,7 +196,7 @@ def test_optimizers_match_plain_optax(optimizer):
 
 def test_which_optimizers_are_elementwise_is_read_from_their_programs():
     assert all(is_elementwise(function) for function in OPTIMIZERS.values())
-    for mixing in (optax.lamb, optax.lars, optax.adafactor):
+    for mixing in (optax.lamb, optax.lars, optax.adafactor, optax.contrib.dadapt_adamw):
         assert not updates_elementwise(mixing(0.1)), "else it would go wrong in silence"
     assert updates_elementwise(optax.yogi(0.1))
 

@@ -184,9 +184,9 @@ def group_by(
         codes.append(np.array([number.get(word, -1) for word in texts.tolist()], int))
     table = np.stack(codes)
     drawn = np.flatnonzero((table >= 0).all(0))
-    keys, group = np.unique(table[:, drawn], axis=1, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    parts = np.split(drawn[order], np.cumsum(np.bincount(group.ravel()))[:-1])
+    keys, inverse = np.unique(table[:, drawn], axis=1, return_inverse=True)
+    group = inverse.ravel()
+    parts = np.split(drawn[np.argsort(group, kind="stable")], np.cumsum(np.bincount(group))[:-1])
     words = [tuple(o[k] for o, k in zip(orders, key, strict=True))[1:] for key in keys.T]
     return list(zip(words, parts, strict=True)) if drawn.size else []
 
@@ -194,7 +194,7 @@ def group_by(
 def group_runs(results: xr.Dataset) -> Iterator[_Group]:
     """Groups the runs by hue and depth, as the figures of a sweep draw them."""
     light = results.drop_vars([name for name in results.coords if name not in _CARRIED])
-    depths = {str(depth): depth for depth in drawn_depths(results)}
+    depths = {format_label(depth): depth for depth in drawn_depths(results)}
     shown = [drawn_hues(results), list(depths)]
     for (hue, word), own in group_by(results, [choose_hue(results), "depth"], shown):
         runs = light.isel(run=own).sel(layer=slice(1, depths[word] + 1))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fadeout.networks.palette import COLORS
 from fadeout.registry import FadeoutError, lookup
 
 PICTURE_FORMATS = ("png", "svg", "pdf")
@@ -21,14 +22,7 @@ def check_formats(formats: Sequence[str]) -> None:
         lookup(dict.fromkeys(PICTURE_FORMATS), name, "format")
 
 
-# Okabe & Ito's palette, which colour-blind readers tell apart; markers tell it apart in grey.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
-
-PALETTE = {
-    "black": BLACK, "orange": ORANGE, "sky": SKY, "green": GREEN, "blue": BLUE, "red": RED,
-    "purple": PURPLE, "grey": GREY,
-}  # fmt: skip
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, GREY = COLORS.values()
 
 _LOOK_CYCLE = [
     (BLUE, "-", "^"), (RED, "-", "o"), (GREEN, "-", "D"), (ORANGE, "-", ">"), (PURPLE, "-", "P"),
@@ -49,7 +43,7 @@ def hue_looks(hues: Sequence[str]) -> dict[str, dict[str, str]]:
         if numbers:
             color, line = _scale_color(i / (len(hues) - 1)), "-"
         elif hue in DISPLAYS and (look := DISPLAYS[hue].look):
-            color, line, marker = PALETTE.get(look[0], look[0]), *look[1:]
+            color, line, marker = look
         looks[hue] = {"color": color, "linestyle": line, "marker": marker}
     return looks
 

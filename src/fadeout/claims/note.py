@@ -138,7 +138,7 @@ def _slope_findings(results: xr.Dataset, quantity: str = DECADES) -> list[Findin
 
 
 def sigmoid_saturation(results: xr.Dataset) -> list[Finding]:
-    """Returns whether delta shrinks where units are saturated, and only there."""
+    """Tests whether delta shrinks where units are saturated, and only there."""
     findings = []
     for (variance,), runs in cases(select_runs(results, activation="sigmoid"), "weight_variance"):
         saturated = mean_of_networks(runs["saturation"].sel(step=0).mean("layer").values)
@@ -176,7 +176,7 @@ def init_avoids_saturation(results: xr.Dataset) -> list[Finding]:
 
 
 def one_sided_gradients(results: xr.Dataset) -> list[Finding]:
-    """Returns the share of living units whose weight gradients all have one sign, where the inputs
+    """Measures the share of living units whose weight gradients all have one sign, where the inputs
     are activations."""
     findings = []
     for (activation, examples), runs in cases(results, "activation", "examples"):
@@ -337,7 +337,7 @@ def relu_not_centred(results: xr.Dataset) -> list[Finding]:
 
 
 def decay_per_layer(results: xr.Dataset) -> list[Finding]:
-    """Returns whether delta shrinks layer by layer, and as a power (each layer alike) or slower.
+    """Tests whether delta shrinks layer by layer, and as a power (each layer alike) or slower.
 
     Exponential decay loses as much per layer in the lower half of the network as in the upper.
     """

@@ -39,7 +39,7 @@ def cases(results: xr.Dataset, *names: str) -> Iterator[tuple[tuple, xr.Dataset]
     """The runs of every combination of these config values that occurs, in order."""
     first = {name: results[name].values for name in names}
     found = {
-        tuple(first[name][own[0]].item() for name in names): own
+        tuple(first[name][own[:1]].tolist()[0] for name in names): own
         for _, own in group_by(results, names)
     }
     for values in sorted(values for values in found if all(v == v for v in values)):  # no NaN

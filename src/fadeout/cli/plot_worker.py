@@ -92,7 +92,7 @@ def draw_shared(
     left, found = deque(names), {}
 
     def draw_there() -> None:
-        while there is not None and (name := _discard_input(left.popleft)) is not None:
+        while there is not None and (name := _take_next(left.popleft)) is not None:
             drawn = there(name)
             if drawn is None:
                 left.appendleft(name)
@@ -100,7 +100,7 @@ def draw_shared(
             found[name] = drawn
 
     def draw_here() -> None:
-        while (name := _discard_input(left.pop)) is not None:
+        while (name := _take_next(left.pop)) is not None:
             found[name] = here(name)
 
     # a daemon, which nobody waits for where something is raised here
@@ -114,7 +114,7 @@ def draw_shared(
     return paths, {k: error for name in names for k, error in found[name][1].items()}
 
 
-def _discard_input(take: Callable[[], str]) -> str | None:
+def _take_next(take: Callable[[], str]) -> str | None:
     try:
         return take()
     except IndexError:  # the other one was faster

@@ -15,11 +15,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fadeout.networks.jaxprs import digest, mixing_primitive, trace
+from fadeout.networks.palette import check_look
 from fadeout.networks.stacks import LayerIndex
 from fadeout.registry import (
     NAMES,
     FadeoutError,
-    format_value,
     function_name,
     lookup,
     new_table,
@@ -117,8 +117,7 @@ class Display(NamedTuple):
 
     Attributes:
       formula: phi(z) at the default parameters, in matplotlib's mathtext.
-      look: colour, line style and marker; the colour is a word of `analysis.looks.PALETTE`, or one
-        of matplotlib's. None takes the next free look.
+      look: colour (#rrggbb), line style and marker. None takes the next look of a cycle.
     """
 
     formula: str = ""
@@ -141,7 +140,8 @@ def activation(
       function: works element by element on an array of any shape. Its keyword-only parameters, all
         with defaults, become keys of `activation` in a config; floats among them are traced.
       formula: phi(z) for the atlas, in matplotlib's mathtext: `r"$\\max(z, 0)$"`.
-      look: colour, line style and marker in all pictures, as `("green", "-", "D")`.
+      look: colour (a word of `palette.COLORS` or #rrggbb), line style and marker in all pictures:
+        `("green", "-", "D")`.
 
     Returns:
       The function as it was; without one, a decorator.
@@ -159,13 +159,11 @@ def activation(
     """
     if function is None:
         return partial(activation, formula=formula, look=look)
-    words = look if isinstance(look, tuple | list) else ()
-    if look is not None and [type(word) for word in words] != [str] * 3:
-        raise FadeoutError(
-            f"a look is a colour, a line style and a marker, not {format_value(look)}"
-        )
+    drawn = None if look is None else check_look(look)
+    if str(formula).count("$") % 2:
+        raise FadeoutError(f"formula={formula!r}: mathematics stands between two dollars")
     ACTIVATIONS.add(function)
-    DISPLAYS[NAMES[function]] = Display(str(formula), tuple(look) if look else None)
+    DISPLAYS[NAMES[function]] = Display(str(formula), drawn)
     return function
 
 

@@ -343,8 +343,8 @@ def _value_and_slope_of_calls(program: Any, leaves: int, values: list, calls: in
 
 
 def _normalization_equations(jaxpr: Any, z: Any, moving: set, made: set) -> list:
-    """Returns the equations, in order, that map z to a value of its shape and depend on z alone: a
-    batch norm between a layer and its activation."""
+    """Returns the variables, in order, that have the shape of z and depend on z alone: the output
+    of a batch norm between a layer and its activation."""
     inside, found = {z}, []
     for equation in jaxpr.eqns:
         used = {v for v in equation.invars if isinstance(v, core.Var) and v in moving}

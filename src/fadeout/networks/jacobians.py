@@ -102,9 +102,8 @@ def tangent_kernels(
         )
         return gram(gradient) * inside, ruling(gradient, top)
 
-    def ruling(
-        gradient, exponent
-    ):  # an all-zero term gets a very small exponent, so that it never sets the scale
+    def ruling(gradient, exponent):
+        # an all-zero term gets a very small exponent, so that it never sets the scale
         return jnp.where(jnp.any(gradient != 0), exponent, -(2**20))
 
     def share_of_all(gradient):  # [example, parameter]

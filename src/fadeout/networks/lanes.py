@@ -44,15 +44,24 @@ RECORD_BYTES = 512 * 2**20
 """What a chunk records and reads must fit in memory, several times over."""
 
 
-def lane_count(depth: int, width: int, examples: int, numbers: int, platform: str) -> int:
+def lane_count(
+    depth: int,
+    width: int,
+    examples: int,
+    numbers: int,
+    platform: str,
+    batch_size: int | None = None,
+) -> int:
     """How many networks a program trains at once; never a function of how many there are.
 
     Args:
       numbers: of one run, that are recorded or are its inputs.
+      batch_size: how many examples a step sees, if not all.
       platform: `cpu`, or an accelerator's name, where lanes are many because they hide latency.
     """
     cpu = platform == "cpu"
-    alone = cpu and examples >= MANY_EXAMPLES and width * examples >= MANY_SIGNALS
+    seen = batch_size or examples
+    alone = cpu and seen >= MANY_EXAMPLES and width * seen >= MANY_SIGNALS
     if width > UNROLL or alone:
         lanes = least = 1 if cpu else 64
     elif cpu:

@@ -104,7 +104,7 @@ def updates_elementwise(transformation: optax.GradientTransformation) -> bool:
         for i, array in zip(moments, arrays, strict=True):
             own[i] = array
         updates, state = transformation.update(gradient, structure.unflatten(own), parameter)
-        return updates, [jax.tree.leaves(state)[i] for i in moments]
+        return updates, jax.tree.leaves(state)  # scalars too: they may sum over all elements
 
     arguments = [kernel] * (2 + len(moments))
     return mixing_primitive(trace(update, *arguments), len(arguments)) is None

@@ -14,6 +14,7 @@ from fadeout.analysis.looks import hue_looks
 from fadeout.analysis.predictions import predict_delta_norm
 from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
 from fadeout.config import Run
+from fadeout.networks.palette import DASHES
 from fadeout.registry import TABLES, FadeoutError, parameters
 from fadeout.schema import Choice
 from fadeout.sweeps.results import config_labels, final_values
@@ -53,7 +54,7 @@ def summary(
         "playground": playground,
         "axes": axes,
         "colors": [look["color"] for look in hue_looks(colors).values()],
-        "dashes": [_dash(look["linestyle"]) for look in hue_looks(colors).values()],
+        "dashes": [DASHES[look["linestyle"]] for look in hue_looks(colors).values()],
         "steps": steps,
         "quantities": [
             {
@@ -138,10 +139,6 @@ def encode_values(values: np.ndarray, share: bool) -> str:
     if not share:
         whole = np.where(values == 0, ZERO, whole)
     return f"{unit}:{base64.b64encode(whole.astype('<i2').tobytes()).decode()}"
-
-
-def _dash(linestyle: str) -> str:
-    return {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}[linestyle]
 
 
 def _shares_of(words: np.ndarray, seeds: np.ndarray) -> list[dict[str, Any]]:

@@ -81,17 +81,17 @@ def distribute(
                     )
                 if fail_fast and summary.errors:
                     raise FadeoutError(f"stopped at the first failure: {summary.errors[0]}")
-                summary.outcomes = _outcome_of_part(folder, index, missing)
+                summary.outcomes = _count_outcomes(folder, index, missing)
                 watch(summary)
     except BaseException:
         for future in flying:
             future.cancel()
         raise
-    summary.outcomes = _outcome_of_part(folder, index, missing)
+    summary.outcomes = _count_outcomes(folder, index, missing)
     return summary
 
 
-def _outcome_of_part(folder: Path, index: RunIndex, members: np.ndarray) -> Counter[str]:
+def _count_outcomes(folder: Path, index: RunIndex, members: np.ndarray) -> Counter[str]:
     """Counts how the runs at these positions ended, as stored."""
     return store.count_outcomes(folder, index.identity[members])
 

@@ -1,4 +1,4 @@
-"""Runs surveyed, cut into chunks and trained: programs compile while others train."""
+"""Runs indexed, split into chunks and trained: programs compile while others train."""
 
 import traceback
 from collections import deque

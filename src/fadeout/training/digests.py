@@ -1,8 +1,8 @@
 """Which functions of a user's own a run uses, told apart by what they compute.
 
 Every function is traced with the shapes, the dtype and the static options of the run, and the
-traced program is hashed (`networks.jaxprs`). Tracing takes about ten milliseconds. A survey of many
-runs therefore remembers what it has traced; what a user changes between two surveys is seen.
+traced program is hashed (`networks.jaxprs`). Tracing takes about ten milliseconds. Indexing many
+runs therefore remembers what it has traced. What a user changes between two sweeps is seen.
 """
 
 from collections.abc import Callable

@@ -104,8 +104,9 @@ class ProgramKey(NamedTuple):
         examples = self.examples + self.run.training.held_out
         numbers = self.recorded_numbers(self.records, model.depth) + examples * self.features
         return lanes.lane_count(
-            model.depth, model.width, self.examples, numbers, jax.default_backend()
-        )
+            model.depth, model.width, self.examples, numbers, jax.default_backend(),
+            self.run.training.batch_size,
+        )  # fmt: skip
 
 
 _VALIDATION = "validation_loss", "validation_accuracy"

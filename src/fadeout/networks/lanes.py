@@ -26,9 +26,17 @@ from jaxtyping import Array, Float, Shaped
 UNROLL = 48
 """Contractions up to this size are written out as sums of products, one term per index."""
 
-MANY_EXAMPLES, MANY_SIGNALS = 64, 2048
-"""A CPU trains one network at a time, by plain matrix products, from so many examples and signals
-of a layer on. Lanes win below: measured at widths 4 to 64 with 4 to 1,024 examples."""
+_LANES_OF_A_CPU = {8: 32, 24: 8, UNROLL: 4}
+"""Up to each width, the lanes for tasks of 16 examples or more.
+
+Measured at widths 4 to 32 with 16 to 1,024 examples: the kernels of a block then stay in the first
+cache (4 to 16 KiB) while all examples go through them. More lanes took 1.2 to 5 times as long.
+Tasks of fewer examples use no kernel often enough, and have as many lanes as the second cache
+holds."""
+
+_SEVERAL, _MANY = 16, 64
+"""Examples from which on `_LANES_OF_A_CPU` holds; and from which on networks wider than 24 train
+one at a time, by plain matrix products."""
 
 _FEW_EXAMPLES = 16
 """The gradient of a kernel is written out for one network of no more examples, which XLA then
@@ -61,9 +69,11 @@ def lane_count(
     """
     cpu = platform == "cpu"
     seen = batch_size or examples
-    alone = cpu and seen >= MANY_EXAMPLES and width * seen >= MANY_SIGNALS
-    if width > UNROLL or alone:
+    if width > UNROLL or (cpu and width > 24 and seen >= _MANY):
         lanes = least = 1 if cpu else 64
+    elif cpu and seen >= _SEVERAL:
+        lanes = next(count for most, count in _LANES_OF_A_CPU.items() if width <= most)
+        least = min(lanes, 16)
     elif cpu:
         lanes, least = 128 if depth <= 4 else 64, 16
     else:

@@ -30,11 +30,19 @@ from fadeout.analysis.comparison import (
     shared_labels,
     theory_line,
 )
-from fadeout.analysis.looks import BLACK, hue_looks
+from fadeout.analysis.looks import BLACK
 from fadeout.analysis.predictions import activation_of
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.probes import PROBES
-from fadeout.plots.figures import HIDDEN_LAYER, LEAST_LOSS, WEIGHT_LAYER, band
+from fadeout.plots.lines import (
+    DOWNWARDS,
+    HIDDEN_LAYER,
+    LEAST_LOSS,
+    WEIGHT_LAYER,
+    band,
+    layers_text,
+    line_looks,
+)
 from fadeout.plots.style import (
     current,
     fitting,
@@ -47,8 +55,11 @@ from fadeout.plots.style import (
 from fadeout.sweeps.variables import is_share, variable_attributes, variable_dims
 
 
-def draw_comparison(results: xr.Dataset, asked: Comparison) -> Figure:
+def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> Figure:
     """Draws a comparison.
+
+    Args:
+      title: by default it says what is compared over what.
 
     What to conclude: lines whose bands do not meet differ by more than the seed; a dashed line is
     what theory expects, so that where the two part, an assumption of it fails.
@@ -71,34 +82,32 @@ def draw_comparison(results: xr.Dataset, asked: Comparison) -> Figure:
     counts = (chosen, hues), (row_words, rows), (column_words, columns)
     cells = [(quantity, row) for quantity in quantities for row in row_words]
     figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
-    style = hue_looks(chosen)
+    looks = line_looks(chosen)
     for (row, column, hue), own in groups.group_by(
         results, facets, (row_words, column_words, chosen)
     ):
         for i, (quantity, its_row) in enumerate(cells):
             if its_row == row:
-                ax, look = axes[i, column_words.index(column)], style[hue] | {"label": hue}
-                _draw_line(ax, results.isel(run=own), quantity, asked, look)
+                ax = axes[i, column_words.index(column)]
+                _draw_line(ax, results.isel(run=own), quantity, asked, looks[hue])
     for (_, row), strip in zip(cells, axes, strict=True):
         for column, ax in zip(column_words, strip, strict=True):
             pairs = (asked.row, row), (asked.column, column)
-            ax.set_title(", ".join(f"{name} {word}" for name, word in pairs if name))
+            ax.set_title(", ".join(_facet_title(name, word) for name, word in pairs if name))
     for (quantity, _), strip in zip(cells, axes, strict=True):
         strip[0].set_ylabel(_label_of(quantity, asked))
     for quantity in quantities:
         own = [strip for (q, _), strip in zip(cells, axes, strict=True) if q == quantity]
         _finish_axes(own, quantity)
-    hidden = all(
-        "readout" not in variable_attributes(name).get("layers", "") for name in quantities
-    )
     for ax in axes[-1]:
-        ax.set_xlabel(HIDDEN_LAYER if hidden and asked.x == "layer" else _axis_label(str(asked.x)))
+        ax.set_xlabel(_axis_label(str(asked.x), quantities))
         if asked.x == "layer":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         elif asked.x not in RECORD_DIMS:
             _mark_values(ax, np.unique(results[asked.x].values))
     several = len(quantities) > 1
-    headline(figure, _heading("Comparison" if several else _title_of(quantity), str(asked.x)))
+    what = "Comparison" if several else _title_of(quantity)
+    headline(figure, title or _heading(what, str(asked.x)))
     words = (
         _comparison_note(asked) + pooled_labels(asked, results) + describe_left_out(asked, counts)
     )
@@ -244,13 +253,21 @@ def _label_of(quantity: str, asked: Comparison) -> str:
     if "step" in along and asked.x != "step":
         at = default_moment(quantity, asked)
         where.append({"start": "at initialisation", "end": "at the end"}.get(at, f"step {at}"))
-    words = _title_of(quantity).replace(" of the backpropagated signal delta", " of delta")
+    words = PROBES[quantity].axis_label if quantity in PROBES else _title_of(quantity)
     return f"{words}\n{', '.join(where)}" if where else words
 
 
-def _axis_label(name: str) -> str:
+def _facet_title(name: str, word: str) -> str:
+    return layers_text(int(word)) if name == "depth" and word.isdecimal() else f"{name} {word}"
+
+
+def _axis_label(name: str, quantities: Sequence[str] = ()) -> str:
+    if name == "layer":
+        shown = [PROBES[quantity] for quantity in quantities if quantity in PROBES]
+        if shown and not any(probe.readout for probe in shown):
+            return HIDDEN_LAYER
+        return DOWNWARDS if shown and all(probe.gradient for probe in shown) else WEIGHT_LAYER
     words = {
-        "layer": WEIGHT_LAYER,
         "depth": "depth (hidden layers)",
         "width": "width (units)",
         "step": "step",
@@ -277,7 +294,7 @@ def _finish_axes(strips: Sequence[np.ndarray], quantity: str) -> None:
     positive = values[values > 0]
     gradient = quantity in PROBES and PROBES[quantity].gradient
     wide = positive.size and positive.max() > 30 * positive.min()
-    if positive.size and (values >= 0).all() and (wide or gradient):
+    if positive.size and (values >= 0).all() and (wide or gradient or quantity == "loss"):
         for strip in strips:
             for ax in strip:
                 to_logarithmic(ax, LEAST_LOSS if quantity == "loss" else 0.0)

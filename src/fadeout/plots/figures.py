@@ -1,24 +1,33 @@
-"""The figures of a sweep: one function each, of the results, giving a figure."""
+"""The figures of a sweep: comparisons over depths, and those that are no comparison."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fadeout.analysis import groups
+from fadeout.analysis.comparison import Comparison
 from fadeout.analysis.looks import BLACK, ORANGE, hue_looks
 from fadeout.analysis.verdicts import expected_share
 from fadeout.networks.activations import in_table_order
 from fadeout.networks.probes import PROBES
+from fadeout.plots.comparison import draw_comparison
+from fadeout.plots.lines import (
+    DOWNWARDS,
+    HIDDEN_LAYER,
+    LEAST_LOSS,
+    band,
+    layers_text,
+    line_looks,
+)
 from fadeout.plots.style import (
-    ZEROS,
     current,
     fitting,
     fitting_rows,
@@ -32,45 +41,6 @@ from fadeout.plots.style import (
 
 _NORMS = ("delta_norm", "gradient_norm")
 _UNITS = ("saturation", "dead_units")
-LEAST_LOSS = 1e-8
-"""Lower limit of the loss axis, lest runs whose loss is nearly 0 squash the other curves."""
-
-WEIGHT_LAYER = "weight layer (readout last)"
-_DOWNWARDS = f"{WEIGHT_LAYER}  \N{LEFTWARDS ARROW} the gradient's way"
-HIDDEN_LAYER = "hidden layer"
-
-
-def _gradient_profile_at_start(results: xr.Dataset) -> Figure:
-    """Delta norm and weight-gradient norm over layers, at initialisation.
-
-    What to conclude: a line that falls towards layer 1 is a gradient that vanishes on its way down;
-    level is healthy. Compare the rows: weight gradients can look level where delta vanishes.
-    """
-    return _draw_profile(results, groups.at_start, "at initialisation")
-
-
-def _gradient_profile_at_end(results: xr.Dataset) -> Figure:
-    """The same after the last step.
-
-    What to conclude: where the loss is solved all gradients are small, at every layer alike; where
-    it is not, the lower layers never got a gradient to learn from.
-    """
-    return _draw_profile(results, groups.at_end, "after training")
-
-
-def _draw_profile(results: xr.Dataset, when: Callable, moment: str) -> Figure:
-    quantities = _rows_of(results, *_NORMS)
-    figure, axes = _panels_by_depth(results, len(quantities), sharey="row")
-    for group, column, look in _groups_to_draw(results):
-        for row, name in enumerate(quantities):
-            band(axes[row, column], group.runs["layer"].values, when(group.runs[name]), look)
-    for row, name in enumerate(quantities):
-        axes[row, 0].set_ylabel(PROBES[name].axis_label)
-        _make_logarithmic(axes[row])
-    _label_columns(results, axes, _DOWNWARDS)
-    headline(figure, f"How the gradient fares on its way down, {moment}")
-    legend_below(figure, axes.flat, _spread_note(results))
-    return figure
 
 
 def _units_over_layers(results: xr.Dataset) -> Figure:
@@ -153,7 +123,7 @@ def _gradient_over_training(results: xr.Dataset) -> Figure:
     for row, hue in enumerate(hues):
         axes[row, 0].set_ylabel(f"{hue}\nweight layer")
     for column, depth in enumerate(columns):
-        axes[0, column].set_title(_layers_text(depth))
+        axes[0, column].set_title(layers_text(depth))
         axes[-1, column].set_xlabel("step")
     bar = figure.colorbar(image, ax=axes, label=r"median over runs of  $\log_{10}\,\|\delta\|$")
     bar.ax.grid(False)
@@ -162,24 +132,6 @@ def _gradient_over_training(results: xr.Dataset) -> Figure:
     )
     words = f"The backpropagated signal in training\n(grey: 0, or not finite{left})"
     headline(figure, words)
-    return figure
-
-
-def loss_curves(results: xr.Dataset) -> Figure:
-    """Loss over steps, with its spread over runs.
-
-    What to conclude: a band that stays at the top (log 2 for cross-entropy) never started to learn;
-    a wide band means that the seed, not the activation, decides.
-    """
-    figure, axes = _panels_by_depth(results, 1, sharey="row")
-    for group, column, look in _groups_to_draw(results):
-        look = look | ({"marker": ""} if group.runs.sizes["step"] > 1 else {})
-        band(axes[0, column], group.runs["step"].values, group.runs["loss"], look)
-    axes[0, 0].set_ylabel("loss")
-    _make_logarithmic(axes[0], LEAST_LOSS)
-    _label_columns(results, axes, "step")
-    headline(figure, "Loss during training")
-    legend_below(figure, axes.flat, _spread_note(results))
     return figure
 
 
@@ -248,7 +200,7 @@ def _one_run(results: xr.Dataset) -> Figure:
     figure = panelled(rows, columns, width=5.0, height=3.9)
     for part, ax in figure.subplot_mosaic(places.tolist()).items():
         parts[str(part)](ax)
-    headline(figure, f"{name}, {_layers_text(int(run['depth']))}: {_outcome_of(run)}")
+    headline(figure, f"{name}, {layers_text(int(run['depth']))}: {_outcome_of(run)}")
     return figure
 
 
@@ -259,7 +211,7 @@ def _layers_of_one(results: xr.Dataset, quantity: str, look: dict, trained: bool
         band(ax, results["layer"].values, when(results[quantity]), own)
     _make_logarithmic(np.array([ax]))
     ax.set_ylabel(PROBES[quantity].axis_label)
-    ax.set_xlabel(_DOWNWARDS)
+    ax.set_xlabel(DOWNWARDS)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.legend(fontsize="small")
 
@@ -345,43 +297,18 @@ def _decades_lost(values: np.ndarray | None) -> float:
 
 
 def _groups_to_draw(results: xr.Dataset):
-    """Every group with its column and its look; the first lines are the widest, so that those that
-    coincide are all seen."""
-    hues = groups.drawn_hues(results)
-    style, columns = hue_looks(hues), _columns_of(results)
+    """Yields every group with its column and its look."""
+    looks, columns = line_looks(groups.drawn_hues(results)), _columns_of(results)
     for group in groups.group_runs(results):
-        if group.depth not in columns:
-            continue
-        wider = 1 + 1.2 * (len(hues) - 1 - hues.index(group.hue)) / max(len(hues) - 1, 1)
-        look = {"label": group.hue, "linewidth": wider * rcParams["lines.linewidth"]}
-        yield group, columns.index(group.depth), style[group.hue] | look
+        if group.depth in columns:
+            yield group, columns.index(group.depth), looks[group.hue]
 
 
 def _label_columns(results: xr.Dataset, axes: np.ndarray, xlabel: str) -> None:
     for column, depth in enumerate(_columns_of(results)):
-        axes[0, column].set_title(_layers_text(depth))
+        axes[0, column].set_title(layers_text(depth))
         axes[-1, column].set_xlabel(xlabel)
         axes[-1, column].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-
-
-def _layers_text(depth: int) -> str:
-    return "1 hidden layer" if depth == 1 else f"{depth} hidden layers"
-
-
-def band(ax: Axes, x: np.ndarray, values: xr.DataArray, look: dict) -> None:
-    """The median as a line, the 10th to 90th percentile as a band, exact zeros at the foot."""
-    low, median, high = groups.quantile_spread(values)
-    zero = median == 0
-    ax.plot(x, median, **look)
-    if values.sizes["run"] > 1:
-        ax.fill_between(x, low, high, where=~zero, color=look["color"], alpha=0.15, linewidth=0)
-    if zero.any():
-        foot = ax.get_xaxis_transform()
-        ax.plot(
-            x[zero], np.full(zero.sum(), 0.02), transform=foot, color=look["color"], linestyle="",
-            marker="v", markerfacecolor="white", clip_on=False, visible=False,
-            gid=f"{ZEROS}{look['label']}", label="_zeros",
-        )  # fmt: skip
 
 
 def _make_logarithmic(axes: np.ndarray, least: float = 0.0) -> None:
@@ -455,13 +382,38 @@ class _Drawing(NamedTuple):
         return recorded and in_time and classes and (results.sizes["run"] == 1) == self.of_one
 
 
+def _compared(title: str, asked: Comparison, probes: tuple[str, ...] = (), **needs) -> _Drawing:
+    """A figure that is a comparison over depths: of the probes that were recorded, if it is of
+    probes."""
+
+    def draw(results: xr.Dataset) -> Figure:
+        shown = ",".join(_rows_of(results, *probes)) or asked.quantity
+        hue = groups.choose_hue(results)
+        full = replace(asked, quantity=shown, color=hue, column="depth")
+        return draw_comparison(results, full, title)
+
+    return _Drawing(draw, probes, **needs)
+
+
 FIGURES: dict[str, _Drawing] = {
-    "gradient_profile_at_start": _Drawing(_gradient_profile_at_start, _NORMS, over_training=False),
-    "gradient_profile_at_end": _Drawing(_gradient_profile_at_end, _NORMS),
+    # a line that falls towards layer 1 is a gradient that vanishes; compare the rows: weight
+    # gradients can look level where delta vanishes
+    "gradient_profile_at_start": _compared(
+        "How the gradient fares on its way down, at initialisation",
+        Comparison(x="layer", at="start"), _NORMS, over_training=False,
+    ),
+    # where the loss is solved all gradients are small, at every layer alike; where it is not, the
+    # lower layers never got a gradient to learn from
+    "gradient_profile_at_end": _compared(
+        "How the gradient fares on its way down, after training",
+        Comparison(x="layer", at="end"), _NORMS,
+    ),
     "gradient_over_training": _Drawing(_gradient_over_training, ("delta_norm",)),
-    "loss_curves": _Drawing(loss_curves),
+    # a band that stays at the top (log 2 for cross-entropy) never started to learn; a wide band
+    # means that the seed decides, not the activation
+    "loss_curves": _compared("Loss during training", Comparison("loss", x="step")),
     "share_solved": _Drawing(_share_solved, of_classes=True),
     "units_over_layers": _Drawing(_units_over_layers, _UNITS, False),
     "run": _Drawing(_one_run, over_training=False, of_one=True),
-}
-"""Each figure by the name of its file."""
+}  # fmt: skip
+"""Each figure by the name of its file; the comments say what to conclude from it."""

@@ -238,7 +238,9 @@ def describe_left_out(asked: Comparison, drawn: Sequence[tuple[list, list]]) -> 
     """
     names = (asked.color, asked.row, asked.column)
     words = [
-        groups.describe_subsample(len(some), len(every), f"values of {name}")
+        groups.describe_subsample(
+            len(some), len(every), "depths" if name == "depth" else f"values of {name}"
+        )
         for name, (some, every) in zip(names, drawn, strict=True)
     ]
     return "".join(words).replace("_", " ")

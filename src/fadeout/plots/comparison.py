@@ -90,12 +90,12 @@ def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> 
             if its_row == row:
                 ax = axes[i, column_words.index(column)]
                 _draw_line(ax, results.isel(run=own), quantity, asked, looks[hue])
-    for (_, row), strip in zip(cells, axes, strict=True):
+    for i, ((quantity, row), strip) in enumerate(zip(cells, axes, strict=True)):
+        strip[0].set_ylabel(_label_of(quantity, asked, where=not title))
         for column, ax in zip(column_words, strip, strict=True):
             pairs = (asked.row, row), (asked.column, column)
-            ax.set_title(", ".join(_facet_title(name, word) for name, word in pairs if name))
-    for (quantity, _), strip in zip(cells, axes, strict=True):
-        strip[0].set_ylabel(_label_of(quantity, asked))
+            if asked.row or not i:  # without rows, the columns are named once
+                ax.set_title(", ".join(_facet_title(name, word) for name, word in pairs if name))
     for quantity in quantities:
         own = [strip for (q, _), strip in zip(cells, axes, strict=True) if q == quantity]
         _finish_axes(own, quantity)
@@ -244,17 +244,17 @@ def _mark_values(ax: Axes, values: np.ndarray) -> None:
         ax.minorticks_off()
 
 
-def _label_of(quantity: str, asked: Comparison) -> str:
-    """A quantity, and which layer or step of it is shown."""
-    where = []
+def _label_of(quantity: str, asked: Comparison, where: bool = True) -> str:
+    """A quantity, and which layer or step of it is shown, unless a title says that."""
+    shown = []
     along = () if is_share_of_runs(quantity) else variable_dims(quantity)
     if "layer" in along and asked.x != "layer":
-        where.append(f"layer {asked.layer}")
+        shown.append(f"layer {asked.layer}")
     if "step" in along and asked.x != "step":
         at = default_moment(quantity, asked)
-        where.append({"start": "at initialisation", "end": "at the end"}.get(at, f"step {at}"))
+        shown.append({"start": "at initialisation", "end": "at the end"}.get(at, f"step {at}"))
     words = PROBES[quantity].axis_label if quantity in PROBES else _title_of(quantity)
-    return f"{words}\n{', '.join(where)}" if where else words
+    return f"{words}\n{', '.join(shown)}" if shown and where else words
 
 
 def _facet_title(name: str, word: str) -> str:
@@ -305,5 +305,6 @@ def _finish_axes(strips: Sequence[np.ndarray], quantity: str) -> None:
 def _comparison_note(asked: Comparison) -> str:
     shares = all(is_share_of_runs(quantity) for quantity in asked.quantities())
     if shares:
-        return f"{asked.color}; bars: Wilson 95 % intervals".replace("_", " ")
-    return f"{asked.color}; line: median, spread: 10th to 90th percentile of runs".replace("_", " ")
+        return f"colour: {asked.color}; bars: Wilson 95 % intervals".replace("_", " ")
+    words = f"colour: {asked.color}; line: median; band: 10th to 90th percentile"
+    return words.replace("_", " ")

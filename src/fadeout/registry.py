@@ -160,8 +160,8 @@ def _make_parameter(name: str, default: Any, hint: Any, of: str) -> _Parameter:
 
 
 @contextlib.contextmanager
-def user_errors(what: str) -> Iterator[None]:
-    """Answers whatever goes wrong when a user's function is tried, in a line."""
+def user_errors(what: str, fails: str = "cannot be traced by JAX") -> Iterator[None]:
+    """Turns whatever a user's code raises into a `FadeoutError` of one line."""
     try:
         yield
     except FadeoutError:
@@ -169,7 +169,7 @@ def user_errors(what: str) -> Iterator[None]:
     except Exception as error:  # whatever a user's code may do
         why = " ".join(str(error).split())[:200]
         kind = type(error).__name__
-        raise FadeoutError(f"{what} cannot be traced by JAX ({kind}: {why})") from error
+        raise FadeoutError(f"{what} {fails} ({kind}: {why})") from error
 
 
 NAMES: dict[Callable, str] = {}

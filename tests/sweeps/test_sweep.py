@@ -227,7 +227,7 @@ def test_a_grid_is_never_held_as_a_list():
 COMMAND = [
     sys.executable, str(ROOT / "scripts/train.py"), "-m",
     "activation=step,sigmoid,tanh,relu,elu,gelu,silu,mish", "model.depth=1,2,3", "model.width=4",
-    "training.steps=400",
+    "training.steps=1200",
     "probes=[delta_norm]", "name=killed", "formats=[]", f"cache={COMPILED}",
 ]  # fmt: skip
 

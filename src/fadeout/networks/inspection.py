@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from fadeout.networks.activations import value_and_vjp
 from fadeout.networks.jaxprs import ELEMENTWISE, INLINED
 from fadeout.networks.layers import Layer
-from fadeout.registry import FadeoutError
+from fadeout.registry import FadeoutError, user_errors
 
 _NNX = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
 _LINEN = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal)
@@ -208,20 +208,8 @@ def inspect_network(
       FadeoutError: no module of Flax, no layer that is known, or a loss that is none.
     """
     network = _functional_network(module, variables, keywords)
-    with _answered(f"the call of {type(module).__name__}"):
+    with user_errors(f"the call of {type(module).__name__}", "fails"):
         return _record_layers(network, inputs, targets, loss)
-
-
-@contextlib.contextmanager
-def _answered(what: str) -> Iterator[None]:
-    """Answers whatever goes wrong in a user's module or loss in a line."""
-    try:
-        yield
-    except FadeoutError:
-        raise
-    except Exception as error:  # whatever a user's code may do
-        why = " ".join(str(error).split())[:200]
-        raise FadeoutError(f"{what} fails: {type(error).__name__}: {why}") from error
 
 
 def _record_layers(

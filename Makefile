@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quick lint lock docs figures gallery clean
+.PHONY: demo test quick third lint lock docs figures gallery clean
 
 demo: $(READY) ## trains the note's four activations over depth and seeds, and draws what happened
 	$(BIN)/fadeout train -m +experiment=demo
@@ -14,6 +14,11 @@ test: $(READY) ## runs the suite
 
 quick: $(READY) ## the suite without what is slow
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+third: $(READY) ## a third of the suite, for another Python and another JAX
+	$(BIN)/python -m pytest -n 2 --dist loadfile src/fadeout tests/networks tests/theory tests/analysis \
+	  tests/test_config.py tests/test_docs.py tests/test_extensions.py tests/training/test_programs.py \
+	  tests/training/test_training.py tests/sweeps/test_store.py tests/sweeps/test_sweep.py
 
 lint: $(READY) ## format, lint, layers, types
 	$(BIN)/ruff format --check .

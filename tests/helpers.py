@@ -73,17 +73,21 @@ def fork_server():
     return started
 
 
+def drawn_alone(run: Run):
+    """One run's examples and network, drawn without lanes."""
+    like = compile_group(run).init_key.run
+    values = init_values(like, [run])
+    examples, model = initialize_run(
+        like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values)
+    )
+    return examples, model.trim(run.model.depth)
+
+
 def network(run: Run):
     """One run's examples and parameters, drawn without lanes: (x, t), [(kernel, bias), ...]."""
     run = resolve(run)
     with precision_of(run):
-        batch = compile_group(run)
-        like = batch.init_key.run
-        values = init_values(like, [run])
-        examples, model = initialize_run(
-            like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values)
-        )
-        model = model.trim(run.model.depth)
+        examples, model = drawn_alone(run)
         return (np.asarray(examples.inputs), np.asarray(examples.targets)), layers(model)
 
 

@@ -13,11 +13,11 @@ from fadeout.networks.activations import get_activation
 from fadeout.networks.losses import get_loss
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.run_index import index_runs
-from fadeout.training.compile_groups import compile_group, init_values, precision_of
+from fadeout.training.compile_groups import compile_group, precision_of
 from fadeout.training.fit import make_remedy
-from fadeout.training.initialization import initialize_run
 from fadeout.training.programs import train_runs
 from fadeout.training.resolve import identity, resolve
+from helpers import drawn_alone
 
 pytestmark = pytest.mark.few("tanh", "relu", "softplus")
 
@@ -45,24 +45,13 @@ def remedied(name, depth, activation="tanh", training=Training(6, 3, dtype="floa
     ))  # fmt: skip
 
 
-def drawn(run):
-    """A network without lanes, as the plain module, and its examples."""
-    batch = compile_group(run)
-    like = batch.init_key.run
-    values = init_values(like, [run])
-    examples, model = initialize_run(
-        like, jax.tree.map(lambda v: v[..., 0] if v.ndim else v, values)
-    )
-    return examples, model.trim(run.model.depth)
-
-
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("name", REMEDIES)
 def test_training_against_the_plain_module(name, depth):
     run = remedied(name, depth)
     trace = train_runs(run)
     with precision_of(run):
-        examples, model = drawn(run)
+        examples, model = drawn_alone(run)
         remedy = make_remedy(run, run.model.residual, depth)
 
         def loss(model):
@@ -94,7 +83,7 @@ def test_delta_is_the_gradient_by_the_preactivation(name):
     run = remedied(name, 3, "softplus", Training(0, 1, dtype="float64"))
     measured = train_runs(run).layers["delta_norm"][0, :, 0]
     with precision_of(run):
-        examples, model = drawn(run)
+        examples, model = drawn_alone(run)
     x, targets = (np.asarray(a) for a in examples[:2])
     weights = [(model.first.kernel, model.first.bias),
                *zip(model.hidden.kernel[...], model.hidden.bias[...], strict=True),
@@ -137,7 +126,7 @@ def test_probes_of_all_layers_against_jacobians_of_the_plain_module(name):
     measured = {probe: values[-1, :, 0] for probe, values in trace.layers.items()}
     tanh = get_activation("tanh")
     with precision_of(run):
-        examples, _ = drawn(run)
+        examples, _ = drawn_alone(run)
         model = jax.tree.map(jnp.asarray, jax.tree.map(lambda a: a[..., 0], trace.model))
         remedy = make_remedy(run, run.model.residual, 4)
         found = jax.jacrev(lambda m: m(examples.inputs, tanh, remedy)[1][:, 0])(model)

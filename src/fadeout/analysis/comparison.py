@@ -21,8 +21,8 @@ from fadeout.sweeps.results import config_labels, final_values
 from fadeout.sweeps.variables import is_probe, variable_dims
 
 RECORD_DIMS = ("layer", "step")
-MOST_HUES, MOST_CELLS = 7, 8
-"""Rows or columns that are drawn."""
+MOST_CELLS = 8
+"""Rows that are drawn."""
 
 
 @dataclass(frozen=True)

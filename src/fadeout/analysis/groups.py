@@ -124,8 +124,12 @@ def drawn_depths(results: xr.Dataset) -> list[int]:
 
 
 def drawn_hues(results: xr.Dataset) -> list[str]:
-    """Returns the hues that are drawn, as text: all activations, or at most seven other values."""
-    words = label_texts(results[choose_hue(results)].values)[1]
+    """Returns the hues that are drawn, as text."""
+    return fitting_hues(label_texts(results[choose_hue(results)].values)[1])
+
+
+def fitting_hues(words: list[str]) -> list[str]:
+    """Returns the values that get a colour each: all activations, or at most seven other values."""
     return words if set(words) <= set(ACTIVATIONS) else subsample(words, most=7)
 
 

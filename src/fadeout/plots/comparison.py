@@ -14,7 +14,6 @@ from fadeout import theory
 from fadeout.analysis import groups
 from fadeout.analysis.comparison import (
     MOST_CELLS,
-    MOST_HUES,
     RECORD_DIMS,
     Comparison,
     axis_points,
@@ -32,7 +31,6 @@ from fadeout.analysis.comparison import (
 )
 from fadeout.analysis.looks import BLACK
 from fadeout.analysis.predictions import activation_of
-from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.probes import PROBES
 from fadeout.plots.lines import (
     DOWNWARDS,
@@ -73,8 +71,7 @@ def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> 
         return _draw_heat_map(results, asked)
     facets = (asked.row, asked.column, asked.color)
     rows, columns, hues = (groups.axis_texts(results, name)[1] for name in facets)
-    most = len(hues) if set(hues) <= set(ACTIVATIONS) else MOST_HUES
-    chosen = groups.subsample(hues, most)
+    chosen = groups.fitting_hues(hues)
     row_words, column_words = groups.subsample(rows, MOST_CELLS), fitting(columns)
     quantities = asked.quantities()
     if has_one_panel():

@@ -330,17 +330,6 @@ def _logarithmic_scale(medians) -> Normalize:
     return Normalize(low, max(high, low + 1))
 
 
-def _spread_note(results: xr.Dataset) -> str:
-    if results.sizes["run"] == 1:
-        return "one run"
-    pooled = groups.pooled(results) or ["run"]
-    spread = f"line: median; band: 10th to 90th percentile over {', '.join(pooled)}"
-    note = _color_words(results) + spread
-    every = len(np.unique(results[groups.choose_hue(results)].values))
-    shown = len(groups.drawn_hues(results))
-    return note + groups.describe_subsample(shown, every, "values") + _depths_left_out(results)
-
-
 def _color_words(results: xr.Dataset) -> str:
     """Returns a note on what the colours mean, where the legend shows numbers."""
     hue = groups.choose_hue(results)

@@ -1,15 +1,18 @@
 """Training throughput at the shapes that people bring, against plain JAX.
 
-    python benchmarks/shapes.py [--quick] [--rounds N]
+    python benchmarks/shapes.py [--quick] [--varied] [--rounds N]
 
 Plain JAX is the better of two ways to write the same in thirty lines: all networks under one vmap,
 or one jitted network at a time on as many threads as there are cores. Relu, He, full-batch gradient
-descent, and the norms of the last gradients. Everything is compiled before it is timed, and rounds
-alternate. A ratio above 1 means that fadeout is faster. GFLOP/s count the hidden layers' products;
-the first line says what one matrix product of 1024 x 1024 reaches on this machine.
+descent, and the norms of the last gradients; a second table has Adam, minibatches, three classes,
+residual branches with layer normalisation, and all of fadeout's probes. Everything is compiled
+before it is timed, and rounds alternate. A ratio above 1 means that fadeout is faster. GFLOP/s
+count the hidden layers' products; the first line says what one matrix product of 1024 x 1024
+reaches on this machine.
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 
 import fadeout
@@ -35,49 +39,124 @@ SHAPES = (
 QUICK = tuple(SHAPES[i] for i in (1, 4, 10, 14))
 
 
-def train_ours(width, depth, examples, runs, steps, seed) -> None:
-    task = Task("xor") if examples == 4 else Task("circles", examples=examples)
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What a row of the second table has besides: of fadeout's run, and in plain code.
+
+    Attributes:
+      optimizer: of both.
+      batch: examples a step.
+      classes: of the task.
+      remedies: residual branches and layer normalisation.
+      probes: the ten default probes at every tenth step, of fadeout alone.
+    """
+
+    name: str
+    optimizer: str = "sgd"
+    batch: int | None = None
+    classes: int = 2
+    remedies: bool = False
+    probes: bool = False
+
+
+PLAIN = Variant("")
+VARIANTS = (
+    Variant("ten probes every 10 steps", probes=True),
+    Variant("Adam", optimizer="adam"),
+    Variant("minibatches of 32", batch=32),
+    Variant("three classes", classes=3),
+    Variant("residual, layer norm", remedies=True),
+)
+VARIED = ((8, 2, 4, 1024, 1000), (16, 4, 64, 64, 500), (32, 6, 256, 16, 200), (64, 3, 1024, 8, 100))
+"""The shapes of the second table. XOR has no minibatches and two classes."""
+
+
+def train_ours(width, depth, examples, runs, steps, seed, variant=PLAIN) -> None:
+    if examples == 4:
+        task = Task("xor")
+    elif variant.classes > 2:
+        task = Task("spirals", examples=examples, arms=variant.classes)
+    else:
+        task = Task("circles", examples=examples)
     base = Run(
-        "relu", Init("he_normal"), task, Model(depth, width), Optimizer("sgd", learning_rate=0.01),
-        Training(steps, steps), probes=("gradient_norm",),
+        "relu", Init("he_normal"), task,
+        Model(depth, width, **(_REMEDIES if variant.remedies else {})),
+        Optimizer(variant.optimizer, learning_rate=0.01),
+        Training(steps, 10 if variant.probes else steps, batch_size=variant.batch),
+        **({} if variant.probes else {"probes": ("gradient_norm",)}),
     )  # fmt: skip
     seeds = range(seed, seed + runs)
     fadeout.train([base.replace_unchecked(seed=s) for s in seeds], quiet=True)
 
 
-def plain_network(width, depth, examples, steps) -> Callable:
+_REMEDIES = {"residual": 1.0, "normalization": "layer"}
+
+
+def plain_network(width, depth, examples, steps, variant=PLAIN) -> Callable:
     """Trains one network, as one would write it."""
     x = np.random.default_rng(0).normal(size=(examples, 2)).astype(np.float32)
     if examples == 4:
         x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
     t = (x[:, 0] * x[:, 1] > 0).astype(np.float32)
+    if variant.classes > 2:
+        t = np.arange(examples) % variant.classes
+    outputs = 1 if variant.classes == 2 else variant.classes
+    optimizer = optax.sgd(0.01) if variant.optimizer == "sgd" else optax.adam(0.01)
 
     def draw(key):
         a, b, c = jax.random.split(key, 3)
         scale = np.sqrt(2 / width)
         hidden = scale * jax.random.normal(b, (depth - 1, width, width))
-        readout = scale * jax.random.normal(c, (width, 1))
+        readout = scale * jax.random.normal(c, (width, outputs))
         first = jax.random.normal(a, (2, width))
         zeros = jnp.zeros((depth - 1, width))
-        return (first, jnp.zeros(width)), (hidden, zeros), (readout, jnp.zeros(1))
+        return (first, jnp.zeros(width)), (hidden, zeros), (readout, jnp.zeros(outputs))
 
-    def loss(parameters):
+    def normed(z):
+        z = z - z.mean(1, keepdims=True)
+        return z * lax.rsqrt(jnp.square(z).mean(1, keepdims=True) + 1e-5)
+
+    def loss(parameters, x, t):
         (w, b), hidden, (v, c) = parameters
 
         def layer(h, own):
             return jax.nn.relu(h @ own[0] + own[1]), None
 
-        h, _ = lax.scan(layer, jax.nn.relu(x @ w + b), hidden)
-        y = (h @ v + c)[:, 0]
-        return jnp.mean(jax.nn.softplus(y) - t * y)
+        def block(z, own):
+            return z + jax.nn.relu(normed(z)) @ own[0] + own[1], None
+
+        if variant.remedies:
+            z, _ = lax.scan(block, x @ w + b, hidden)
+            h = jax.nn.relu(normed(z))
+        else:
+            h, _ = lax.scan(layer, jax.nn.relu(x @ w + b), hidden)
+        y = h @ v + c
+        if variant.classes > 2:
+            return optax.softmax_cross_entropy_with_integer_labels(y, t).mean()
+        return jnp.mean(jax.nn.softplus(y[:, 0]) - t * y[:, 0])
+
+    def batches(key):
+        """The examples of each step: all, or the next of this epoch's order."""
+        if variant.batch is None:
+            return None
+        each = examples // variant.batch
+        orders = jax.vmap(lambda key: jax.random.permutation(key, examples))(
+            jax.random.split(key, -(-steps // each))
+        )
+        return orders[:, : each * variant.batch].reshape(-1, variant.batch)[:steps]
 
     def train(key):
-        def step(parameters, _):
-            gradients = jax.grad(loss)(parameters)
-            return jax.tree.map(lambda p, g: p - 0.01 * g, parameters, gradients), None
+        def step(state, rows):
+            parameters, moments = state
+            some = (x, t) if rows is None else (jnp.asarray(x)[rows], jnp.asarray(t)[rows])
+            gradients = jax.grad(loss)(parameters, *some)
+            updates, moments = optimizer.update(gradients, moments, parameters)
+            return (optax.apply_updates(parameters, updates), moments), None
 
-        parameters, _ = lax.scan(step, draw(key), None, length=steps)
-        value, gradients = jax.value_and_grad(loss)(parameters)
+        parameters = draw(key)
+        start = parameters, optimizer.init(parameters)
+        (parameters, _), _ = lax.scan(step, start, batches(key), length=steps)
+        value, gradients = jax.value_and_grad(loss)(parameters, x, t)
         return (
             value,
             jax.tree.map(jnp.linalg.norm, (gradients[0][0], gradients[2][0])),
@@ -93,15 +172,15 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def compare(width, depth, examples, runs, steps, rounds, cores) -> dict[str, float]:
+def compare(width, depth, examples, runs, steps, rounds, cores, variant=PLAIN) -> dict[str, float]:
     """Median seconds of fadeout, of vmap, and of one network at a time."""
-    train = plain_network(width, depth, examples, steps)
+    train = plain_network(width, depth, examples, steps, variant)
     keys = jax.random.split(jax.random.key(0), runs)
     mapped = jax.jit(jax.vmap(train)).lower(keys).compile()
     single = jax.jit(train).lower(keys[0]).compile()
     pool = ThreadPoolExecutor(cores)
     ways = {
-        "fadeout": lambda seed: train_ours(width, depth, examples, runs, steps, seed),
+        "fadeout": lambda seed: train_ours(width, depth, examples, runs, steps, seed, variant),
         "vmap": lambda _: jax.block_until_ready(mapped(keys)),
         "one by one": lambda _: list(
             pool.map(lambda key: jax.block_until_ready(single(key)), list(keys))
@@ -116,12 +195,32 @@ def compare(width, depth, examples, runs, steps, rounds, cores) -> dict[str, flo
     return {name: float(np.median(values)) for name, values in took.items()}
 
 
+def table(cases, rounds, cores) -> list[float]:
+    """Prints a row for each shape and variant; returns the logarithms of the ratios."""
+    print("| width x depth, examples | against plain JAX | vmap | one by one | GFLOP/s |")
+    print("|---|---|---|---|---|")
+    logs = []
+    for variant, (width, depth, examples, runs, steps) in cases:
+        took = compare(width, depth, examples, runs, steps, rounds, cores, variant)
+        mapped, single = took["vmap"] / took["fadeout"], took["one by one"] / took["fadeout"]
+        logs.append(np.log(min(mapped, single)))
+        seen = variant.batch or examples
+        flops = 6 * seen * (depth - 1) * width**2 * runs * steps / took["fadeout"] / 1e9
+        what = f"{width} x {depth}, {examples}" + (f", {variant.name}" if variant.name else "")
+        print(f"| {what} | {min(mapped, single):.2f}x | {mapped:.2f}x | {single:.2f}x | "
+              f"{flops:.1f} |", flush=True)  # fmt: skip
+    print(f"least {np.exp(min(logs)):.2f}x, geometric mean {np.exp(np.mean(logs)):.2f}x "
+          f"of {len(logs)} shapes\n")  # fmt: skip
+    return logs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="four shapes")
+    parser.add_argument("--varied", action="store_true", help="only the second table")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    cores, logs = core_count(), []
+    cores = core_count()
     product = jax.jit(lambda a: a @ a)
     square = jnp.ones((1024, 1024))
     jax.block_until_ready(product(square))
@@ -129,17 +228,18 @@ def main() -> None:
     print(
         f"{cores} cores, jax {jax.__version__}; one product: {2 * 1024**3 / best / 1e9:.0f} GFLOP/s"
     )
-    print("| width x depth, examples | against plain JAX | vmap | one by one | GFLOP/s |")
-    print("|---|---|---|---|---|")
-    for width, depth, examples, runs, steps in QUICK if arguments.quick else SHAPES:
-        took = compare(width, depth, examples, runs, steps, arguments.rounds, cores)
-        mapped, single = took["vmap"] / took["fadeout"], took["one by one"] / took["fadeout"]
-        logs.append(np.log(min(mapped, single)))
-        flops = 6 * examples * (depth - 1) * width**2 * runs * steps / took["fadeout"] / 1e9
-        print(f"| {width} x {depth}, {examples} | {min(mapped, single):.2f}x | {mapped:.2f}x | "
-              f"{single:.2f}x | {flops:.1f} |", flush=True)  # fmt: skip
-    least, middle = np.exp(min(logs)), np.exp(np.mean(logs))
-    print(f"least {least:.2f}x, geometric mean {middle:.2f}x of {len(logs)} shapes")
+    if not arguments.varied:
+        table(
+            [(PLAIN, shape) for shape in (QUICK if arguments.quick else SHAPES)],
+            arguments.rounds, cores,
+        )  # fmt: skip
+    if not arguments.quick:
+        table(
+            [(variant, (*shape, runs, 10 * steps if variant.batch else steps))
+             for variant in VARIANTS for *shape, runs, steps in VARIED
+             if shape[2] > 4 or (variant.batch is None and variant.classes == 2)],
+            arguments.rounds, cores,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -486,6 +486,6 @@ DATASET_NAMES = (
 )  # fmt: skip
 """What results have besides labels and probes."""
 
-NUMERICS = 13
+NUMERICS = 14
 """Raised whenever a change of the package changes the numbers of a run with the same config, or a
 default."""

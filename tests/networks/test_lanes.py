@@ -67,8 +67,11 @@ def test_lane_count_depends_on_the_network_only():
     assert count(4, 256, 4) == 1
     assert 16 <= count(40, 32, 12) < 128
     assert count(6, 32, 256) == count(4, 64, 4) == 1
-    assert (count(4, 8, 64), count(3, 16, 1024), count(4, 32, 16)) == (32, 8, 4)
-    assert lanes.lane_count(4, 32, 1000, 1000, "cpu", batch_size=16) == 4, "a step sees few"
+    assert [count(4, 8, examples) for examples in (16, 256, 512)] == [32, 32, 1]
+    assert [count(4, 16, examples) for examples in (16, 128, 256)] == [8, 8, 1]
+    assert [count(4, 32, examples) for examples in (16, 64, 65)] == [8, 8, 1]
+    assert lanes.lane_count(4, 32, 1000, 1000, "cpu", batch_size=16) == 8, "a step sees few"
+    assert lanes.lane_count(4, 16, 128, 1000, "cpu", normalised=True) == 1
     assert count(4, 8, 4, recorded=10**7) * 4 * 10**7 <= lanes.RECORD_BYTES
 
 

@@ -26,17 +26,22 @@ from jaxtyping import Array, Float, Shaped
 UNROLL = 48
 """Contractions up to this size are written out as sums of products, one term per index."""
 
-_LANES_OF_A_CPU = {8: 32, 24: 8, UNROLL: 4}
-"""Up to each width, the lanes for tasks of 16 examples or more.
+_SEVERAL = 16
+"""Examples from which on a CPU has few lanes, or one network at a time."""
 
-Measured at widths 4 to 32 with 16 to 1,024 examples: the kernels of a block then stay in the first
-cache (4 to 16 KiB) while all examples go through them. More lanes took 1.2 to 5 times as long.
-Tasks of fewer examples use no kernel often enough, and have as many lanes as the second cache
-holds."""
+_NARROW, _LANES_OF_NARROW, _LANES_OF_WIDE = 8, 32, 8
+"""Lanes up to width 8, and above, for tasks of `_SEVERAL` examples.
 
-_SEVERAL, _MANY = 16, 64
-"""Examples from which on `_LANES_OF_A_CPU` holds; and from which on networks wider than 24 train
-one at a time, by plain matrix products."""
+Measured at widths 4 to 48 with 16 to 1,024 examples: the kernels of a block then stay in the first
+cache (4 to 36 KiB) while all examples go through them. More lanes, and fewer, took 1.2 to 5 times
+as long. Tasks of fewer examples use no kernel often enough, and have as many lanes as the second
+cache holds."""
+
+_SIGNAL = 2048
+"""Width times examples up to which lanes are faster than one network at a time by matrix products.
+Measured, lanes against one: 8 x 4 with 256 and 512 examples 1.26 and 0.76, 16 x 4 with 128 and 256
+1.43 and 0.80, 24 x 4 with 64 and 128 1.79 and 0.97, 32 x 6 with 32 and 64 1.65 and 1.02, 48 x 4
+with 16 and 32 1.13 and 0.99. With normalised preactivations half of it."""
 
 _FEW_EXAMPLES = 16
 """The gradient of a kernel is written out for one network of no more examples, which XLA then
@@ -59,6 +64,7 @@ def lane_count(
     numbers: int,
     platform: str,
     batch_size: int | None = None,
+    normalised: bool = False,
 ) -> int:
     """How many networks a program trains at once; never a function of how many there are.
 
@@ -66,13 +72,15 @@ def lane_count(
       numbers: of one run, that are recorded or are its inputs.
       batch_size: how many examples a step sees, if not all.
       platform: `cpu`, or an accelerator's name, where lanes are many because they hide latency.
+      normalised: whether preactivations are.
     """
     cpu = platform == "cpu"
     seen = batch_size or examples
-    if width > UNROLL or (cpu and width > 24 and seen >= _MANY):
+    many = cpu and seen >= _SEVERAL
+    if width > UNROLL or (many and width * seen > _SIGNAL // (1 + normalised)):
         lanes = least = 1 if cpu else 64
-    elif cpu and seen >= _SEVERAL:
-        lanes = next(count for most, count in _LANES_OF_A_CPU.items() if width <= most)
+    elif many:
+        lanes = _LANES_OF_NARROW if width <= _NARROW else _LANES_OF_WIDE
         least = min(lanes, 16)
     elif cpu:
         lanes, least = 128 if depth <= 4 else 64, 16
@@ -169,7 +177,7 @@ def kernel_gradient(
       g: delta, dL/dz of the layer.
     """
     if x.ndim == 2:
-        return jnp.matmul(x.T, g, precision=lax.Precision.HIGHEST)
+        return matmul_of_transposed(x, g)
     if x.shape[-1] == 1:
         if x.shape[0] <= _FEW_EXAMPLES:
             return _pairwise_sum(x[e, :, None] * g[e, None] for e in range(x.shape[0]))
@@ -177,6 +185,15 @@ def kernel_gradient(
     if max(x.shape[1], g.shape[1]) <= UNROLL:
         return _outer_in_blocks(x, g)
     return jnp.einsum("eir,eor->ior", x, g, precision=lax.Precision.HIGHEST)
+
+
+def matmul_of_transposed(
+    a: Float[Array, "inner rows"], b: Float[Array, "inner columns"]
+) -> Float[Array, "rows columns"]:
+    """a^T @ b, of a that is transposed before: XLA:CPU has a slower product, by up to a tenth of a
+    training step, for what it would transpose on the way."""
+    transposed = lax.optimization_barrier(a.T)
+    return jnp.matmul(transposed, b, precision=lax.Precision.HIGHEST)
 
 
 def _outer_in_blocks(

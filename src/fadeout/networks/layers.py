@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fadeout.networks.layouts import Layout
 from fadeout.networks.remedies import Remedy
 from fadeout.networks.stacks import LayerCount, scan_active
 
@@ -42,6 +43,17 @@ class Layer(NamedTuple):
     gain: Float[Array, "fan_out"] = None  # type: ignore[assignment]
     shift: Float[Array, "fan_out"] = None  # type: ignore[assignment]
     factor: Float[Array, ""] = None  # type: ignore[assignment]
+
+    def arranged(self, layout: Layout, stacked: bool = False) -> "Layer":
+        """With its signals from a training step's layout to [example, unit, *run]; `stacked`, of a
+        stack of layers."""
+        signals = "delta", "below", "activation", "slope", "preactivation"
+        found = {name: getattr(self, name) for name in signals}
+        return self._replace(**{
+            name: layout.arrange(signal, stacked)
+            for name, signal in found.items()
+            if signal is not None
+        })  # fmt: skip
 
 
 class Path(NamedTuple):

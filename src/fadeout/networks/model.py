@@ -20,7 +20,8 @@ from jaxtyping import Array, ArrayLike, Float, UInt32
 from fadeout.networks.activations import ActivationFunction, ValueAndSlope
 from fadeout.networks.initializers import get_initializer, initialize
 from fadeout.networks.keys import drawing_keys
-from fadeout.networks.lanes import kernel_gradient, matmul, matmul_transposed, reduce_leading
+from fadeout.networks.lanes import matmul, reduce_leading
+from fadeout.networks.layouts import EXAMPLES_FIRST, Layout
 from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.networks.stacks import LayerCount, LayerIndex, mask_from, scan_active, set_at, take_at
 from fadeout.networks.weight_files import Weights
@@ -60,10 +61,10 @@ class Dense(nnx.Module):
         self.shift = None if shift is None else nnx.Param(shift)
 
     def preactivation(
-        self, x: Float[Array, "example fan_in *run"]
-    ) -> Float[Array, "example fan_out *run"]:
-        """z = x @ kernel + bias."""
-        return matmul(x, self.kernel[...]) + self.bias[...]
+        self, x: Float[Array, "..."], layout: Layout = EXAMPLES_FIRST
+    ) -> Float[Array, "..."]:
+        """z = x @ kernel + bias, both [example, unit, *run] or in another layout."""
+        return layout.matmul(x, self.kernel[...]) + layout.per_unit(self.bias[...])
 
     def __call__(
         self, x: Float[Array, "example fan_in *run"], activation: ActivationFunction
@@ -72,19 +73,20 @@ class Dense(nnx.Module):
         return activation(self.preactivation(x))
 
     def input_gradient(
-        self, delta: Float[Array, "example fan_out *run"]
-    ) -> Float[Array, "example fan_in *run"]:
+        self, delta: Float[Array, "..."], layout: Layout = EXAMPLES_FIRST
+    ) -> Float[Array, "..."]:
         """Returns dL/dx from dL/dz: `delta @ kernel.T`."""
-        return matmul_transposed(delta, self.kernel[...])
+        return layout.matmul_transposed(delta, self.kernel[...])
 
     def gradient(
         self,
-        x: Float[Array, "example fan_in *run"],
-        delta: Float[Array, "example fan_out *run"],
+        x: Float[Array, "..."],
+        delta: Float[Array, "..."],
+        layout: Layout = EXAMPLES_FIRST,
         **others: Array,
     ) -> "Dense":
         """Returns dL/dW and dL/db from the layer's input and dL/dz, summed over examples."""
-        return Dense(kernel_gradient(x, delta), reduce_leading(jnp.add, delta, 1), **others)
+        return Dense(layout.kernel_gradient(x, delta), layout.bias_gradient(delta), **others)
 
     def _with_parameters(
         self, kernel: Float[ArrayLike, "..."], bias: Float[ArrayLike, "..."]
@@ -103,7 +105,7 @@ class Dense(nnx.Module):
 
 
 class Signals(NamedTuple):
-    """The signals that a training step stores for every hidden layer.
+    """The signals that a training step stores for every hidden layer, in its layout.
 
     Attributes:
       activation: phi(z).
@@ -112,10 +114,10 @@ class Signals(NamedTuple):
       preactivation: z, kept only where it is normalised.
     """
 
-    activation: Float[Array, "depth example width *run"]
-    slope: Float[Array, "depth example width *run"]
-    delta: Float[Array, "depth example width *run"]
-    preactivation: Float[Array, "depth example width *run"] | None = None
+    activation: Float[Array, "depth ..."]
+    slope: Float[Array, "depth ..."]
+    delta: Float[Array, "depth ..."]
+    preactivation: Float[Array, "depth ..."] | None = None
 
 
 class MLP(nnx.Module):
@@ -276,6 +278,7 @@ class MLP(nnx.Module):
         count: LayerCount,
         signals: Signals,
         remedy: Remedy = PLAIN,
+        layout: Layout = EXAMPLES_FIRST,
     ) -> tuple[Float[Array, "example output *run"], Signals]:
         """Runs the forward pass of a training step, and stores the signals.
 
@@ -283,18 +286,19 @@ class MLP(nnx.Module):
           activation: gives phi(z) and phi'(z).
           count: of the hidden layers but the first; one that a lane lacks passes on what comes.
           signals: buffers to overwrite, so that XLA allocates none in the loop.
+          layout: of the signals.
 
         Returns:
           The output; and the signals, but for delta.
         """
 
         def see(dense: Dense, z):
-            return activation(remedy.normalise(z, dense))
+            return activation(remedy.normalise(z, dense, layout))
 
         def layer(i, carry):
             below, z, kept = carry
             dense = self.hidden.at(i)
-            z = remedy.add_skip(z, dense.preactivation(below), dense)
+            z = remedy.add_skip(z, dense.preactivation(below, layout), dense)
             h, slope = see(dense, z)
             h = count.where_active(i, h, below)
             return h, z if joined else None, keep(kept, i + 1, h, slope, z)
@@ -308,11 +312,11 @@ class MLP(nnx.Module):
             )
 
         joined = remedy.branch is not None
-        z = self.first.preactivation(x)
+        z = self.first.preactivation(layout.arrange(x), layout)
         h, slope = see(self.first, z)
         start = h, z if joined else None, keep(signals, 0, h, slope, z)
         h, _, signals = lax.fori_loop(0, count.most, layer, start)
-        return self.readout.preactivation(h), signals
+        return layout.arrange(self.readout.preactivation(h, layout)), signals
 
     def backward(
         self,
@@ -322,12 +326,13 @@ class MLP(nnx.Module):
         signals: Signals,
         buffers: "MLP",
         remedy: Remedy = PLAIN,
+        layout: Layout = EXAMPLES_FIRST,
     ) -> tuple[Signals, "MLP"]:
         """Runs the backward pass, written by hand, and stores delta of every layer.
 
             delta = phi'(z) * (delta of the layer above @ its kernel^T)
 
-        A normalisation is passed by its own VJP, and a skip connection adds delta unchanged.
+        A normalisation has a gradient of its own, and a skip connection adds delta unchanged.
         `jax.grad` cannot do this: the loops have a traced length (one program serves many depths),
         which has no reverse mode; surrogate slopes differ from the derivative; and delta of every
         layer, which `jax.grad` drops, is what probes measure. `tests/training` compares the result
@@ -337,6 +342,7 @@ class MLP(nnx.Module):
           delta: dL/d output.
           signals: as `forward` gives them.
           buffers: gradients to overwrite; those of padded layers must be 0 and stay 0.
+          layout: of the signals.
 
         Returns:
           The signals, with new deltas; and the gradient of every parameter.
@@ -346,16 +352,10 @@ class MLP(nnx.Module):
         def through(dense: Dense, place, above):
             """dL/dz of dL/dh, but for the way besides the branch; and of what is trained there."""
             sloped = take_at(signals.slope, place) * above
-            if remedy.normalization == "none":
+            if signals.preactivation is None:
                 return sloped, {}
-            own = {} if dense.gain is None else {"gain": dense.gain, "shift": dense.shift}
-            plain = {name: parameter[...] for name, parameter in own.items()}
-
-            def normalised(z, plain):
-                return remedy.normalise(z, Dense(dense.kernel[...], dense.bias[...], **plain))
-
-            _, back = jax.vjp(normalised, take_at(signals.preactivation, place), plain)
-            return back(sloped)
+            z = take_at(signals.preactivation, place)
+            return remedy.normalised_gradient(z, sloped, dense, layout)
 
         def layer(number, carry):
             above, besides, deltas, gradients = carry
@@ -371,19 +371,21 @@ class MLP(nnx.Module):
             sent = delta
             if joined:
                 if own.factor is not None:
-                    whole = own.preactivation(below) * delta * remedy.branch
+                    whole = own.preactivation(below, layout) * delta * remedy.branch
                     others |= {"factor": reduce_leading(jnp.add, whole, 2)}
                 sent = remedy.factor(own) * delta
-            gradients = gradients.set(i, own.gradient(below, sent, **others))
-            above = there(own.input_gradient(sent), above)
+            gradients = gradients.set(i, own.gradient(below, sent, layout, **others))
+            above = there(own.input_gradient(sent, layout), above)
             return above, delta if joined else None, set_at(deltas, i + 1, delta), gradients
 
-        readout = self.readout.gradient(take_at(signals.activation, count.most), delta)
-        above = self.readout.input_gradient(delta)
+        delta = layout.arrange(delta)
+        readout = self.readout.gradient(take_at(signals.activation, count.most), delta, layout)
+        above = self.readout.input_gradient(delta, layout)
         besides = jnp.zeros_like(above) if joined else None
         start = above, besides, signals.delta, buffers.hidden
         above, besides, deltas, hidden = lax.fori_loop(0, count.most, layer, start)
         delta, others = through(self.first, 0, above)
         delta = delta + besides if joined else delta
         signals = signals._replace(delta=set_at(deltas, 0, delta))
-        return signals, MLP(self.first.gradient(x, delta, **others), hidden, readout)
+        first = self.first.gradient(layout.arrange(x), delta, layout, **others)
+        return signals, MLP(first, hidden, readout)

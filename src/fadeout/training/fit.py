@@ -14,6 +14,7 @@ from fadeout.config import Run
 from fadeout.networks import lanes
 from fadeout.networks.activations import ValueAndSlope, bind_static, switch_value_and_slope
 from fadeout.networks.lanes import per_lane
+from fadeout.networks.layouts import Layout, layout_of
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer, is_elementwise
@@ -105,8 +106,14 @@ class ProgramKey(NamedTuple):
         numbers = self.recorded_numbers(self.records, model.depth) + examples * self.features
         return lanes.lane_count(
             model.depth, model.width, self.examples, numbers, jax.default_backend(),
-            self.run.training.batch_size,
+            self.run.training.batch_size, model.normalization != "none",
         )  # fmt: skip
+
+    @property
+    def layout(self) -> Layout:
+        """The order of axes in which a step keeps its signals."""
+        seen = self.run.training.batch_size or self.examples
+        return layout_of(self.lanes, self.run.model.width, seen, jax.default_backend())
 
 
 _VALIDATION = "validation_loss", "validation_accuracy"
@@ -199,11 +206,12 @@ def fit(program: ProgramKey, values: dict, examples: Examples, model: MLP) -> Hi
     """
     dtype, depth = examples.inputs.dtype, values.get("depth", program.run.model.depth)
     remedy = make_remedy(program.run, values["model"]["residual"], jnp.asarray(depth, dtype))
-    count = (
-        LayerCount(depth - 1)
-        if isinstance(depth, int)
-        else LayerCount(jnp.max(depth) - 1, depth - 1)
-    )
+    if isinstance(depth, int):
+        count = LayerCount(depth - 1)
+    elif depth.size == 1:  # no lane has fewer layers than another, and nothing needs a mask
+        count = LayerCount(depth[0] - 1)
+    else:
+        count = LayerCount(jnp.max(depth) - 1, depth - 1)
     return _TrainingRun(program, values, examples, model, count, remedy).run_training()
 
 
@@ -232,6 +240,10 @@ class _TrainingRun:
     def run(self) -> Run:
         """The static part of the config, which all lanes share."""
         return self.program.run
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        return self.program.layout
 
     @functools.cached_property
     def activation(self) -> ValueAndSlope:
@@ -276,7 +288,9 @@ class _TrainingRun:
 
     def output(self, model: MLP, inputs) -> Float[Array, "example output run"]:
         nothing = self.empty_signals(inputs.shape[0])
-        return model.forward(inputs, self.activation, self.count, nothing, self.remedy)[0]
+        return model.forward(
+            inputs, self.activation, self.count, nothing, self.remedy, self.layout
+        )[0]
 
     def losses(self, output, targets) -> Float[Array, "run"]:
         return lanes.mean_over(
@@ -292,15 +306,17 @@ class _TrainingRun:
         self, x, targets, step, model: MLP, buffers: _Evaluation, outcome: Outcome, all_of_them=True
     ) -> tuple[_Evaluation, Outcome]:
         """Runs the forward and backward pass on some examples, and updates the outcome."""
-        count, remedy = self.count, self.remedy
+        count, remedy, layout = self.count, self.remedy, self.layout
 
         def summed(output):
             losses = self.losses(output, targets)
             return jnp.sum(losses), losses
 
-        output, signals = model.forward(x, self.activation, count, buffers.signals, remedy)
+        output, signals = model.forward(x, self.activation, count, buffers.signals, remedy, layout)
         delta, losses = jax.grad(summed, has_aux=True)(output)
-        signals, gradients = model.backward(x, delta, count, signals, buffers.gradients, remedy)
+        signals, gradients = model.backward(
+            x, delta, count, signals, buffers.gradients, remedy, layout
+        )
         if not self.run.model.bias:
             gradients = gradients.without_biases()
         accuracy = self.accuracy(output, targets)
@@ -309,7 +325,7 @@ class _TrainingRun:
             accuracy == 1 if all_of_them else None,
             losses < self.values["training"]["until_loss"] if all_of_them else None,
             ~all_finite(losses, gradients),
-            lambda: locate_nonfinite(step, model, x, signals, gradients, count, remedy),
+            lambda: locate_nonfinite(step, model, x, signals, gradients, count, remedy, layout),
         )  # fmt: skip
         return _Evaluation(losses, accuracy, signals, delta, gradients), outcome
 
@@ -324,7 +340,7 @@ class _TrainingRun:
         return update(self.update_optimizer, optimizer, evaluation.gradients, before, self.count)
 
     def step(self, _, state: _State) -> _State:
-        if self.count.by_lane is None:  # GPU, TPU: a loop of traced length would wait for the host
+        if isinstance(self.count.most, int):  # on a GPU or TPU, other loops wait for the host
             started = functools.partial(jnp.where, state.step >= 0)
             updated = self.apply_update(state.trained, state.evaluation)
             trained = jax.tree.map(started, updated, state.trained)
@@ -394,9 +410,9 @@ class _TrainingRun:
             )
             layers = ProbeInput(
                 start, state, evaluation.gradients, evaluation.signals, x, evaluation.delta,
-                steepest, remedy,
+                steepest, remedy, self.layout,
             ).layers(self.count._replace(by_lane=by_lane))  # fmt: skip
-            return measure_layers(probes, layers, updates, map_lanes)
+            return measure_layers(probes, layers, updates, map_lanes, self.layout)
 
         of_all = {name: probe for name, probe in self.probes.items() if probe.whole}
         of_one = {name: probe for name, probe in self.probes.items() if not probe.whole}
@@ -437,9 +453,8 @@ class _TrainingRun:
     def empty_signals(self, examples: int) -> Signals:
         """Returns zeros in the shapes of the signals of so many examples."""
         model, kinds = self.run.model, 3 + (self.remedy.normalization != "none")
-        return Signals(
-            *(self.zeros_per_run(model.depth, examples, model.width) for _ in range(kinds))
-        )
+        one = self.zeros_per_run(model.depth, examples, model.width)
+        return Signals(*(self.layout.arrange(one, stacked=True) for _ in range(kinds)))
 
     def initial_state(self) -> _State:
         def nothing(examples: int) -> _Evaluation:

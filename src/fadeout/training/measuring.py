@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fadeout.networks.layers import Layer, Layers, Path
+from fadeout.networks.layouts import EXAMPLES_FIRST, Layout
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.probes import Probe
 from fadeout.networks.remedies import PLAIN, Remedy
@@ -25,6 +26,7 @@ class ProbeInput(NamedTuple):
       delta: dL/d output.
       steepest_slope: the largest |phi'|.
       remedy: what the network has besides neurons.
+      layout: of the signals.
     """
 
     start: MLP
@@ -35,6 +37,7 @@ class ProbeInput(NamedTuple):
     delta: Float[Array, "example output *run"]
     steepest_slope: Float[Array, "*run"]
     remedy: Remedy = PLAIN
+    layout: Layout = EXAMPLES_FIRST
 
     def part(self, name: str) -> Layer:
         """A part of the network, but for its update and what the signals show."""
@@ -63,7 +66,7 @@ class ProbeInput(NamedTuple):
 
         def of_one(one):
             return model.backward(
-                self.inputs, one[:, None], count, self.signals, nothing, self.remedy
+                self.inputs, one[:, None], count, self.signals, nothing, self.remedy, self.layout
             )[1]
 
         found = jax.vmap(of_one)(jnp.eye(examples, dtype=self.inputs.dtype))
@@ -76,6 +79,7 @@ class ProbeInput(NamedTuple):
         return flat(found.first, 1), stack, flat(found.readout, 1)
 
     def layers(self, count: LayerCount) -> Layers:
+        """All layers; the signals of the hidden stack are in the step's layout still."""
         activation, slope, delta, preactivation = self.signals
         low = high = None
         if preactivation is not None:
@@ -85,15 +89,18 @@ class ProbeInput(NamedTuple):
         places = activation.shape[0] - 1
         return Layers(
             self.part("first")._replace(
-                delta=delta[0], below=self.inputs, activation=activation[0], slope=slope[0],
-                steepest_slope=steepest, preactivation=low,
-            ),
+                delta=delta[0], activation=activation[0], slope=slope[0], steepest_slope=steepest,
+                preactivation=low,
+            ).arranged(self.layout)._replace(below=self.inputs),
             self.part("hidden")._replace(
                 delta=delta[1:], below=activation[:-1], activation=activation[1:], slope=slope[1:],
                 steepest_slope=jnp.broadcast_to(steepest, (places, *steepest.shape)),
                 preactivation=high,
             ),
-            self.part("readout")._replace(delta=self.delta, below=take_at(activation, count.most)),
+            self.part("readout")
+            ._replace(below=take_at(activation, count.most))
+            .arranged(self.layout)
+            ._replace(delta=self.delta),
             count,
             self.remedy if remedied else None,
             functools.partial(self.output_gradients, count) if remedied else None,
@@ -105,6 +112,7 @@ def measure_layers(
     layers: Layers,
     update: Callable | None = None,
     each: Callable[[Callable], Callable] = lambda probe: probe,
+    layout: Layout = EXAMPLES_FIRST,
 ) -> dict:
     """Every probe in every weight layer, [place], in the precision of the kernels; the readout has
     the last place, and NaN there of a probe that it lacks.
@@ -115,6 +123,8 @@ def measure_layers(
       each: `per_lane`, where all arrays have the run as last axis; then no probe is of all layers.
         A layer is taken from its stack before it is mapped over the lanes: under `vmap`, XLA would
         gather each, with the lanes first, and the ten default probes cost as much as ten steps.
+      layout: of the hidden stack's signals. They are arranged layer by layer, only where there is
+        one.
     """
     recorded = functools.partial(jnp.asarray, dtype=layers.first.kernel.dtype)
     places = layers.hidden.kernel.shape[0]
@@ -125,7 +135,7 @@ def measure_layers(
         readout = readout._replace(kernel_update=update("readout", None))
 
     def hidden_at(place) -> Layer:
-        layer = take_at(hidden, place)
+        layer = take_at(hidden, place).arranged(layout)
         return layer if update is None else layer._replace(kernel_update=update("hidden", place))
 
     def of_one(layer: Layer, has_activation=True) -> dict:
@@ -155,7 +165,8 @@ def measure_layers(
     }
     if any(probe.whole for probe in probes.values()):
         stack = of_each(lambda place: hidden_at(place).kernel_update)
-        hidden = mask_from(hidden._replace(kernel_update=stack), count.each)
+        whole_stack = hidden.arranged(layout, stacked=True)._replace(kernel_update=stack)
+        hidden = mask_from(whole_stack, count.each)
         whole = layers._replace(first=first, hidden=hidden, readout=readout)
         for name, probe in probes.items():
             if probe.whole:

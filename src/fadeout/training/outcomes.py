@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from fadeout.networks import lanes
+from fadeout.networks.layouts import EXAMPLES_FIRST, Layout
 from fadeout.networks.model import MLP, Dense, Signals
 from fadeout.networks.remedies import PLAIN, Remedy
 from fadeout.networks.stacks import LayerCount, scan_active, take_at
@@ -90,6 +91,7 @@ def locate_nonfinite(
     gradients: MLP,
     count: LayerCount,
     remedy: Remedy = PLAIN,
+    layout: Layout = EXAMPLES_FIRST,
 ) -> tuple[Int[Array, "run"], Int[Array, "run"], Int[Array, "run"]]:
     """Returns the step and the layer of the first value that was not finite, and whether it was a
     gradient, per run.
@@ -101,11 +103,12 @@ def locate_nonfinite(
 
     below, layers = signals.activation[:-1], (model.first, model.hidden, model.readout)
     top = take_at(signals.activation, count.most)
-    first, last = (f.preactivation(h) for f, h in zip(layers[::2], (x, top), strict=True))
+    ends = zip(layers[::2], (layout.arrange(x), top), strict=True)
+    first, last = (layer.preactivation(h, layout) for layer, h in ends)
 
     def up(z, both):
         neuron, h = both
-        z = remedy.add_skip(z, neuron.preactivation(h), neuron)
+        z = remedy.add_skip(z, neuron.preactivation(h, layout), neuron)
         return z, z
 
     _, others = scan_active(up, first, (model.hidden, below), count.most)

@@ -172,20 +172,24 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def compare(width, depth, examples, runs, steps, rounds, cores, variant=PLAIN) -> dict[str, float]:
-    """Median seconds of fadeout, of vmap, and of one network at a time."""
+def compare(
+    width, depth, examples, runs, steps, rounds, cores, variant=PLAIN, single=True
+) -> dict[str, float]:
+    """Median seconds of fadeout, of vmap, and of one network at a time, if that is asked for."""
     train = plain_network(width, depth, examples, steps, variant)
     keys = jax.random.split(jax.random.key(0), runs)
     mapped = jax.jit(jax.vmap(train)).lower(keys).compile()
-    single = jax.jit(train).lower(keys[0]).compile()
+    alone = jax.jit(train).lower(keys[0]).compile() if single else None
     pool = ThreadPoolExecutor(cores)
     ways = {
         "fadeout": lambda seed: train_ours(width, depth, examples, runs, steps, seed, variant),
         "vmap": lambda _: jax.block_until_ready(mapped(keys)),
         "one by one": lambda _: list(
-            pool.map(lambda key: jax.block_until_ready(single(key)), list(keys))
+            pool.map(lambda key: jax.block_until_ready(alone(key)), list(keys))
         ),
     }
+    if not single:
+        del ways["one by one"]
     for way in ways.values():
         way(0)
     took: dict[str, list[float]] = {name: [] for name in ways}

@@ -3,6 +3,7 @@ from .advice import advise as advise
 from .analysis.examine import examine as examine
 from .analysis.ranking import best as best
 from .analysis.verdicts import verdicts as verdicts
+from .analysis.watch import watch as watch
 from .api import expand as expand
 from .api import train as train
 from .config import Activation as Activation
@@ -14,6 +15,7 @@ from .config import Task as Task
 from .config import Training as Training
 from .networks.activations import activation as activation
 from .networks.initializers import initializer as initializer
+from .networks.inspection import tapped as tapped
 from .networks.model import MLP as MLP
 from .networks.model import Dense as Dense
 from .networks.optimizers import optimizer as optimizer

@@ -270,9 +270,16 @@ class Remat(linen.Module):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: examine(lambda x: x, 1), "takes a module of flax.nnx or flax.linen"),
+        (lambda: examine(3, 1), "takes a module of flax.nnx or flax.linen"),
+        (
+            lambda: examine(lambda x: x, 1),
+            "must be its parameters, with real arrays in it, not int",
+        ),
+        (lambda: examine(lambda x: x), "takes a loss, its parameters and its data"),
+        (lambda: examine(lambda p, x: p * x, jnp.ones(2), jnp.ones(2)), "one real number, not of"),
+        (lambda: examine(lambda p, x: (p * x).sum(), jnp.ones(2), 1.0), "no weighted sum"),
         (lambda: examine(CNN(), jnp.ones((1, 4, 4, 2))), "needs its variables"),
-        (lambda: examine(nnx.Dropout(0.5, rngs=nnx.Rngs(0)), jnp.ones(3)), "no layer was called"),
+        (lambda: examine(nnx.Dropout(0.5, rngs=nnx.Rngs(0)), jnp.ones(3)), "no layer to examine"),
         (lambda: examine(MLP(nnx.Rngs(0)), jnp.ones((2, 5)), loss="mse"), "must be a function"),
         (
             lambda: examine(MLP(nnx.Rngs(0)), jnp.ones((2, 5)), loss=lambda o, t: 1),
@@ -314,9 +321,22 @@ class Stack(nnx.Module):
         )
 
 
-def test_a_stack_that_is_scanned_is_refused_and_not_half_shown():
-    with pytest.raises(FadeoutError, match=r"blocks/linear holds several layers in one parameter"):
-        examine(Stack(nnx.Rngs(0)), jnp.ones((16, 4)))
+def test_a_stack_that_is_scanned_is_its_layers():
+    """As the same four layers, called one after another."""
+    stack, x = Stack(nnx.Rngs(0)), jax.random.normal(KEY, (16, 4))
+    seen = examine(stack, x)
+    assert seen.layer.values.tolist() == [f"blocks/linear[{n}]" for n in range(4)]
+
+    def loss(parameters, x):
+        for kernel, bias in parameters:
+            x = jnp.tanh(x @ kernel + bias)
+        return jnp.mean(jnp.square(x))
+
+    own = stack.blocks.linear
+    alone = examine(loss, list(zip(own.kernel[...], own.bias[...], strict=True)), x)
+    for name in ("delta_norm", "gradient_norm", "weight_norm", "preactivation_std"):
+        np.testing.assert_allclose(seen[name], alone[name], 1e-5, err_msg=name)
+    assert not np.isnan(seen.activation_std).any()
 
 
 @jax.custom_vjp

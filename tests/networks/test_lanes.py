@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from fadeout.networks import lanes
+from fadeout.networks.layouts import EXAMPLES_FIRST, EXAMPLES_LAST, layout_of
+from fadeout.networks.remedies import NORMALIZATIONS
 
 
 def arrays(examples, inputs, outputs, runs):
@@ -78,3 +80,38 @@ def test_lane_count_depends_on_the_network_only():
 def test_per_lane_takes_norms_within_a_lane():
     x = jnp.array([[3.0, 0.0], [4.0, 1.0]])
     np.testing.assert_allclose(lanes.per_lane(jnp.linalg.norm)(x), [5.0, 1.0])
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_a_signal_with_its_examples_last_gives_the_same_products(runs):
+    x, kernel, delta = arrays(70, 5, 6, runs)
+    first, last = EXAMPLES_FIRST, EXAMPLES_LAST
+    turned, back = last.arrange(x), last.arrange(delta)
+    for ours, plain in (
+        (last.arrange(last.matmul(turned, kernel)), first.matmul(x, kernel)),
+        (
+            last.arrange(last.matmul_transposed(back, kernel)),
+            first.matmul_transposed(delta, kernel),
+        ),
+        (last.kernel_gradient(turned, back), first.kernel_gradient(x, delta)),
+        (last.bias_gradient(back), first.bias_gradient(delta)),
+    ):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [EXAMPLES_FIRST, EXAMPLES_LAST])
+@pytest.mark.parametrize("name", ["layer", "rms", "batch"])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_a_normalisations_gradient_is_its_vjp(name, layout, runs):
+    z, _, g = (layout.arrange(a) for a in arrays(20, 7, 7, runs))
+    function = NORMALIZATIONS[name]
+    value, back = jax.vjp(lambda z: function(z, layout), z)
+    found, again = function.gradient(z, g, layout)
+    np.testing.assert_allclose(again, value, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, back(g)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_layout_follows_the_shape():
+    assert layout_of(1, 8, 400, "cpu") is EXAMPLES_LAST
+    assert layout_of(1, 64, 64, "cpu") is EXAMPLES_FIRST, "no more examples than units"
+    assert layout_of(32, 8, 400, "cpu") is layout_of(1, 8, 400, "gpu") is EXAMPLES_FIRST

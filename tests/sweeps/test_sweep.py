@@ -208,7 +208,10 @@ def test_a_forecast_trains_long_enough_and_compiles_nothing_for_it(tmp_path, mon
     for long_enough in (0, 1e9):
         monkeypatch.setattr(forecast, "LONG_ENOUGH", long_enough)
         assert forecast.forecast([run], tmp_path).train_seconds > 0
-    assert steps == [1, 1, 1, 1, 127], "as many records as there is room for"
+    assert steps == [1, 1, 1, 1, 300], "as many records as the run has"
+    compiled = programs.compile_fit.count
+    sweep([run], tmp_path)
+    assert programs.compile_fit.count == compiled, "the forecast's program is the sweep's"
 
 
 def test_a_grid_is_never_held_as_a_list():

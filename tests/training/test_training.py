@@ -80,7 +80,12 @@ def test_every_probe_matches_handwritten_backpropagation(name, depth):
 
 
 @pytest.mark.parametrize(
-    "task", [Task("parity", bits=3), Task("noisy_xor", examples=100, noise=0.3)]
+    "task",
+    [
+        Task("parity", bits=3),
+        Task("noisy_xor", examples=100, noise=0.3),
+        Task("noisy_xor", examples=300, noise=0.3),  # of one network at a time, examples last
+    ],
 )
 def test_squared_error_and_more_examples_than_are_unrolled(task):
     run = Run(

@@ -7,132 +7,213 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float
+from flax import nnx
 
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
-from fadeout.networks.inspection import inspect_network
-from fadeout.networks.layers import Layer
-from fadeout.networks.norms import average, root_mean_square
-from fadeout.networks.probes import PROBES
-from fadeout.registry import FadeoutError
+from fadeout.networks.inspection import Look, functional, jitted, tapped
+from fadeout.registry import FadeoutError, user_errors
 from fadeout.sweeps.variables import variable_attributes
 
-_PROBES_ALWAYS = ("gradient_norm", "delta_norm", "weight_norm", "one_sided")
-_PROBES_WITH_SLOPE = ("activation_mean", "activation_std", "saturation", "dead_units")
-"""Those of layers with an activation function."""
+UNEXPLAINED = 1e-2
+"""The part of a kernel's gradient that its weighted sum may leave open, by rounding."""
 
 
 def examine(
-    module: Any,
-    inputs: Any,
-    targets: Any = None,
+    network: Any,
+    *data: Any,
     loss: Callable | None = None,
     variables: Mapping | None = None,
+    seeds: int | None = None,
     **keywords: Any,
 ) -> xr.Dataset:
-    """Measures signal and gradient in every dense and convolutional layer of your network, on one
-    batch.
+    """Measures signal and gradient in every layer of your own network, on one batch.
 
-    The module is not changed.
+    A layer is a matrix product, convolution or lookup in which parameters meet data, in any
+    framework: nothing is patched, and the network is not changed. Two ways to call it:
+
+    - `examine(loss, parameters, *data)`, with a loss that is a function of these and gives a
+      number. The parameters are any tree of arrays (Flax, Equinox, Haiku, plain JAX), or a module
+      of flax.nnx. With `seeds`, they are a function of a key that makes such, and as many networks
+      are made and examined at once.
+    - `examine(module, inputs, targets, loss)`, with a module of flax.nnx, or of flax.linen with its
+      `variables`. The loss takes output and targets, and gives a number, or one for each example,
+      whose mean is taken; without it, the mean square of the output is used.
 
     Args:
-      module: of flax.nnx; or of flax.linen, with its `variables`.
-      inputs: what it is called with, examples first.
-      targets: what the loss compares its output with.
-      loss: takes output and targets, and gives a number, or one for each example, whose mean is
-        taken. Without a loss, the mean square of the output is used.
-      keywords: passed to the module's call, such as `train=False`, or `rngs` of Linen.
+      keywords: passed to a module's call, such as `train=False`, or `rngs` of Linen.
 
     Returns:
-      A dataset over `layer`, in the order of calls and labelled by the layers' paths. It holds
-      `gradient_norm`, `bias_gradient_norm`, `delta_norm`, `weight_norm`, `one_sided`, and the
+      A dataset over `layer`, in the order of calls and labelled by the parameters' paths; the
+      layers of a stack that is scanned have numbers. With `seeds`, over `seed` and `layer`. It
+      holds `gradient_norm`, `bias_gradient_norm`, `delta_norm`, `weight_norm`, `one_sided`, and the
       preactivations' mean and standard deviation. Where an activation function follows, it also
       holds `activation_mean`, `activation_std`, `saturation` and `dead_units`. Elsewhere these are
-      NaN, except that a unit which receives no delta counts as dead. `verdict` has a word for each
-      layer. Positions of images and sequences count as examples. `fadeout.compare` draws the
+      NaN, except that a unit which receives no delta counts as dead. `delta_over_time` is delta at
+      the first step in time over that at the last. `verdict` has a word for each layer. Positions
+      of images and sequences, and steps in time, count as examples. `fadeout.compare` draws the
       dataset, and `fadeout.to_frame` makes a table of it.
 
     Raises:
-      FadeoutError: the module is not one of Flax, it has none of these layers, or the loss is not a
-        number.
+      FadeoutError: it is no network, it has no layers, or the loss is not a number.
 
-    >>> from flax import nnx
-    >>> network = nnx.Sequential(nnx.Linear(2, 8, rngs=nnx.Rngs(0)), nnx.relu,
-    ...                          nnx.Linear(8, 1, rngs=nnx.Rngs(1)))
-    >>> seen = examine(network, np.eye(2))
+    >>> def loss(parameters, x):
+    ...     return jnp.mean(jax.nn.relu(x @ parameters["below"]) @ parameters["above"])
+    >>> parameters = {"above": jnp.ones((8, 1)), "below": jnp.ones((2, 8))}
+    >>> seen = examine(loss, parameters, np.eye(2))
     >>> seen.layer.values.tolist(), seen.delta_norm.dims
-    (['layers/0', 'layers/2'], ('layer',))
+    (['below', 'above'], ('layer',))
     """
+    if seeds is not None:
+        return _examine_many(network, data, seeds)
+    if callable(network) and not _is_module(network):
+        if loss is not None or keywords or not data:
+            raise FadeoutError(
+                "examine takes a loss, its parameters and its data, or a module of Flax, its "
+                "inputs and targets"
+            )
+        value, look = _looked_at(network, data)
+        return dataset_of(look, value, _name_of(network))
+    given = dict(zip(("inputs", "targets", "loss", "variables"), data, strict=False))
+    given |= {name: keywords.pop(name) for name in ("inputs", "targets") if name in keywords}
+    given |= {} if loss is None else {"loss": loss}
+    given |= {} if variables is None else {"variables": variables}
+    return _examine_module(network, keywords, **given)
+
+
+def _examine_module(
+    module: Any, keywords: dict, inputs: Any = None, targets: Any = None,
+    loss: Callable | None = None, variables: Any = None,
+) -> xr.Dataset:  # fmt: skip
     if loss is not None and not callable(loss):
         raise FadeoutError(f"loss must be a function of output and targets, not {loss!r:.60}")
-    judge = loss or (lambda output, _: jnp.mean(jnp.square(output)))
-    value, layers = inspect_network(module, inputs, targets, judge, variables, keywords)
-    shown = jax.jit(lambda shown: [_probe_layer(*pair) for pair in shown])(
-        [(seen.layer, seen.preactivation) for seen in layers]
-    )  # at once: one by one, every operation is compiled by itself
-    rows = [{name: float(value) for name, value in row.items()} for row in shown]
-    variables_ = {
-        name: ("layer", np.array([row[name] for row in rows]), _examined_attributes(name))
-        for name in rows[0]
-    }
+    own = functional(module, variables, loss or _mean_square, keywords)
+    try:
+        arrays = jax.tree.map(jnp.asarray, (inputs, targets))
+    except (TypeError, ValueError) as error:
+        raise FadeoutError(
+            f"inputs and targets must be arrays: {str(error).splitlines()[0]}"
+        ) from error
+    value, look = _looked_at(own.loss, (own.parameters, own.state, *arrays), 1)
+    return dataset_of(look, value, type(module).__name__)
+
+
+def _looked_at(loss: Callable, data: tuple, states: int = 0) -> tuple[Any, Look]:
+    try:
+        with user_errors(f"the loss {_name_of(loss)}", "fails"):
+            value, _, look = jitted(loss, False, states)(*data)
+    except FadeoutError as error:  # without what JAX adds to an error that passes it
+        raise FadeoutError(str(error)) from error.__cause__
+    return value, look
+
+
+def _mean_square(output: Any, _: Any) -> Any:
+    return jnp.mean(jnp.square(output))
+
+
+def _is_module(network: Any) -> bool:
+    return isinstance(network, nnx.Module) or hasattr(network, "init_with_output")
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _examine_many(loss: Callable, data: tuple, seeds: int) -> xr.Dataset:
+    """Networks of so many keys, at once."""
+    if not isinstance(seeds, int) or seeds < 1:
+        raise FadeoutError(f"seeds must be a whole number from 1 on, not {seeds!r:.40}")
+    if not data or not callable(data[0]):
+        raise FadeoutError(
+            "with seeds, what follows the loss makes parameters: a function of a key, "
+            "examine(loss, make, *data, seeds=64)"
+        )
+    make, *rest = data
+
+    def of_one(key):
+        made = make(key)
+        if isinstance(made, nnx.Module):
+            graph, *states = nnx.split(made, nnx.Param, ...)
+            value, _, look = tapped(
+                lambda own, state, *rest: loss(nnx.merge(graph, own, state), *rest)
+            )(*states, *rest)
+        else:
+            value, _, look = tapped(loss)(made, *rest)
+        return value, look
+
+    with user_errors(f"the loss {_name_of(loss)}", "fails"):
+        value, look = jax.jit(jax.vmap(of_one))(jax.random.split(jax.random.key(0), seeds))
+    return dataset_of(look, jnp.mean(value), _name_of(loss), ("seed", "layer"))
+
+
+def dataset_of(look: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer",)) -> xr.Dataset:
+    """What was seen, as a dataset; of layers whose gradient is not explained by what was seen,
+    NaN."""
+    values = {key: np.array(value, float) for key, value in look.values.items()}
+    unexplained = values.pop("unexplained")
+    hidden = unexplained > UNEXPLAINED
+    for own in values.values():
+        own[hidden] = np.nan
     found = xr.Dataset(
-        variables_,
+        {key: (dims, own, _examined_attributes(key)) for key, own in values.items()},
         {
-            "layer": [seen.call.path for seen in layers],
-            "kind": ("layer", [seen.call.kind for seen in layers]),
-            "units": ("layer", [seen.preactivation.shape[1] for seen in layers]),
+            "layer": list(look.layers),
+            "kind": ("layer", list(look.kinds)),
+            "units": ("layer", list(look.units)),
         },
-        {"loss": float(value), "module": type(module).__name__},
+        {"loss": float(np.mean(loss)), "module": name},
     )
-    found["verdict"] = "layer", _layer_verdicts(found)
+    hidden = hidden.reshape(-1, hidden.shape[-1]).any(0)
+    notes = [f"{path} is no layer that is known" for path in look.unseen]
+    notes += [
+        f"{path}: its gradient has other parts than what was seen"
+        for path in np.array(look.layers)[hidden]
+    ]
+    found.attrs["notes"] = "; ".join(notes)
+    found["verdict"] = "layer", layer_verdicts(found)
     return found
 
 
-def _probe_layer(layer: Layer, z: Float[Array, "example fan_out"]) -> dict[str, Float[Array, ""]]:
-    """Applies the probes to a layer and its preactivations [example, out]."""
-    graded = layer.slope is not None
-    found = {name: PROBES[name].function(layer) for name in _PROBES_ALWAYS}
-    biased = layer.bias_gradient is not None
-    found["bias_gradient_norm"] = PROBES["bias_gradient_norm"].function(layer) if biased else np.nan
-    found["preactivation_mean"] = average(z)
-    found["preactivation_std"] = root_mean_square(z - average(z))
-    found |= {
-        name: PROBES[name].function(layer) if graded else np.nan for name in _PROBES_WITH_SLOPE
-    }
-    if not graded:
-        found["dead_units"] = jnp.mean(jnp.all(layer.delta == 0, axis=0))
-    return {name: jnp.asarray(value) for name, value in found.items()}
+_TITLES = {
+    "preactivation_mean": "mean preactivation",
+    "preactivation_std": "standard deviation of the preactivations",
+    "delta_over_time": "delta at the first step in time over that at the last",
+}
 
 
 def _examined_attributes(name: str) -> dict[str, str]:
-    titles = {
-        "preactivation_mean": "mean preactivation",
-        "preactivation_std": "standard deviation of the preactivations",
-    }
-    return {"long_name": titles[name]} if name in titles else variable_attributes(name)
+    return {"long_name": _TITLES[name]} if name in _TITLES else variable_attributes(name)
 
 
-def _layer_verdicts(found: xr.Dataset) -> np.ndarray:
-    """One word for each layer, the first that applies.
+def layer_verdicts(found: xr.Dataset) -> np.ndarray:
+    """One word for each layer, the first that applies; over seeds, of the geometric mean.
 
-    *diverged*, a value is not finite; *no_gradient*, delta is exactly 0; *dead*, all units are;
-    *vanishing* and *exploding*, delta is less than 1/100, or more than 100 times, that of the last
-    hidden layer to which a gradient comes; *saturated*, more than nine units in ten; else
-    *healthy*. Hidden layers have an activation function; heads are not compared with them.
+    *unknown*, what was seen does not explain the gradient; *diverged*, a value is not finite;
+    *no_gradient*, delta is exactly 0; *dead*, all units are; *vanishing* and *exploding*, delta is
+    less than 1/100, or more than 100 times, that of the last hidden layer to which a gradient
+    comes, or of the last step in time; *saturated*, more than nine units in ten; else *healthy*.
+    Hidden layers have an activation function; heads and embeddings are not compared with them.
     """
-    delta = found["delta_norm"].values
+    own = found.mean("seed") if "seed" in found.dims else found
+    delta = own["delta_norm"].values
+    if "seed" in found.dims:
+        with np.errstate(divide="ignore"):
+            delta = np.exp(np.log(found["delta_norm"].values).mean(0))
+    unknown = np.isnan(own["weight_norm"].values) & np.isnan(delta)
     passes = np.isfinite(delta) & (delta > 0)
-    hidden = np.flatnonzero(passes & np.isfinite(found["saturation"].values))
+    hidden = np.flatnonzero(passes & np.isfinite(own["saturation"].values))
     known = hidden if hidden.size else np.flatnonzero(passes)
     last = known[-1] if known.size else len(delta) - 1
+    compared = (np.arange(len(delta)) <= last) & (own["kind"].values != "embedding")
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(np.arange(len(delta)) <= last, delta / delta[last], np.nan)
+        ratio = np.where(compared, delta / delta[last], np.nan)
+    time = own["delta_over_time"].values
     conditions = {
+        "unknown": unknown,
         "diverged": ~np.isfinite(delta),
         "no_gradient": delta == 0,
-        "dead": found["dead_units"].values >= 1,
-        "vanishing": ratio < VANISHING,
-        "exploding": ratio > EXPLODING,
-        "saturated": found["saturation"].values > 0.9,
+        "dead": own["dead_units"].values >= 1,
+        "vanishing": (ratio < VANISHING) | (time < VANISHING),
+        "exploding": (ratio > EXPLODING) | (time > EXPLODING),
+        "saturated": own["saturation"].values > 0.9,
     }
     return np.select(list(conditions.values()), list(conditions), "healthy")

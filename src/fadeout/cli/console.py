@@ -69,29 +69,34 @@ def progress(lines: TextIO | None = None) -> Iterator[OnProgress]:
     """One bar for a sweep and a line for each program; plain lines where there is no terminal.
 
     Args:
-      lines: where these go; by default standard output.
+      lines: where these go, and what ends them; by default standard output, where other lines
+        follow.
     """
     began = perf_counter()
     left = TimeLeft()
     if not console.is_terminal:
         soon = began  # what there is to do; what is done after two seconds, and then every ten
+        last = Summary()
+
+        def say(words: str) -> None:
+            print(words, file=lines or sys.stdout, flush=True)
 
         def report(summary: Summary) -> None:
-            nonlocal soon
-            now = perf_counter()
+            nonlocal soon, last
+            now, last = perf_counter(), summary
             if soon == began:
                 soon = began + 2
                 if (todo := summary.asked - summary.done) >= _WORTH_A_LINE:
                     programs = _format_count(summary.to_compile, "program")
-                    words = f"{todo} runs to train, {programs} to compile"
-                    print(words, file=lines or sys.stdout, flush=True)
+                    say(f"{todo} runs to train, {programs} to compile")
             elif now > soon:
                 soon = now + 10
                 stands = _format_progress(summary, now - began)
-                line = f"{summary.done} of {summary.asked} runs, {stands}, {left(summary, now)}"
-                print(line, file=lines or sys.stdout, flush=True)
+                say(f"{summary.done} of {summary.asked} runs, {stands}, {left(summary, now)}")
 
         yield report
+        if lines and soon > began + 2:  # something was said
+            say(f"{_format_count(last.done, 'run')}, done in {perf_counter() - began:.0f} s")
         return
     columns = (
         TextColumn("training"),
@@ -145,7 +150,9 @@ class TimeLeft:
         trained = summary.outcomes.total()
         if not trained:
             done = len(summary.compiled)
-            return f"compiling {done + 1}" if done < summary.to_compile else "training"
+            if done == summary.to_compile:
+                return "training"
+            return f"compiling {' and '.join(summary.compiling) or done + 1}"
         if self.first is None:
             self.first = now, trained
         since, before = self.first

@@ -1,423 +1,494 @@
-"""Networks of a user's own, in Flax: what their dense and convolutional layers show, unchanged.
+"""What every layer of a network of a user's own shows, with its loss and gradients, in one program.
 
-While the module is called, every such layer's output gets a zero added, by which the loss is
-differentiated: its gradient is delta = dL/dz. What stands between that output and the next layer is
-read from the traced program: the activation is what applies to z element by element, by whatever
-function.
+`tapped` is the functional core, for any function of parameters and data. `functional` makes such a
+function of a module of Flax.
 """
 
-import contextlib
+import functools
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
-from jax.extend import core
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from fadeout.networks.activations import value_and_vjp
-from fadeout.networks.jaxprs import ELEMENTWISE, INLINED
+from fadeout.networks import taps
 from fadeout.networks.layers import Layer
+from fadeout.networks.norms import average, norm, root_mean_square
+from fadeout.networks.probes import PROBES
+from fadeout.networks.taps import Seen, WeightedSum
 from fadeout.registry import FadeoutError, user_errors
 
-_NNX = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
-_LINEN = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal)
-_LAYERS = "Linear, LinearGeneral, Dense, DenseGeneral, Conv and ConvTranspose"
+_PROBES_ALWAYS = ("gradient_norm", "delta_norm", "weight_norm", "one_sided")
+_PROBES_WITH_SLOPE = ("activation_mean", "activation_std", "saturation", "dead_units")
+"""Those of layers with an activation function."""
+
+_LAST_WORDS = ("kernel", "weight", "embedding", "w")
+"""What the path of a layer does without, at its end."""
 
 
-class _LayerCall(NamedTuple):
-    """One call of one layer.
-
-    Attributes:
-      path: of the layer in its module, with a number where it is called again.
-      kind: its class.
-      parameters: the path of its parameters.
-      inputs: how many axes of its kernel are of what it weighs; of a convolution all but the last.
-      kernel: the shape of the kernel that it used.
-    """
-
-    path: str
-    kind: str
-    parameters: tuple
-    inputs: int
-    kernel: tuple[int, ...]
-
-
-class _LayerRecord(NamedTuple):
-    """The signal, gradient and parameters of one layer call.
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["values"],
+    meta_fields=["layers", "kinds", "units", "unseen"],
+)
+@dataclass(frozen=True)
+class Look:
+    """What every layer showed in one call.
 
     Attributes:
-      layer: as the probes take it; positions of a sequence or an image count as examples.
-      preactivation: z.
+      values: by name, [layer].
+      layers: their labels, in the order of calls: the paths of their parameters.
+      kinds: dense, convolution or embedding.
+      units: how many each has.
+      unseen: parameters of two axes and more that no weighted sum was found of.
     """
 
-    call: _LayerCall
-    layer: Layer
-    preactivation: Float[Array, "example fan_out"]
+    values: dict[str, Array]
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    units: tuple[int, ...]
+    unseen: tuple[str, ...]
 
 
-class _Recorder:
-    """Adds a tap to the output of every layer that is called, and notes what passed."""
+def tapped(loss: Callable, has_aux: bool = False) -> Callable:
+    """A loss with its gradients, and what every layer shows, all in one program.
 
-    def __init__(self, taps: list | None = None):
-        self.taps = taps
-        self.calls: list[_LayerCall] = []
-        self.passed: list[tuple[Array, Array]] = []
+    The result may be jitted, mapped, scanned and carried. Its layers are the weighted sums in which
+    parameters meet data: matrix products, convolutions and lookups, in any framework, also inside
+    of jit, remat, scan and cond.
 
-    def note(
-        self,
-        path: tuple,
-        kind: str,
-        inputs: int,
-        kernel: tuple[int, ...],
-        x: Float[Array, "..."],
-        z: Float[Array, "..."],
+    Args:
+      loss: of parameters and data, gives a real number; with `has_aux`, that and anything else.
+        The parameters are any tree with arrays in it, or a module of flax.nnx.
+
+    Returns:
+      A function of the same arguments. It gives what `jax.value_and_grad(loss, has_aux=has_aux)`
+      gives, and a `Look`.
+
+    Raises:
+      FadeoutError: when it is called, if the loss is no real number, or has no weighted sum of
+        parameters and data.
+
+    >>> def loss(parameters, x):
+    ...     return jnp.mean(jnp.tanh(x @ parameters["below"]) @ parameters["above"])
+    >>> parameters = {"above": jnp.ones((3, 1)), "below": jnp.ones((2, 3))}
+    >>> value, gradients, look = jax.jit(tapped(loss))(parameters, jnp.eye(2))
+    >>> look.layers, look.values["delta_norm"].shape
+    (('below', 'above'), (2,))
+    """
+    if not callable(loss):
+        raise FadeoutError(f"a loss must be a function of parameters and data, not {loss!r:.60}")
+    own = functools.partial(_tapped, loss, has_aux)
+    return functools.wraps(loss)(_any_tree(own, loss, has_aux))
+
+
+@functools.cache
+def jitted(loss: Callable, has_aux: bool = False, states: int = 0) -> Callable:
+    """`tapped(loss, has_aux)`, compiled once for every shape.
+
+    Args:
+      states: how many of its arguments after the parameters are a network's other state.
+    """
+    own = functools.partial(_tapped, loss, has_aux, states=states)
+    return _any_tree(jax.jit(own), loss, has_aux)
+
+
+def _any_tree(call: Callable, loss: Callable, has_aux: bool) -> Callable:
+    """A function of parameters in any tree, or in a module of NNX, whose other state is updated as
+    the loss leaves it."""
+
+    def of_any(parameters: Any, *data: Any):
+        if not isinstance(parameters, nnx.Module):
+            return call(_Parameters.of(parameters), data)
+        graph, own, state = nnx.split(parameters, nnx.Param, ...)
+        pure = _pure_loss(graph, loss, has_aux)
+        if hasattr(call, "lower"):
+            through = jitted(pure, True, 1)
+        else:
+            through = _any_tree(functools.partial(_tapped, pure, True, states=1), pure, True)
+        (value, (aux, state)), gradients, look = through(own, state, *data)
+        nnx.update(parameters, state)
+        return (value, aux) if has_aux else value, gradients, look
+
+    return of_any
+
+
+@functools.cache
+def _pure_loss(graph: Any, loss: Callable, has_aux: bool) -> Callable:
+    """A loss of a module of NNX as one of its parameters and its other state, which it returns."""
+
+    def pure(parameters, state, *data):
+        own = nnx.merge(graph, parameters, state, copy=True)
+        found = loss(own, *data)
+        value, aux = found if has_aux else (found, None)
+        return value, (aux, nnx.split(own, nnx.Param, ...)[2])
+
+    return pure
+
+
+def _tapped(
+    loss: Callable, has_aux: bool, tree: "_Parameters", data: tuple, states: int = 0
+) -> tuple[Any, Any, Look]:
+    fixed = len(jax.tree.leaves(data[:states]))
+    given, data_tree = jax.tree.flatten(data)
+    kept: list = []
+
+    def flat(*arguments):
+        own, rest = arguments[: len(tree.leaves)], arguments[len(tree.leaves) :]
+        found = loss(tree.whole(own), *jax.tree.unflatten(data_tree, rest))
+        value, aux = found if has_aux else (found, ())
+        value = jnp.asarray(value)
+        if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise FadeoutError(
+                f"a loss must be one real number, not of shape {value.shape} and {value.dtype}: "
+                "take its mean"
+            )
+        leaves, aux_tree = jax.tree.flatten(aux)
+        kept[:] = [aux_tree]
+        return value, *leaves
+
+    arguments = [*tree.leaves, *map(_as_array, given)]
+    seeing = taps.trace(flat, len(tree.leaves), fixed, arguments)
+    _, shapes = jax.eval_shape(lambda own: seeing.run(own, None), arguments)
+    zeros = taps.zeros_for(shapes)
+
+    def with_taps(own, zeros):
+        outs, seen = seeing.run([*own, *arguments[len(own) :]], zeros)
+        return outs[0], (outs[1:], seen)
+
+    both = jax.value_and_grad(with_taps, argnums=(0, 1), has_aux=True)
+    (value, (aux, seen)), (gradients, deltas) = both(tree.leaves, zeros)
+    look = _look(seeing, tree, gradients, seen, deltas)
+    value = (value, jax.tree.unflatten(kept[0], aux)) if has_aux else value
+    return value, tree.gradients(gradients), look
+
+
+def _as_array(leaf: Any) -> Array:
+    try:
+        return jnp.asarray(leaf)
+    except TypeError as error:
+        raise FadeoutError(
+            f"data must be arrays or numbers, not {leaf!r:.60}: close over the rest"
+        ) from error
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["leaves", "arrays"],
+    meta_fields=["paths", "others", "tree"],
+)
+@dataclass(frozen=True)
+class _Parameters:
+    """The real arrays of a tree, and all else in it.
+
+    Attributes:
+      leaves: its parameters; `arrays`, what other arrays it has.
+      paths: of the parameters.
+      others: of each leaf: `leaf`, `array`, or itself.
+    """
+
+    leaves: list[Array]
+    arrays: list[Array]
+    paths: tuple[str, ...]
+    others: tuple
+    tree: Any
+
+    @classmethod
+    def of(cls, parameters: Any) -> "_Parameters":
+        """
+        Raises:
+          FadeoutError: no leaf is a real array.
+        """
+        found, tree = jax.tree_util.tree_flatten_with_path(parameters)
+        leaves, arrays, paths, others = [], [], [], []
+        for path, leaf in found:
+            array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
+            if array and jnp.issubdtype(leaf.dtype, jnp.floating):
+                leaves.append(jnp.asarray(leaf))
+                if len(path) > 1 and getattr(path[-1], "name", "") == "value":  # of an nnx.Param
+                    path = path[:-1]
+                paths.append(jax.tree_util.keystr(path, simple=True, separator="/"))
+                others.append("leaf")
+            elif array:
+                arrays.append(leaf)
+                others.append("array")
+            else:
+                others.append(leaf)
+        if not leaves:
+            raise FadeoutError(
+                "the first argument of a loss must be its parameters, with real arrays in it, not "
+                f"{type(parameters).__name__}"
+            )
+        return cls(leaves, arrays, tuple(paths), tuple(others), tree)
+
+    def whole(self, leaves: Any) -> Any:
+        """The tree with these parameters."""
+        given, arrays = iter(leaves), iter(self.arrays)
+        return jax.tree.unflatten(self.tree, [
+            next(given) if other == "leaf" else next(arrays) if other == "array" else other
+            for other in self.others
+        ])  # fmt: skip
+
+    def gradients(self, leaves: list[Array]) -> Any:
+        """The tree with gradients, and None in the place of all else."""
+        given = iter(leaves)
+        return jax.tree.unflatten(
+            self.tree, [next(given) if other == "leaf" else None for other in self.others]
+        )
+
+
+# --- from what was seen to a row for each layer
+
+
+def _look(
+    seeing: taps.Trace, parameters: _Parameters, gradients: list[Array], seen: list, deltas: list
+) -> Look:
+    sums: list[WeightedSum] = taps.flatten(seeing.sums)
+    uses = Counter(own.leaf for own in sums)
+    calls: Counter[str] = Counter()
+    rows = []
+    for own, place, passed, delta in zip(
+        sums, taps.places(seeing.sums), taps.flatten(seen), taps.flatten(deltas), strict=True
     ):
-        words = "/".join(map(str, path)) or kind
-        before = sum(call.parameters == path for call in self.calls)
-        if self.taps is not None:
-            z = z + self.taps[len(self.calls)]
-        label = f"{words}#{before + 1}" if before else words
-        self.calls.append(_LayerCall(label, kind, path, inputs, tuple(kernel)))
-        self.passed.append((x, z))
-        return z
+        weights, gradient = parameters.leaves[own.leaf], gradients[own.leaf]
+        shared = uses[own.leaf] > 1
+        checked = not shared and own.leaf not in seeing.elsewhere
+        values = _measure(own, passed, delta, weights, gradient, shared, checked)
+        name = _label(parameters.paths[own.leaf])
+        calls[name] += 1
+        label = f"{name}#{calls[name]}" if calls[name] > 1 else name
+        layers = next(iter(values.values())).shape[0]
+        stacked = "layer" in own.loops
+        for number in range(layers):
+            words = f"{label}[{number}]" if stacked else label
+            row = {key: value[number] for key, value in values.items()}
+            rows.append(((place[0], number, place[1:]), words, own, row))
+    rows.sort(key=lambda row: row[0])  # of a stack, turn by turn
+    names = list(rows[0][3])
+    with_sums = set(uses)
+    unseen = [
+        path
+        for leaf, (path, array) in enumerate(zip(parameters.paths, parameters.leaves, strict=True))
+        if array.ndim > 1 and leaf not in with_sums
+    ]
+    return Look(
+        {name: jnp.stack([row[name] for _, _, _, row in rows]) for name in names},
+        tuple(words for _, words, _, _ in rows),
+        tuple(own.kind for _, _, own, _ in rows),
+        tuple(taps.dimensions(own)[2] for _, _, own, _ in rows),
+        tuple(unseen),
+    )
 
 
-_PATCHED = threading.Lock()
+def _label(path: str) -> str:
+    words = path.split("/")
+    return "/".join(words[:-1] if len(words) > 1 and words[-1] in _LAST_WORDS else words)
 
 
-@contextlib.contextmanager
-def _nnx_calls(module: nnx.Module, recorder: _Recorder) -> Iterator[None]:
-    """Every call of a layer of this module goes through the recorder."""
-    paths = {}
-    for path, node in nnx.iter_graph(module):
-        if isinstance(node, _NNX):  # by an attribute, which nnx.jit hands on with its copies
-            paths[str(path)] = path
-            node.examined = str(path)
+def _measure(
+    own: WeightedSum, seen: Seen, delta: Array, weights: Array, gradient: Array, shared: bool,
+    checked: bool,
+) -> dict[str, Float[Array, "layer"]]:  # fmt: skip
+    """All quantities of a weighted sum, of each turn of the loops that are layers, [layer].
 
-    def through(kind: type, original: Callable) -> Callable:
-        def call(self, x, *rest, **given):
-            z = original(self, x, *rest, **given)
-            path = paths.get(getattr(self, "examined", ""))
-            if path is None:
-                return z
-            several = isinstance(self, nnx.LinearGeneral) and isinstance(self.in_features, tuple)
-            inputs = len(self.in_features) if several else 1  # type: ignore[arg-type]
-            kernel = self.kernel[...].shape
-            return recorder.note(path, type(self).__name__, inputs, kernel, x, z)
+    Args:
+      weights, gradient: of its parameter.
+      shared: whether other sums use that too.
+      checked: whether the gradient must be this sum's alone.
+    """
+    turns = [seen.z.shape[n] for n, word in enumerate(own.loops) if word == "layer"]
+    layers = math.prod(turns)
+    shape = own.equation.invars[1 - own.data].aval.shape
 
-        return call
+    def as_stack(a):  # [layer, ...]
+        return a.reshape(layers, *a.shape[len(turns) :])
 
-    with _PATCHED:
-        originals = {kind: kind.__call__ for kind in _NNX}
-        try:
-            for kind, original in originals.items():
-                kind.__call__ = through(kind, original)  # type: ignore[method-assign]
-            yield
-        finally:
-            for kind, original in originals.items():
-                kind.__call__ = original  # type: ignore[method-assign]
-
-
-@contextlib.contextmanager
-def _linen_calls(recorder: _Recorder) -> Iterator[None]:
-    """Every call of a layer of Linen goes through the recorder."""
-
-    inside: list[tuple] = []
-
-    def interceptor(call, arguments, given, context):
-        layer = context.module
-        if layer.path in inside:  # of a subclass, which calls its own
-            return call(*arguments, **given)
-        inside.append(layer.path)
-        z = call(*arguments, **given)
-        inside.pop()
-        if not isinstance(layer, _LINEN) or context.method_name != "__call__":
-            return z
-        axis = getattr(layer, "axis", None)
-        inputs = len(axis) if isinstance(axis, tuple) else 1
-        kernel = layer.get_variable("params", "kernel").shape
-        return recorder.note(layer.path, type(layer).__name__, inputs, kernel, arguments[0], z)
-
-    with linen.intercept_methods(interceptor):
-        yield
+    if own.plain:
+        kernel = weights.reshape(layers, *shape)
+    else:
+        kernel = as_stack(_without_time(own, seen.kernel))
+    if own.kind == "embedding" or (shared and own.plain):
+        contribution = gradient.reshape(layers, *shape)
+    else:
+        like = own.equation.invars[1 - own.data].aval
+        like = jax.ShapeDtypeStruct(like.shape, like.dtype)
+        contribution = as_stack(taps.kernel_gradients(own, seen, delta, like))
+    z, slopes = as_stack(taps.as_rows(own, seen.z)), as_stack(taps.as_rows(own, delta))
+    found: dict[str, Any] = {
+        "kernel": jax.vmap(functools.partial(taps.kernel_as_matrix, own))(kernel),
+        "kernel_gradient": jax.vmap(functools.partial(taps.kernel_as_matrix, own))(contribution),
+        "delta": slopes,
+    }
+    if own.activated:
+        found["activation"] = as_stack(taps.as_rows(own, seen.activation))  # type: ignore[arg-type]
+        found["slope"] = as_stack(taps.as_rows(own, seen.slope))  # type: ignore[arg-type]
+        found["lowest"] = as_stack(_without_time(own, seen.lowest))
+        found["highest"] = as_stack(_without_time(own, seen.highest))
+    found = {name: _in_single(a) for name, a in found.items()}
+    biased = own.bias is not None
+    rows = jax.vmap(lambda found, z: _probe_layer(found, z, biased))(found, _in_single(z))
+    rows["delta_over_time"] = as_stack(_over_time(own, delta))
+    whole = norm(_in_single(gradient))
+    parts = norm(_in_single(contribution))
+    unexplained = jnp.abs(parts - whole) / jnp.where(whole > 0, whole, 1)
+    rows["unexplained"] = jnp.full(layers, unexplained if checked else jnp.nan)
+    return {
+        name: jnp.asarray(value, jnp.result_type(slopes, jnp.float32))
+        for name, value in rows.items()
+    }
 
 
-class _FunctionalNetwork(NamedTuple):
+def _in_single(a: Array) -> Array:
+    """Half precision has no room for norms."""
+    return a.astype(jnp.float32) if jnp.finfo(a.dtype).bits < 32 else a
+
+
+def _without_time(own: WeightedSum, a: Any) -> Array:
+    """The first step in time of what has the axes of the loops first."""
+    for axis in reversed([n for n, word in enumerate(own.loops) if word == "time"]):
+        a = jnp.take(a, 0, axis)
+    return a
+
+
+def _over_time(own: WeightedSum, delta: Array) -> Float[Array, "*layer"]:
+    """The size of delta at the first step in time over that at the last; NaN without time."""
+    if "time" not in own.loops:
+        turns = [delta.shape[n] for n, word in enumerate(own.loops) if word == "layer"]
+        return jnp.full(turns, jnp.nan)
+    axis = own.loops.index("time")
+    first, last = (_in_single(jnp.take(delta, n, axis)) for n in (0, -1))
+    inner = own._replace(loops=own.loops[:axis] + own.loops[axis + 1 :])
+    lead = [n for n, word in enumerate(inner.loops) if word == "layer"]
+
+    def size(a):
+        rows = taps.as_rows(inner, a)
+        function = norm
+        for _ in lead:
+            function = jax.vmap(function)
+        return function(rows)
+
+    return size(first) / size(last)
+
+
+def _probe_layer(
+    found: dict[str, Array], z: Float[Array, "example fan_out"], biased: bool
+) -> dict[str, Float[Array, ""]]:
+    """Applies the probes to a layer and its preactivations [example, out]."""
+    lowest, highest = found.pop("lowest", None), found.pop("highest", None)
+    layer = Layer(
+        **{"activation": None, "slope": None} | found,  # type: ignore[arg-type]
+        kernel_update=None,  # type: ignore[arg-type]
+        bias_gradient=jnp.sum(found["delta"], 0) if biased else None,  # type: ignore[arg-type]
+        below=None,  # type: ignore[arg-type]
+    )
+    rows = {name: PROBES[name].function(layer) for name in _PROBES_ALWAYS}
+    rows["bias_gradient_norm"] = (
+        PROBES["bias_gradient_norm"].function(layer) if biased else jnp.full((), jnp.nan)
+    )
+    rows["preactivation_mean"] = average(z)
+    rows["preactivation_std"] = root_mean_square(z - average(z))
+    nothing = jnp.mean(jnp.all(layer.delta == 0, axis=0))  # which gets no delta counts as dead
+    without = dict.fromkeys(_PROBES_WITH_SLOPE, jnp.full((), jnp.nan)) | {"dead_units": nothing}
+    if lowest is None:
+        return rows | without
+    layer = layer._replace(steepest_slope=jnp.maximum(jnp.abs(lowest), jnp.abs(highest)))
+    graded = ~((lowest == highest) & (highest != 0))  # else it is no more than a factor
+    return rows | {
+        name: jnp.where(graded, PROBES[name].function(layer), without[name])
+        for name in _PROBES_WITH_SLOPE
+    }
+
+
+# --- modules of Flax
+
+
+class FunctionalNetwork(NamedTuple):
     """A module as a function.
 
     Attributes:
+      loss: of parameters, state, inputs and targets, gives a number.
       parameters: what it is differentiated by.
-      call: of parameters, inputs and a recorder, gives the output.
-      flat: gradients or parameters by path.
+      state: all else.
     """
 
+    loss: Callable
     parameters: Any
-    call: Callable[[Any, Any, _Recorder], Any]
-    flat: Callable[[Any], Mapping[tuple, Array]]
+    state: Any
 
 
-def _functional_network(
-    module: Any, variables: Any, keywords: dict[str, Any]
-) -> _FunctionalNetwork:
+def functional(
+    module: Any, variables: Any, loss: Callable, keywords: Mapping[str, Any]
+) -> FunctionalNetwork:
     """
     Raises:
       FadeoutError: it is no module of Flax, or one of Linen without its variables.
     """
+    options = tuple(sorted(keywords.items()))
     if isinstance(module, nnx.Module):
-        graph, parameters, others = nnx.split(module, nnx.Param, ...)
-
-        def call(parameters, inputs, recorder):
-            copy = nnx.merge(graph, parameters, others, copy=True)
-            with _nnx_calls(copy, recorder):
-                return copy(inputs, **keywords)
-
-        def flat(state):
-            return {path: leaf[...] for path, leaf in nnx.to_flat_state(state)}
-
-        return _FunctionalNetwork(parameters, call, flat)
+        graph, parameters, state = nnx.split(module, nnx.Param, ...)
+        if not jax.tree.leaves(parameters):
+            raise FadeoutError(f"{type(module).__name__} has no parameters: no layer to examine")
+        return FunctionalNetwork(_loss_of_nnx(graph, loss, options), parameters, state)
     if not isinstance(module, linen.Module):
-        raise FadeoutError(f"examine takes a module of flax.nnx or flax.linen, not {module!r:.80}")
+        raise FadeoutError(
+            "examine takes a module of flax.nnx or flax.linen, or a loss and its parameters, not "
+            f"{module!r:.80}"
+        )
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise FadeoutError("a Linen module needs its variables: variables=module.init(key, inputs)")
-    rest = {name: values for name, values in variables.items() if name != "params"}
-
-    def apply(parameters, inputs, recorder):
-        with _linen_calls(recorder):
-            given = {"params": parameters, **rest}
-            return module.apply(given, inputs, mutable=list(rest), **keywords)[0]
-
-    def flat_of(tree, path=()):
-        if not isinstance(tree, Mapping):
-            return {path: tree}
-        inner = [flat_of(branch, (*path, name)) for name, branch in tree.items()]
-        return {name: leaf for branch in inner for name, leaf in branch.items()}
-
-    return _FunctionalNetwork(variables["params"], apply, flat_of)
+    state = {name: values for name, values in variables.items() if name != "params"}
+    return FunctionalNetwork(_loss_of_linen(module, loss, options), variables["params"], state)
 
 
-def inspect_network(
-    module: Any, inputs: Any, targets: Any, loss: Callable, variables: Any, keywords: dict[str, Any]
-) -> tuple[Float[Array, ""], list[_LayerRecord]]:
-    """The loss, and what every call of a layer shows, in the order of calls.
+def _remembered(make: Callable) -> Callable:
+    """The same function for the same arguments, so that a second look compiles nothing; another
+    one each time, where they have no hash."""
+    known = functools.lru_cache(maxsize=64)(make)
 
-    Raises:
-      FadeoutError: no module of Flax, no layer that is known, or a loss that is none.
-    """
-    network = _functional_network(module, variables, keywords)
-    with user_errors(f"the call of {type(module).__name__}", "fails"):
-        return _record_layers(network, inputs, targets, loss)
+    @functools.wraps(make)
+    def call(*arguments):
+        try:
+            return known(*arguments)
+        except TypeError:
+            return make(*arguments)
 
-
-def _record_layers(
-    network: _FunctionalNetwork, inputs: Any, targets: Any, loss: Callable
-) -> tuple[Float[Array, ""], list[_LayerRecord]]:
-    found: list[_LayerCall] = []
-
-    def run(parameters, inputs, targets, taps):
-        recorder = _Recorder(taps)
-        with jax.disable_jit():  # what is compiled inside is traced in one piece
-            output = network.call(parameters, inputs, recorder)
-            try:
-                judged = jnp.asarray(loss(output, targets))
-            except (TypeError, ValueError) as error:
-                raise FadeoutError(f"the loss of output and targets fails: {error}") from error
-            if not jnp.issubdtype(judged.dtype, jnp.floating):
-                raise FadeoutError(f"the loss must be a real number, not of {judged.dtype}")
-            value = jnp.mean(judged)
-        found[:] = recorder.calls
-        return value, (recorder.passed, output)
-
-    arguments = [network.parameters, inputs, targets, None]
-    with _check_untransformed():
-        _, (passed, _) = jax.eval_shape(run, *arguments)
-        if not found:
-            raise FadeoutError(f"no layer was called of those that are known: {_LAYERS}")
-        arguments[3] = [jnp.zeros(z.shape, z.dtype) for _, z in passed]
-        both = jax.value_and_grad(run, argnums=(0, 3), has_aux=True)
-        (value, (passed, _)), (gradients, deltas) = jax.jit(both)(*arguments)
-        program = jax.make_jaxpr(run)(*arguments)
-    leaves = len(jax.tree.leaves(network.parameters))
-    activations = _value_and_slope_of_calls(program, leaves, jax.tree.leaves(arguments), len(found))
-    parameters = network.flat(network.parameters)
-    matrices = _Matrices(parameters, network.flat(gradients))
-    return value, [
-        _LayerRecord(call, matrices.layer(call, x, delta, *activation), matrices.rows(call, z))
-        for call, (x, z), delta, activation in zip(found, passed, deltas, activations, strict=True)
-    ]
+    return call
 
 
-@contextlib.contextmanager
-def _check_untransformed() -> Iterator[None]:
+@_remembered
+def _loss_of_nnx(graph: Any, loss: Callable, options: tuple) -> Callable:
+    def call(parameters, state, inputs, targets):
+        module = nnx.merge(graph, parameters, state, copy=True)
+        with user_errors(f"the call of {type(module).__name__}", "fails"):
+            output = module(inputs, **dict(options))
+        return _judge(loss, output, targets)
+
+    return call
+
+
+@_remembered
+def _loss_of_linen(module: linen.Module, loss: Callable, options: tuple) -> Callable:
+    def call(parameters, state, inputs, targets):
+        with user_errors(f"the call of {type(module).__name__}", "fails"):
+            given = {"params": parameters, **state}
+            output = module.apply(given, inputs, mutable=list(state), **dict(options))[0]
+        return _judge(loss, output, targets)
+
+    return call
+
+
+def _judge(loss: Callable, output: Any, targets: Any) -> Float[Array, ""]:
+    output = jax.tree.map(lambda a: checkpoint_name(a, taps.OUTPUT), output)
     try:
-        yield
-    except jax.errors.UnexpectedTracerError as error:
-        raise FadeoutError(
-            "a layer is called inside a transformation of its own (remat, vmap), where what it "
-            "sees cannot be had: examine the module without it"
-        ) from error
-
-
-class _Matrices(NamedTuple):
-    """Parameters and gradients by path, to be seen as matrices [in, out]."""
-
-    parameters: Mapping[tuple, Array]
-    gradients: Mapping[tuple, Array]
-
-    def shape(self, call: _LayerCall) -> tuple[int, int]:
-        """Returns the shape of a call's kernel.
-
-        Raises:
-          FadeoutError: the kernel that was called is a part of the parameter.
-        """
-        shape = self.parameters[(*call.parameters, "kernel")].shape
-        if shape != call.kernel:
-            raise FadeoutError(
-                f"{call.path} holds several layers in one parameter {list(shape)}, as nnx.scan and "
-                "nnx.vmap make, and what each of them sees cannot be told apart: examine the "
-                "module without"
-            )
-        cut = len(shape) - 1 if "Conv" in call.kind else call.inputs
-        return math.prod(shape[:cut]), math.prod(shape[cut:])
-
-    def rows(self, call: _LayerCall, z: Float[Array, "..."]) -> Float[Array, "example fan_out"]:
-        """Positions count as examples, and the features of heads as units."""
-        return z.reshape(-1, self.shape(call)[1])
-
-    def layer(
-        self, call: _LayerCall, x, delta, activation=None, slope=None, steepest=None
-    ) -> Layer:
-        """The layer as the probes take it; what it lacks is None."""
-        matrix, path = self.shape(call), (*call.parameters, "kernel")
-        bias = self.gradients.get((*call.parameters, "bias"))
-        graded = activation is not None
-        return Layer(
-            kernel=self.parameters[path].reshape(matrix),
-            kernel_gradient=self.gradients[path].reshape(matrix),
-            kernel_update=None,  # type: ignore[arg-type]
-            bias_gradient=None if bias is None else bias.ravel(),  # type: ignore[arg-type]
-            delta=self.rows(call, delta),
-            below=None if "Conv" in call.kind else x.reshape(-1, matrix[0]),  # type: ignore[arg-type]
-            activation=self.rows(call, activation) if graded else None,
-            slope=self.rows(call, slope) if graded else None,
-            steepest_slope=self.rows(call, steepest).max(0) if graded else None,
-        )
-
-
-# --- what is between a layer's output and the next layer
-
-
-def _value_and_slope_of_calls(program: Any, leaves: int, values: list, calls: int) -> list[tuple]:
-    """phi(z), phi'(z) and the largest |phi'| of each unit, of every call; nothing where z goes
-    through nothing that works element by element.
-
-    Args:
-      program: the traced call: of the parameters, which are the first `leaves` of its arguments,
-        and of all else, gives the loss and every layer's input and output.
-      values: of its arguments.
-    """
-    jaxpr = program.jaxpr
-    moving, _ = _equations_from(jaxpr, jaxpr.invars[leaves:])  # with the examples
-    seen, made = jaxpr.outvars[1 : 1 + 2 * calls], set(jaxpr.outvars[1 + 2 * calls :])
-    found = []
-    for z in seen[1 : 2 * calls : 2]:
-        starts = [z, *_normalization_equations(jaxpr, z, moving, made)]
-        tried = (_value_and_slope_of_call(program, values, start, moving, made) for start in starts)
-        found.append(next(filter(None, tried), ()))
-    return found
-
-
-def _normalization_equations(jaxpr: Any, z: Any, moving: set, made: set) -> list:
-    """Returns the variables, in order, that have the shape of z and depend on z alone: the output
-    of a batch norm between a layer and its activation."""
-    inside, found = {z}, []
-    for equation in jaxpr.eqns:
-        used = {v for v in equation.invars if isinstance(v, core.Var) and v in moving}
-        if used and used <= inside and not used & made:
-            inside |= set(equation.outvars)
-            found += [v for v in equation.outvars if v.aval.shape == z.aval.shape]
-    return found
-
-
-def _value_and_slope_of_call(program: Any, values: list, z: Any, moving: set, made: set) -> tuple:
-    """Returns phi(z) and phi'(z) of one layer call.
-
-    The module's outputs, `made`, end the search.
-    """
-    jaxpr = program.jaxpr
-    inside, equations = {z}, []
-    for equation in jaxpr.eqns:
-        used = [v for v in equation.invars if isinstance(v, core.Var)]
-        if not inside & set(used) or any(v in moving and v not in inside for v in used):
-            continue
-        if made & set(used):  # the loss's
-            continue
-        if {v.aval.shape for v in equation.outvars} == {z.aval.shape} and _is_elementwise(equation):
-            inside |= set(equation.outvars)
-            equations.append(equation)
-    after = {
-        v
-        for equation in jaxpr.eqns
-        if not any(equation is own for own in equations)
-        for v in equation.invars
-        if isinstance(v, core.Var) and v in inside
-    }
-    after |= inside & made
-    if len(after) != 1 or z in after:
-        return ()
-    (h,) = after
-    if not jnp.issubdtype(h.aval.dtype, jnp.floating):
-        return ()
-    constants = list(dict.fromkeys(
-        v for e in equations for v in e.invars if isinstance(v, core.Var) and v not in inside
-    ))  # fmt: skip
-    given = [*jaxpr.constvars, *jaxpr.invars]
-    known = _subprogram(given, jaxpr.eqns, [z, *constants])
-    at, *fixed = jax.jit(known)(*program.consts, *values)
-    phi = _subprogram([z, *constants], equations, [h])
-
-    def both(z):
-        return value_and_vjp(lambda z: phi(z, *fixed)[0], z)
-
-    def extremes(number, found):
-        slope = both(jnp.full_like(at, number / 10 - 3))[1].astype(at.dtype)
-        return jnp.minimum(found[0], slope), jnp.maximum(found[1], slope)
-
-    activation, slope = jax.jit(both)(at)
-    start = jnp.full_like(at, jnp.inf), jnp.full_like(at, -jnp.inf)
-    flattest, steepest = jax.jit(lambda: jax.lax.fori_loop(0, 61, extremes, start))()
-    if jnp.all(flattest == steepest) and jnp.all(steepest != 0):  # no more than a factor
-        return ()
-    return activation, slope, jnp.maximum(jnp.abs(flattest), jnp.abs(steepest))
-
-
-def _is_elementwise(equation: Any) -> bool:
-    """Returns whether an equation works element by element, and what it calls too."""
-    name = equation.primitive.name
-    if name in ELEMENTWISE:
-        return True
-    called = equation.params.get(INLINED.get(name, ""))
-    jaxpr = getattr(called, "jaxpr", called)
-    return jaxpr is not None and all(
-        _is_elementwise(e) for e in _equations_from(jaxpr, jaxpr.invars)[1]
-    )
-
-
-def _equations_from(jaxpr: Any, starts: list) -> tuple[set, list]:
-    """Returns all variables that depend on some variables, and the equations that make them."""
-    moving, equations = set(starts), []
-    for equation in jaxpr.eqns:
-        if any(v in moving for v in equation.invars if isinstance(v, core.Var)):
-            moving |= set(equation.outvars)
-            equations.append(equation)
-    return moving, equations
-
-
-def _subprogram(arguments: list, equations: list, results: list) -> Callable:
-    """A function of some variables of a traced program, by some of its equations."""
-    about = core.DebugInfo("part", "part of a network", None, None)
-    own = core.Jaxpr([], arguments, results, equations, debug_info=about)
-    return core.jaxpr_as_fun(core.ClosedJaxpr(own, []))
+        judged = jnp.asarray(loss(output, targets))
+    except (TypeError, ValueError) as error:
+        raise FadeoutError(f"the loss of output and targets fails: {error}") from error
+    if not jnp.issubdtype(judged.dtype, jnp.floating):
+        raise FadeoutError(f"the loss must be a real number, not of {judged.dtype}")
+    return jnp.mean(judged)

@@ -14,7 +14,13 @@ from jaxtyping import Array, Bool, Float
 
 from fadeout import config
 from fadeout.networks.activations import SATURATED_SLOPE
-from fadeout.networks.jacobians import HIGHEST, jacobians, tangent_kernels
+from fadeout.networks.jacobians import (
+    HIGHEST,
+    eigenvalues,
+    jacobians,
+    singular_values,
+    tangent_kernels,
+)
 from fadeout.networks.lanes import matmul, mean_over, reduce_leading
 from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scale_to_one
@@ -265,7 +271,7 @@ def effective_rank(layer: Layer) -> Float[Array, ""]:
 
     Reference: Roy & Vetterli 2007.
     """
-    values = jnp.linalg.svd(scale_to_one(layer.activation)[0], compute_uv=False)
+    values = singular_values(scale_to_one(layer.activation)[0])
     shares = values / jnp.sum(values)
     return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(shares, shares)))
 
@@ -282,7 +288,7 @@ def layer_gain(layer: Layer) -> Float[Array, ""]:
 def layer_largest(layer: Layer) -> Float[Array, ""]:
     """Largest singular value of the layer's own Jacobian, its mean over examples."""
     jacobian = layer.kernel * layer.slope[:, None]
-    return average(jnp.linalg.svd(jacobian, compute_uv=False)[:, 0])
+    return average(jax.vmap(singular_values)(jacobian)[:, 0])
 
 
 # --- of all layers at once
@@ -317,27 +323,27 @@ def jacobian_spread(layers: Layers) -> Float[Array, "depth"]:
 @probe("largest singular value of dz/dz_1", whole=True, lapack=True)
 def jacobian_largest(layers: Layers) -> Float[Array, "depth"]:
     """Largest singular value of dz/dz_1."""
-    return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[0], e), layers)
+    return jacobians(lambda j, e: jnp.ldexp(singular_values(j)[0], e), layers)
 
 
 @probe("smallest singular value of dz/dz_1", whole=True, lapack=True)
 def jacobian_smallest(layers: Layers) -> Float[Array, "depth"]:
     """Smallest singular value of dz/dz_1."""
-    return jacobians(lambda j, e: jnp.ldexp(jnp.linalg.svd(j, compute_uv=False)[-1], e), layers)
+    return jacobians(lambda j, e: jnp.ldexp(singular_values(j)[-1], e), layers)
 
 
 @probe("largest eigenvalue of the NTK up to here", readout=True, whole=True, lapack=True)
 def ntk_largest(layers: Layers) -> Float[Array, "layer"]:
     """Largest eigenvalue of the neural tangent kernel of all parameters up to each layer."""
     kernels, exponents = tangent_kernels(layers)
-    return jnp.ldexp(jnp.linalg.eigvalsh(kernels)[:, -1], exponents)
+    return jnp.ldexp(jax.vmap(eigenvalues)(kernels)[:, -1], exponents)
 
 
 @probe("smallest eigenvalue of the NTK up to here", readout=True, whole=True, lapack=True)
 def ntk_smallest(layers: Layers) -> Float[Array, "layer"]:
     """Smallest eigenvalue of that kernel: the slowest way to learn under gradient flow."""
     kernels, exponents = tangent_kernels(layers)
-    return jnp.ldexp(jnp.linalg.eigvalsh(kernels)[:, 0], exponents)
+    return jnp.ldexp(jax.vmap(eigenvalues)(kernels)[:, 0], exponents)
 
 
 @probe("cosine between successive updates", readout=True, path=True)

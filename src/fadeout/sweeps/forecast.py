@@ -18,7 +18,7 @@ from fadeout.sweeps.chunks import (
 from fadeout.sweeps.run_index import RunIndex, index_runs
 from fadeout.sweeps.sweep import to_train
 from fadeout.sweeps.training_queue import Queue
-from fadeout.training.compile_groups import CompileGroup, compile_group
+from fadeout.training.compile_groups import CompileGroup, compile_group, record_lengths
 from fadeout.training.programs import compile_group_programs, train_group
 
 LONG_ENOUGH = 0.5
@@ -93,8 +93,11 @@ def _calibrate(queue: Queue, item: WorkItem) -> tuple[float, float]:
     training, device = runs[0].training, queue.devices[0]
 
     def brief(records: int) -> tuple[list[Run], CompileGroup]:
-        short = replace(training, steps=records * training.record_every)
-        own = [run.replace_unchecked(training=short) for run in runs]
+        steps = records * training.record_every
+        own = [run.replace_unchecked(training=replace(training, steps=steps)) for run in runs]
+        if record_lengths(training):  # traced: the sweep's own program, which it finds compiled
+            shorter = replace(item.group.training, steps=steps)
+            return own, item.group._replace(training=shorter)
         return own, compile_group(own[-1])
 
     def timed(own: list[Run], group: CompileGroup) -> float:

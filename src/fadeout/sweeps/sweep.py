@@ -30,7 +30,7 @@ class Summary:
       others: whether another process writes into the same folder.
       outcomes: of the runs of this sweep, how many ended with each status.
       to_compile: programs that are needed.
-      compiled: those that are ready.
+      compiled: those that are ready; `compiling`, what those are that are made just now.
       errors: the error of each program that failed.
       train_seconds, store_seconds: as `compile_seconds` summed over threads and workers.
     """
@@ -43,6 +43,7 @@ class Summary:
     run_steps: int = 0
     to_compile: int = 0
     compiled: list[CompiledProgram] = field(default_factory=list)
+    compiling: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     train_seconds: float = 0.0
     store_seconds: float = 0.0
@@ -60,7 +61,7 @@ class Summary:
         """Adds what a worker did for a part of this sweep; what became of the runs is told by the
         store, which knows also of workers that died."""
         for f in fields(self):
-            if f.name not in ("asked", "stored", "repeated", "others", "outcomes"):
+            if f.name not in ("asked", "stored", "repeated", "others", "outcomes", "compiling"):
                 setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
 
 
@@ -117,8 +118,8 @@ def sweep(
     Args:
       runs: any mixture; made one by one, where they are a grid.
       folder: where results go; created when the first chunk is stored.
-      watch: called before the first program is compiled, and after each finished chunk and
-        program.
+      watch: called before the first program is compiled, after each finished chunk and program,
+        and now and then in between.
       fail_fast: stop at the first failure.
       threads: on a CPU, how many train; by default one for each core.
       about: provenance to store beside the results.
@@ -138,7 +139,9 @@ def sweep(
         except FadeoutError:  # a file that another process has just moved: no fault of these runs
             return np.ones(identities.size, bool)
 
-    def keep(done: CompiledProgram | FinishedChunk) -> None:
+    def keep(done: CompiledProgram | FinishedChunk | None) -> None:
+        if done is None:
+            return
         if isinstance(done, CompiledProgram):
             summary.compiled.append(done)
             return
@@ -162,6 +165,7 @@ def sweep(
         watch(summary)
         for done in queue.finished():
             keep(done)
+            summary.compiling = queue.compiling
             watch(summary)
     return summary
 
@@ -171,7 +175,7 @@ def train_in_memory(runs: Run | Sequence[Run], watch: OnProgress = ignore_progre
 
     Args:
       runs: one, or any mixture.
-      watch: called after each finished chunk and program.
+      watch: called after each finished chunk and program, and now and then in between.
 
     Returns:
       The dataset that `load` would give, one row for each of the runs, in their order.
@@ -194,10 +198,11 @@ def train_in_memory(runs: Run | Sequence[Run], watch: OnProgress = ignore_progre
     for done in queue.finished():
         if isinstance(done, CompiledProgram):
             summary.compiled.append(done)
-        elif done.part is not None:
+        elif done is not None and done.part is not None:
             parts.append(done.part)
             summary.run_steps += done.run_steps
             summary.outcomes.update(done.part.get("status").tolist())
+        summary.compiling = queue.compiling
         watch(summary)
     joined = join_parts(parts)
     own = identity_numbers(joined["id"].values)

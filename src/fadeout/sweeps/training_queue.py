@@ -104,8 +104,15 @@ class Queue:
     def device(self) -> str:
         return f"{self.devices[0].platform}: {self.devices[0].device_kind}"
 
-    def finished(self) -> Iterator[CompiledProgram | FinishedChunk]:
-        """Yields every program and every chunk, in the order in which they finish.
+    @property
+    def compiling(self) -> list[str]:
+        """The programs that are compiled just now."""
+        in_flight = (item for item, _ in self.in_flight.values() if not item.compiled)
+        return [describe_program(item.group) for item in in_flight]
+
+    def finished(self) -> Iterator[CompiledProgram | FinishedChunk | None]:
+        """Yields every program and every chunk, in the order in which they finish, and None while
+        nothing does.
 
         An interrupt is raised once what is in flight has come back; a second one does not wait.
         """
@@ -118,6 +125,8 @@ class Queue:
                     work = self.train if item.compiled else self.compile
                     self.in_flight[pool.submit(work, item, device)] = item, device
                 ready = wait(self.in_flight, _POLL_SECONDS, FIRST_COMPLETED).done
+                if not ready:
+                    yield None
                 for future in ready:
                     item, device = self.in_flight.pop(future)
                     idle.append(device)

@@ -1,0 +1,198 @@
+"""A network of a user's own, while it trains."""
+
+import functools
+import html
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from flax import nnx
+
+from fadeout.analysis.examine import dataset_of
+from fadeout.networks.inspection import Look, jitted
+from fadeout.registry import FadeoutError
+
+
+def watch(
+    loss: Callable,
+    every: int = 10,
+    has_aux: bool = False,
+    log: Callable[[Mapping[str, float], int], Any] | None = None,
+) -> "Watch":
+    """`jax.value_and_grad(loss)`, jitted, that also looks at every layer now and then.
+
+        watch = fadeout.watch(loss, every=10)
+        for batch in batches:
+            value, gradients = watch(parameters, *batch)
+            ...
+        print(watch)
+
+    Args:
+      loss: of parameters and data, as `fadeout.examine` takes it: any tree of arrays, or a module
+        of flax.nnx, whose other state is updated. It must be a pure function otherwise.
+      every: a look every so many calls, the first among them. The others cost what they would
+        without.
+      has_aux: whether the loss gives a number and anything else.
+      log: is called at each look with names and numbers, `layer/quantity`, and the step: as
+        `wandb.log` and `trackio.log` are; of a TensorBoard writer, give a function.
+
+    Returns:
+      A `Watch`. It gives what `jax.value_and_grad(loss, has_aux=has_aux)` gives.
+
+    Raises:
+      FadeoutError: `every` is no whole number from 1 on, or what is given is no function.
+    """
+    if not callable(loss):
+        raise FadeoutError(f"a loss must be a function of parameters and data, not {loss!r:.60}")
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise FadeoutError(f"every must be a whole number of calls from 1 on, not {every!r:.40}")
+    if log is not None and not callable(log):
+        raise FadeoutError(f"log must be a function of a dictionary and a step, not {log!r:.40}")
+    return Watch(loss, every, has_aux, log)
+
+
+class Watch:
+    """What `fadeout.watch` gives: a function, and what it has seen.
+
+    Attributes:
+      step: how often it was called.
+      results: what was seen, a dataset over `step` and `layer`, with the quantities of
+        `fadeout.examine` and the `loss`.
+    """
+
+    def __init__(self, loss: Callable, every: int, has_aux: bool, log: Callable | None):
+        functools.update_wrapper(self, loss)
+        self._loss, self._every, self._has_aux, self._log = loss, every, has_aux, log
+        self._plain = _jitted_gradients(loss, has_aux)
+        self._looks: list[tuple[int, Any, Look]] = []
+        self.step = 0
+
+    def __call__(self, parameters: Any, *data: Any) -> tuple[Any, Any]:
+        step, self.step = self.step, self.step + 1
+        if step % self._every:
+            return self._plain(parameters, *data)
+        try:
+            value, gradients, look = jitted(self._loss, self._has_aux)(parameters, *data)
+        except FadeoutError as error:  # without what JAX adds to an error that passes it
+            raise FadeoutError(str(error)) from error.__cause__
+        if self._looks and self._looks[-1][2].layers != look.layers:
+            raise FadeoutError(
+                f"the network has other layers at step {step} than before: begin another "
+                "fadeout.watch for it"
+            )
+        loss = value[0] if self._has_aux else value
+        self._looks.append((step, loss, look))
+        if self._log:
+            self._log(_numbers(loss, look), step)
+        return value, gradients
+
+    @property
+    def results(self) -> xr.Dataset:
+        """
+        Raises:
+          FadeoutError: nothing was seen yet.
+        """
+        if not self._looks:
+            raise FadeoutError("nothing was seen yet: call the watch as jax.value_and_grad(loss)")
+        steps = [step for step, _, _ in self._looks]
+        name = getattr(self._loss, "__name__", type(self._loss).__name__)
+        rows = [dataset_of(look, loss, name) for _, loss, look in self._looks]
+        found = xr.concat(rows, "step", combine_attrs="override", data_vars="all")
+        found["loss"] = "step", [row.attrs["loss"] for row in rows]
+        return found.assign_coords(step=steps)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes `results` as netCDF, for `xarray.open_dataset`; nothing is overwritten.
+
+        Raises:
+          FadeoutError: the file is there already.
+        """
+        place = Path(path).with_suffix(".nc")
+        if place.exists():
+            raise FadeoutError(f"{place} is there already: choose another name")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self.results.to_netcdf(place, engine="h5netcdf")
+        return place
+
+    def __str__(self) -> str:
+        return summarize(self.results)
+
+    def __repr__(self) -> str:
+        name = getattr(self._loss, "__name__", type(self._loss).__name__)
+        return f"<fadeout.watch of {name}: {len(self._looks)} looks in {self.step} calls>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self) if self._looks else repr(self))}</pre>"
+
+
+def _numbers(loss: Any, look: Look) -> dict[str, float]:
+    """All that is a number, by layer and quantity."""
+    found = {"loss": float(loss)}
+    for name, values in look.values.items():
+        if name != "unexplained":
+            for layer, value in zip(look.layers, np.asarray(values, float), strict=True):
+                if not np.isnan(value):
+                    found[f"{layer}/{name}"] = float(value)
+    return found
+
+
+def _jitted_gradients(loss: Callable, has_aux: bool) -> Callable:
+    plain = jax.jit(jax.value_and_grad(loss, has_aux=has_aux))
+    of_module = nnx.jit(nnx.value_and_grad(loss, has_aux=has_aux))
+
+    def call(parameters: Any, *data: Any) -> Any:
+        return (of_module if isinstance(parameters, nnx.Module) else plain)(parameters, *data)
+
+    return call
+
+
+def first_trouble(results: xr.Dataset) -> str:
+    """When and where something was not finite for the first time, in a sentence; empty where all
+    is."""
+    signal = np.isfinite(results["preactivation_std"].values)
+    gradient = np.isfinite(results["delta_norm"].values)
+    for step, forwards, backwards in zip(results["step"].values, signal, gradient, strict=True):
+        layers = results["layer"].values
+        if not forwards.all():
+            return f"step {step}: {layers[np.argmin(forwards)]} is not finite, forwards"
+        if not backwards.all():
+            last = len(layers) - 1 - np.argmin(backwards[::-1])
+            return f"step {step}: the gradient of {layers[last]} is not finite, backwards"
+    return ""
+
+
+def since(results: xr.Dataset, layer: int) -> int | None:
+    """The step since which a layer has had the verdict that it has now."""
+    words = results["verdict"].values[:, layer]
+    other = np.flatnonzero(words != words[-1])
+    return int(results["step"].values[0 if not other.size else other[-1] + 1])
+
+
+def summarize(results: xr.Dataset) -> str:
+    """A table of the last look: a row for each layer, and what is wrong since when."""
+    last = results.isel(step=-1)
+    rows = [("layer", "gradient", "delta", "signal", "dead", "verdict")]
+    for number, layer in enumerate(last["layer"].values):
+        own = last.isel(layer=number)
+        verdict = str(own["verdict"].item())
+        if verdict != "healthy":
+            verdict = f"{verdict.replace('_', ' ')} since step {since(results, number)}"
+        rows.append((
+            str(layer), f"{float(own.gradient_norm):.2e}", f"{float(own.delta_norm):.2e}",
+            f"{float(own.preactivation_std):.2e}", f"{float(own.dead_units):.0%}", verdict,
+        ))  # fmt: skip
+    widths = [max(len(row[n]) for row in rows) for n in range(5)]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(row[n].rjust(widths[n]) for n in range(1, 5)), row[5]]
+        )
+        for row in rows
+    ]
+    steps = results["step"].values
+    head = f"loss {float(results['loss'].values[-1]):.4g} at step {steps[-1]}, {steps.size} looks"
+    notes = [first_trouble(results), str(results.attrs.get("notes", ""))]
+    return "\n".join([head, *lines, *filter(None, notes)])

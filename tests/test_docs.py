@@ -43,7 +43,8 @@ def test_the_tour_runs_in_a_real_kernel_and_shows_its_picture(tmp_path):
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.name)
 def test_links_lead_somewhere(paper):
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", paper.read_text()):
+    words = re.sub(r"```.*?```", "", paper.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", words):
         if not target.startswith("http"):
             assert (paper.parent / target).exists(), target
 
@@ -74,3 +75,24 @@ def test_the_api_page_names_them_all():
     page = (ROOT / "docs/api.md").read_text()
     for name in set(fadeout.__all__) - {"FadeoutError", "theory"}:
         assert re.search(rf"^::: fadeout[\w.]*\.{name}$", page, re.MULTILINE), name
+
+
+def test_the_three_cases_are_as_the_page_says():
+    """The code of docs/watching.md, run block by block: who is to blame, and what the cure does."""
+    page = (ROOT / "docs/watching.md").read_text()
+    own: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "watching.md", "exec"), own)  # as a reader would
+    small, cured = own["small"].results, own["cured"].results
+    assert (small.verdict[:, :5] == "vanishing").all()
+    assert "variance_scaling(0.88" in str(own["small"])
+    assert small.loss[-1] > 0.69
+    assert cured.loss[-1] < 0.4
+    assert (cured.verdict == "healthy").all()
+    assert "over time" in str(own["forgets"])
+    assert own["forgets"].results.loss[-1] > 0.68
+    assert own["keeps"].results.loss[-1] < 0.1
+    assert own["broken"].results.loss[-1] > 100
+    assert "look at the learning rate" in str(own["broken"])
+    assert (own["broken"].results.verdict[0] == "healthy").all()
+    assert own["slower"].results.loss[-1] < 0.8

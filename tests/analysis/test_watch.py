@@ -374,3 +374,24 @@ def test_a_second_look_compiles_nothing():
     traced = len(seen)
     fadeout.examine(loss, 2 * parameters, X)
     assert len(seen) == traced
+
+
+@pytest.mark.parametrize("scale", [0.5, 6.0])
+def test_the_advised_scale_makes_the_gradient_level(scale):
+    """Twelve relu layers; He's scale is 2."""
+
+    def loss(parameters, x):
+        for kernel in parameters:
+            x = jax.nn.relu(x @ kernel)
+        return jnp.mean(x)
+
+    def make(key, scale=scale):
+        init = jax.nn.initializers.variance_scaling(scale, "fan_in", "normal")
+        return [init(k, (64, 64)) for k in jax.random.split(key, 12)]
+
+    x = jax.random.normal(KEY, (32, 64))
+    words = fadeout.examine(loss, make, x, seeds=8).attrs["advice"]
+    advised = float(words.split("variance_scaling(")[1].split(",")[0])
+    assert advised == pytest.approx(2, rel=0.15)
+    cured = fadeout.examine(loss, functools.partial(make, scale=advised), x, seeds=8)
+    assert cured.attrs["advice"].startswith("the gradient is level")

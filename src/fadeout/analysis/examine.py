@@ -49,9 +49,9 @@ def examine(
       preactivations' mean and standard deviation. Where an activation function follows, it also
       holds `activation_mean`, `activation_std`, `saturation` and `dead_units`. Elsewhere these are
       NaN, except that a unit which receives no delta counts as dead. `delta_over_time` is delta at
-      the first step in time over that at the last. `verdict` has a word for each layer. Positions
-      of images and sequences, and steps in time, count as examples. `fadeout.compare` draws the
-      dataset, and `fadeout.to_frame` makes a table of it.
+      the first step in time over that at the last. Positions of images and sequences, and steps in
+      time, count as examples. `verdict` has a word for each layer, and the attribute `advice` says
+      what to do. `fadeout.compare` draws the dataset, and `fadeout.to_frame` makes a table of it.
 
     Raises:
       FadeoutError: it is no network, it has no layers, or the loss is not a number.
@@ -170,7 +170,18 @@ def dataset_of(look: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer
     ]
     found.attrs["notes"] = "; ".join(notes)
     found["verdict"] = "layer", layer_verdicts(found)
+    found.attrs["advice"] = suggest(found if dims == ("layer",) else _typical(found))
     return found
+
+
+def _typical(found: xr.Dataset) -> xr.Dataset:
+    """Of several seeds the geometric mean of what is a size, else the mean."""
+    with np.errstate(divide="ignore"):
+        sizes = {
+            name: np.exp(np.log(found[name]).mean("seed"))
+            for name in ("delta_norm", "weight_norm", "gradient_norm", "delta_over_time")
+        }
+    return found.mean("seed").assign(sizes)
 
 
 _TITLES = {
@@ -193,11 +204,8 @@ def layer_verdicts(found: xr.Dataset) -> np.ndarray:
     comes, or of the last step in time; *saturated*, more than nine units in ten; else *healthy*.
     Hidden layers have an activation function; heads and embeddings are not compared with them.
     """
-    own = found.mean("seed") if "seed" in found.dims else found
+    own = _typical(found) if "seed" in found.dims else found
     delta = own["delta_norm"].values
-    if "seed" in found.dims:
-        with np.errstate(divide="ignore"):
-            delta = np.exp(np.log(found["delta_norm"].values).mean(0))
     unknown = np.isnan(own["weight_norm"].values) & np.isnan(delta)
     passes = np.isfinite(delta) & (delta > 0)
     hidden = np.flatnonzero(passes & np.isfinite(own["saturation"].values))
@@ -217,3 +225,52 @@ def layer_verdicts(found: xr.Dataset) -> np.ndarray:
         "saturated": own["saturation"].values > 0.9,
     }
     return np.select(list(conditions.values()), list(conditions), "healthy")
+
+
+LEVEL = 0.7, 1.4
+"""A gradient that changes by such factors a layer is level: by a factor of 30 over ten layers."""
+
+
+def suggest(found: xr.Dataset) -> str:
+    """What to do about what one look has shown, in a sentence.
+
+    A kernel of the size c times as large passes a delta on c times as large, where slopes stay as
+    they are. So the scale is advised with which delta would be level, in the words of
+    `variance_scaling` (Flax, Haiku and JAX have it): fan_in times the variance of the weights.
+
+    Args:
+      found: over `layer` alone.
+    """
+    if not np.isfinite(found["delta_norm"]).all() or not np.isfinite(found["gradient_norm"]).all():
+        return "values are not finite: lower the learning rate, or clip the gradient"
+    over_time = found["delta_over_time"].values
+    lost = (over_time < VANISHING) & (over_time >= 0)
+    if lost.any():
+        decades = -np.log10(max(np.nanmin(over_time), 1e-45))
+        return (
+            f"the gradient loses {decades:.0f} decades over time: an orthogonal or identity-like "
+            "recurrent kernel, an LSTM with a forget bias of 1 or more, or shorter sequences"
+        )
+    hidden = np.flatnonzero(np.isfinite(found["saturation"]) & (found["kind"] != "embedding"))
+    own = found.isel(layer=hidden)
+    delta = own["delta_norm"].values
+    if np.isfinite(over_time).any() and hidden.size < 3:
+        return "the gradient is level over time: if it does not train, look at the learning rate"
+    if hidden.size < 3:
+        return "cannot tell: there are fewer than three layers with an activation function"
+    if not (delta > 0).all():
+        return "no gradient comes to some layers: look at dead units, and at what is detached"
+    factor = (delta[0] / delta[-1]) ** (1 / (hidden.size - 1))
+    if LEVEL[0] <= factor <= LEVEL[1]:
+        return (
+            "the gradient is level over the layers: if it does not train, look at the learning rate"
+        )
+    if float(own["saturation"].mean()) > 0.8:
+        return "most units are saturated: make the kernels smaller, or normalise before activations"
+    scale = float((own["weight_norm"] ** 2 / own["units"]).mean()) / factor**2
+    word = "vanishes" if factor < 1 else "explodes"
+    return (
+        f"the gradient {word}, {factor:.2g} times a layer on its way down: "
+        f"variance_scaling({scale:.2g}, 'fan_in', 'normal') would keep it level; or add residual "
+        "branches, or normalise"
+    )

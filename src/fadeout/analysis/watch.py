@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from flax import nnx
 
-from fadeout.analysis.examine import dataset_of
+from fadeout.analysis.examine import dataset_of, suggest
 from fadeout.networks.inspection import Look, jitted
 from fadeout.registry import FadeoutError
 
@@ -24,12 +24,6 @@ def watch(
     log: Callable[[Mapping[str, float], int], Any] | None = None,
 ) -> "Watch":
     """`jax.value_and_grad(loss)`, jitted, that also looks at every layer now and then.
-
-        watch = fadeout.watch(loss, every=10)
-        for batch in batches:
-            value, gradients = watch(parameters, *batch)
-            ...
-        print(watch)
 
     Args:
       loss: of parameters and data, as `fadeout.examine` takes it: any tree of arrays, or a module
@@ -45,6 +39,17 @@ def watch(
 
     Raises:
       FadeoutError: `every` is no whole number from 1 on, or what is given is no function.
+
+    >>> import jax.numpy as jnp
+    >>> def loss(parameters, x):
+    ...     return jnp.mean(jnp.tanh(x @ parameters["below"]) @ parameters["above"])
+    >>> parameters = {"above": jnp.ones((3, 1)), "below": jnp.ones((2, 3))}
+    >>> own = watch(loss, every=2)
+    >>> for _ in range(3):
+    ...     value, gradients = own(parameters, jnp.eye(2))
+    ...     parameters = jax.tree.map(lambda p, g: p - 0.1 * g, parameters, gradients)
+    >>> own.results.step.values.tolist(), own.results.layer.values.tolist()
+    ([0, 2], ['below', 'above'])
     """
     if not callable(loss):
         raise FadeoutError(f"a loss must be a function of parameters and data, not {loss!r:.60}")
@@ -174,7 +179,7 @@ def since(results: xr.Dataset, layer: int) -> int | None:
 
 def summarize(results: xr.Dataset) -> str:
     """A table of the last look: a row for each layer, and what is wrong since when."""
-    last = results.isel(step=-1)
+    last, trouble = results.isel(step=-1), first_trouble(results)
     rows = [("layer", "gradient", "delta", "signal", "dead", "verdict")]
     for number, layer in enumerate(last["layer"].values):
         own = last.isel(layer=number)
@@ -194,5 +199,6 @@ def summarize(results: xr.Dataset) -> str:
     ]
     steps = results["step"].values
     head = f"loss {float(results['loss'].values[-1]):.4g} at step {steps[-1]}, {steps.size} looks"
-    notes = [first_trouble(results), str(results.attrs.get("notes", ""))]
+    advice = "" if trouble else suggest(last)
+    notes = [trouble, str(results.attrs.get("notes", "")), advice]
     return "\n".join([head, *lines, *filter(None, notes)])

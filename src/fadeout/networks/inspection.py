@@ -271,7 +271,7 @@ def _look(
             rows.append(((place[0], number, place[1:]), words, own, row))
     rows.sort(key=lambda row: row[0])  # of a stack, turn by turn
     names = list(rows[0][3])
-    with_sums = set(uses)
+    with_sums = {*uses, *(own.bias for own in sums)}
     unseen = [
         path
         for leaf, (path, array) in enumerate(zip(parameters.paths, parameters.leaves, strict=True))

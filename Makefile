@@ -10,13 +10,13 @@ demo: $(READY) ## trains the note's four activations over depth and seeds, and d
 	$(BIN)/fadeout train -m +experiment=demo
 
 test: $(READY) ## runs the suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 quick: $(READY) ## the suite without what is slow
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 third: $(READY) ## a third of the suite, for another Python and another JAX
-	$(BIN)/python -m pytest -n 2 --dist loadfile src/fadeout tests/networks tests/theory tests/analysis \
+	$(BIN)/python -m pytest -n 2 --dist worksteal src/fadeout tests/networks tests/theory tests/analysis \
 	  tests/test_config.py tests/test_docs.py tests/test_extensions.py tests/training/test_programs.py \
 	  tests/training/test_training.py tests/sweeps/test_store.py tests/sweeps/test_sweep.py
 

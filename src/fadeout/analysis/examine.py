@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from flax import nnx
 
 from fadeout.analysis.verdicts import EXPLODING, VANISHING
-from fadeout.networks.inspection import Look, functional, jitted, tapped
+from fadeout.networks.inspection import Look, functional, is_module, look, tapped
 from fadeout.registry import FadeoutError, user_errors
 from fadeout.sweeps.variables import variable_attributes
+
+NOT_JUDGED = "unknown", "not_used"
+"""Verdicts of layers that say nothing of the network."""
 
 UNEXPLAINED = 1e-2
 """The part of a kernel's gradient that its weighted sum may leave open, by rounding."""
@@ -65,14 +67,14 @@ def examine(
     """
     if seeds is not None:
         return _examine_many(network, data, seeds)
-    if callable(network) and not _is_module(network):
+    if callable(network) and not is_module(network):
         if loss is not None or keywords or not data:
             raise FadeoutError(
                 "examine takes a loss, its parameters and its data, or a module of Flax, its "
                 "inputs and targets"
             )
-        value, look = _looked_at(network, data)
-        return dataset_of(look, value, _name_of(network))
+        value, seen = _looked_at(network, data)
+        return dataset_of(seen, value, _name_of(network))
     given = dict(zip(("inputs", "targets", "loss", "variables"), data, strict=False))
     given |= {name: keywords.pop(name) for name in ("inputs", "targets") if name in keywords}
     given |= {} if loss is None else {"loss": loss}
@@ -93,25 +95,20 @@ def _examine_module(
         raise FadeoutError(
             f"inputs and targets must be arrays: {str(error).splitlines()[0]}"
         ) from error
-    value, look = _looked_at(own.loss, (own.parameters, own.state, *arrays), 1)
-    return dataset_of(look, value, type(module).__name__)
+    value, seen = _looked_at(own.loss, (own.parameters, own.state, *arrays), 1)
+    return dataset_of(seen, value, type(module).__name__)
 
 
 def _looked_at(loss: Callable, data: tuple, states: int = 0) -> tuple[Any, Look]:
     try:
         with user_errors(f"the loss {_name_of(loss)}", "fails"):
-            value, _, look = jitted(loss, False, states)(*data)
+            return look(loss, *data, states=states)
     except FadeoutError as error:  # without what JAX adds to an error that passes it
         raise FadeoutError(str(error)) from error.__cause__
-    return value, look
 
 
 def _mean_square(output: Any, _: Any) -> Any:
     return jnp.mean(jnp.square(output))
-
-
-def _is_module(network: Any) -> bool:
-    return isinstance(network, nnx.Module) or hasattr(network, "init_with_output")
 
 
 def _name_of(function: Any) -> str:
@@ -131,24 +128,18 @@ def _examine_many(loss: Callable, data: tuple, seeds: int) -> xr.Dataset:
 
     def of_one(key):
         made = make(key)
-        if isinstance(made, nnx.Module):
-            graph, *states = nnx.split(made, nnx.Param, ...)
-            value, _, look = tapped(
-                lambda own, state, *rest: loss(nnx.merge(graph, own, state), *rest)
-            )(*states, *rest)
-        else:
-            value, _, look = tapped(loss)(made, *rest)
-        return value, look
+        value, _, seen = tapped(loss)(made, *rest)
+        return value, seen
 
     with user_errors(f"the loss {_name_of(loss)}", "fails"):
-        value, look = jax.jit(jax.vmap(of_one))(jax.random.split(jax.random.key(0), seeds))
-    return dataset_of(look, jnp.mean(value), _name_of(loss), ("seed", "layer"))
+        value, seen = jax.jit(jax.vmap(of_one))(jax.random.split(jax.random.key(0), seeds))
+    return dataset_of(seen, jnp.mean(value), _name_of(loss), ("seed", "layer"))
 
 
-def dataset_of(look: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer",)) -> xr.Dataset:
+def dataset_of(seen: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer",)) -> xr.Dataset:
     """What was seen, as a dataset; of layers whose gradient is not explained by what was seen,
     NaN."""
-    values = {key: np.array(value, float) for key, value in look.values.items()}
+    values = {key: np.array(value, float) for key, value in seen.values.items()}
     unexplained = values.pop("unexplained")
     hidden = unexplained > UNEXPLAINED
     for own in values.values():
@@ -156,17 +147,17 @@ def dataset_of(look: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer
     found = xr.Dataset(
         {key: (dims, own, _examined_attributes(key)) for key, own in values.items()},
         {
-            "layer": list(look.layers),
-            "kind": ("layer", list(look.kinds)),
-            "units": ("layer", list(look.units)),
+            "layer": list(seen.layers),
+            "kind": ("layer", list(seen.kinds)),
+            "units": ("layer", list(seen.units)),
         },
         {"loss": float(np.mean(loss)), "module": name},
     )
     hidden = hidden.reshape(-1, hidden.shape[-1]).any(0)
-    notes = [f"{path} is no layer that is known" for path in look.unseen]
+    notes = list(seen.unseen)
     notes += [
         f"{path}: its gradient has other parts than what was seen"
-        for path in np.array(look.layers)[hidden]
+        for path in np.array(seen.layers)[hidden]
     ]
     found.attrs["notes"] = "; ".join(notes)
     found["verdict"] = "layer", layer_verdicts(found)
@@ -198,7 +189,8 @@ def _examined_attributes(name: str) -> dict[str, str]:
 def layer_verdicts(found: xr.Dataset) -> np.ndarray:
     """One word for each layer, the first that applies; over seeds, of the geometric mean.
 
-    *unknown*, what was seen does not explain the gradient; *diverged*, a value is not finite;
+    *unknown*, what was seen does not explain the gradient; *not_used*, it stands in a branch that
+    was not taken; *diverged*, a value is not finite;
     *no_gradient*, delta is exactly 0; *dead*, all units are; *vanishing* and *exploding*, delta is
     less than 1/100, or more than 100 times, that of the last hidden layer to which a gradient
     comes, or of the last step in time; *saturated*, more than nine units in ten; else *healthy*.
@@ -207,6 +199,7 @@ def layer_verdicts(found: xr.Dataset) -> np.ndarray:
     own = _typical(found) if "seed" in found.dims else found
     delta = own["delta_norm"].values
     unknown = np.isnan(own["weight_norm"].values) & np.isnan(delta)
+    unused = np.isnan(own["preactivation_std"].values) & (delta == 0)
     passes = np.isfinite(delta) & (delta > 0)
     hidden = np.flatnonzero(passes & np.isfinite(own["saturation"].values))
     known = hidden if hidden.size else np.flatnonzero(passes)
@@ -217,6 +210,7 @@ def layer_verdicts(found: xr.Dataset) -> np.ndarray:
     time = own["delta_over_time"].values
     conditions = {
         "unknown": unknown,
+        "not_used": unused,
         "diverged": ~np.isfinite(delta),
         "no_gradient": delta == 0,
         "dead": own["dead_units"].values >= 1,
@@ -241,6 +235,7 @@ def suggest(found: xr.Dataset) -> str:
     Args:
       found: over `layer` alone.
     """
+    found = found.isel(layer=~np.isin(found["verdict"].values, NOT_JUDGED))
     if not np.isfinite(found["delta_norm"]).all() or not np.isfinite(found["gradient_norm"]).all():
         return "values are not finite: lower the learning rate, or clip the gradient"
     over_time = found["delta_over_time"].values

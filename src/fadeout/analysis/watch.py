@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
-from flax import nnx
 
-from fadeout.analysis.examine import dataset_of, suggest
-from fadeout.networks.inspection import Look, jitted
+from fadeout.analysis.examine import NOT_JUDGED, dataset_of, suggest
+from fadeout.networks.inspection import Look, gradients_of, jitted
 from fadeout.registry import FadeoutError
 
 
@@ -40,7 +38,7 @@ def watch(
     Raises:
       FadeoutError: `every` is no whole number from 1 on, or what is given is no function.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> def loss(parameters, x):
     ...     return jnp.mean(jnp.tanh(x @ parameters["below"]) @ parameters["above"])
     >>> parameters = {"above": jnp.ones((3, 1)), "below": jnp.ones((2, 3))}
@@ -72,16 +70,16 @@ class Watch:
     def __init__(self, loss: Callable, every: int, has_aux: bool, log: Callable | None):
         functools.update_wrapper(self, loss)
         self._loss, self._every, self._has_aux, self._log = loss, every, has_aux, log
-        self._plain = _jitted_gradients(loss, has_aux)
+        self._plain, self._looking = gradients_of(loss, has_aux), jitted(loss, has_aux)
         self._looks: list[tuple[int, Any, Look]] = []
         self.step = 0
 
-    def __call__(self, parameters: Any, *data: Any) -> tuple[Any, Any]:
+    def __call__(self, parameters: Any, *data: Any, **named: Any) -> tuple[Any, Any]:
         step, self.step = self.step, self.step + 1
         if step % self._every:
-            return self._plain(parameters, *data)
+            return self._plain(parameters, *data, **named)
         try:
-            value, gradients, look = jitted(self._loss, self._has_aux)(parameters, *data)
+            value, gradients, look = self._looking(parameters, *data, **named)
         except FadeoutError as error:  # without what JAX adds to an error that passes it
             raise FadeoutError(str(error)) from error.__cause__
         if self._looks and self._looks[-1][2].layers != look.layers:
@@ -108,6 +106,7 @@ class Watch:
         rows = [dataset_of(look, loss, name) for _, loss, look in self._looks]
         found = xr.concat(rows, "step", combine_attrs="override", data_vars="all")
         found["loss"] = "step", [row.attrs["loss"] for row in rows]
+        found.attrs = dict(rows[-1].attrs)
         return found.assign_coords(step=steps)
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -145,21 +144,12 @@ def _numbers(loss: Any, look: Look) -> dict[str, float]:
     return found
 
 
-def _jitted_gradients(loss: Callable, has_aux: bool) -> Callable:
-    plain = jax.jit(jax.value_and_grad(loss, has_aux=has_aux))
-    of_module = nnx.jit(nnx.value_and_grad(loss, has_aux=has_aux))
-
-    def call(parameters: Any, *data: Any) -> Any:
-        return (of_module if isinstance(parameters, nnx.Module) else plain)(parameters, *data)
-
-    return call
-
-
 def first_trouble(results: xr.Dataset) -> str:
     """When and where something was not finite for the first time, in a sentence; empty where all
-    is."""
-    signal = np.isfinite(results["preactivation_std"].values)
-    gradient = np.isfinite(results["delta_norm"].values)
+    is. Layers of which nothing is known count not."""
+    skipped = np.isin(results["verdict"].values, NOT_JUDGED)
+    signal = np.isfinite(results["preactivation_std"].values) | skipped
+    gradient = np.isfinite(results["delta_norm"].values) | skipped
     for step, forwards, backwards in zip(results["step"].values, signal, gradient, strict=True):
         layers = results["layer"].values
         if not forwards.all():

@@ -76,9 +76,11 @@ def progress(lines: TextIO | None = None) -> Iterator[OnProgress]:
     left = TimeLeft()
     if not console.is_terminal:
         soon = began  # what there is to do; what is done after two seconds, and then every ten
-        last = Summary()
+        last, said = Summary(), False
 
         def say(words: str) -> None:
+            nonlocal said
+            said = True
             print(words, file=lines or sys.stdout, flush=True)
 
         def report(summary: Summary) -> None:
@@ -95,7 +97,7 @@ def progress(lines: TextIO | None = None) -> Iterator[OnProgress]:
                 say(f"{summary.done} of {summary.asked} runs, {stands}, {left(summary, now)}")
 
         yield report
-        if lines and soon > began + 2:  # something was said
+        if lines and said:
             say(f"{_format_count(last.done, 'run')}, done in {perf_counter() - began:.0f} s")
         return
     columns = (

@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from fadeout.networks import taps
+from fadeout.networks.jaxprs import digest
 from fadeout.networks.layers import Layer
 from fadeout.networks.norms import average, norm, root_mean_square
 from fadeout.networks.probes import PROBES
@@ -46,10 +47,11 @@ class Look:
       layers: their labels, in the order of calls: the paths of their parameters.
       kinds: dense, convolution or embedding.
       units: how many each has.
-      unseen: parameters of two axes and more that no weighted sum was found of.
+      unseen: in words, parameters of two axes and more that no weighted sum was found of, or not
+        of all their uses.
     """
 
-    values: dict[str, Array]
+    values: dict[str, Any]  # arrays, and whatever JAX puts in their place
     layers: tuple[str, ...]
     kinds: tuple[str, ...]
     units: tuple[int, ...]
@@ -85,63 +87,175 @@ def tapped(loss: Callable, has_aux: bool = False) -> Callable:
     if not callable(loss):
         raise FadeoutError(f"a loss must be a function of parameters and data, not {loss!r:.60}")
     own = functools.partial(_tapped, loss, has_aux)
-    return functools.wraps(loss)(_any_tree(own, loss, has_aux))
+    return functools.wraps(loss)(_of_any(own, loss, has_aux))
+
+
+def jitted(loss: Callable, has_aux: bool = False) -> Callable:
+    """`tapped(loss, has_aux)`, compiled once for every shape."""
+
+    def make(loss, has_aux, states=0):
+        return jax.jit(functools.partial(_tapped, loss, has_aux, states=states))
+
+    return _of_any(make(loss, has_aux), loss, has_aux, make)
+
+
+def gradients_of(loss: Callable, has_aux: bool = False) -> Callable:
+    """`jax.value_and_grad(loss, has_aux=has_aux)`, jitted, of whatever `tapped` takes."""
+
+    @jax.jit
+    def of_tree(tree: _Parameters, data: tuple, named: dict):
+        def own(leaves):
+            return loss(tree.whole(leaves), *data, **named)
+
+        value, gradients = jax.value_and_grad(own, has_aux=has_aux)(tree.leaves)
+        return value, tree.gradients(gradients)
+
+    of_arrays = jax.jit(jax.value_and_grad(loss, has_aux=has_aux))
+    of_module = nnx.jit(nnx.value_and_grad(loss, has_aux=has_aux))
+
+    def call(parameters: Any, *data: Any, **named: Any) -> Any:
+        if isinstance(parameters, nnx.Module) or any(_is_node(own) for own in data):
+            return of_module(parameters, *data, **named)
+        leaves = jax.tree.leaves(parameters)
+        if leaves and all(isinstance(leaf, jax.Array) and _is_real(leaf.dtype) for leaf in leaves):
+            return of_arrays(parameters, *data, **named)
+        return of_tree(_Parameters.of(parameters), data, named)
+
+    return call
 
 
 @functools.cache
-def jitted(loss: Callable, has_aux: bool = False, states: int = 0) -> Callable:
-    """`tapped(loss, has_aux)`, compiled once for every shape.
+def _is_real(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def is_module(network: Any) -> bool:
+    """Whether it is a module of flax.nnx or flax.linen."""
+    return isinstance(network, nnx.Module | linen.Module)
+
+
+def _is_node(given: Any) -> bool:
+    """Whether it is an object of NNX: a module, or random streams."""
+    return isinstance(given, nnx.Pytree)
+
+
+def _of_any(
+    call: Callable, loss: Callable, has_aux: bool, make: Callable | None = None
+) -> Callable:
+    """A function of parameters in any tree; and of objects of NNX, whose state is updated as the
+    loss leaves it.
 
     Args:
-      states: how many of its arguments after the parameters are a network's other state.
+      make: of another loss, `has_aux` and `states`, makes another such function.
     """
-    own = functools.partial(_tapped, loss, has_aux, states=states)
-    return _any_tree(jax.jit(own), loss, has_aux)
+    known: dict[Any, Callable] = {}
+    make = make or (
+        lambda loss, has_aux, states: functools.partial(_tapped, loss, has_aux, states=states)
+    )
 
-
-def _any_tree(call: Callable, loss: Callable, has_aux: bool) -> Callable:
-    """A function of parameters in any tree, or in a module of NNX, whose other state is updated as
-    the loss leaves it."""
-
-    def of_any(parameters: Any, *data: Any):
-        if not isinstance(parameters, nnx.Module):
-            return call(_Parameters.of(parameters), data)
-        graph, own, state = nnx.split(parameters, nnx.Param, ...)
-        pure = _pure_loss(graph, loss, has_aux)
-        if hasattr(call, "lower"):
-            through = jitted(pure, True, 1)
+    def of_any(parameters: Any, *data: Any, **named: Any):
+        nodes = [own for own in data if _is_node(own)]
+        if not isinstance(parameters, nnx.Module) and not nodes:
+            return call(_Parameters.of(parameters), data, named)
+        if isinstance(parameters, nnx.Module):
+            graph, own, state = nnx.split(parameters, nnx.Param, ...)
         else:
-            through = _any_tree(functools.partial(_tapped, pure, True, states=1), pure, True)
-        (value, (aux, state)), gradients, look = through(own, state, *data)
-        nnx.update(parameters, state)
+            graph, own, state = None, parameters, ()
+        others, states = nnx.split(nodes)
+        places = tuple(map(_is_node, data))
+        key = graph, others, places
+        if key not in known:
+            known[key] = make(_pure_loss(*key, loss, has_aux), True, states=1)
+        arrays = tuple(d for d, node in zip(data, places, strict=True) if not node)
+        found = known[key](_Parameters.of(own), ((state, states), *arrays), named)
+        (value, (aux, (state, states))), gradients, look = found
+        if graph is not None:
+            nnx.update(parameters, state)
+        nnx.update(nodes, states)
         return (value, aux) if has_aux else value, gradients, look
 
     return of_any
 
 
-@functools.cache
-def _pure_loss(graph: Any, loss: Callable, has_aux: bool) -> Callable:
-    """A loss of a module of NNX as one of its parameters and its other state, which it returns."""
+def _pure_loss(
+    graph: Any, others: Any, places: tuple[bool, ...], loss: Callable, has_aux: bool
+) -> Callable:
+    """A loss of objects of NNX as one of parameters and of all their other state, which it returns.
 
-    def pure(parameters, state, *data):
-        own = nnx.merge(graph, parameters, state, copy=True)
-        found = loss(own, *data)
+    Args:
+      graph: of the parameters' module, or None; `others`, of the objects among the data.
+      places: which data are objects.
+    """
+
+    def pure(parameters, state, *arrays, **named):
+        own = parameters
+        if graph is not None:
+            own = nnx.merge(graph, parameters, state[0], copy=True)
+        nodes = nnx.merge(others, state[1], copy=True)
+        given, objects = iter(arrays), iter(nodes)
+        data = [next(objects) if node else next(given) for node in places]
+        found = loss(own, *data, **named)
         value, aux = found if has_aux else (found, None)
-        return value, (aux, nnx.split(own, nnx.Param, ...)[2])
+        kept = () if graph is None else nnx.split(own, nnx.Param, ...)[2]
+        return value, (aux, (kept, nnx.split(nodes)[1]))
 
     return pure
 
 
+_PROGRAMS: dict[tuple, Callable] = {}
+_MOST_PROGRAMS = 16
+
+
+def look(loss: Callable, parameters: Any, *data: Any, states: int = 0) -> tuple[Array, Look]:
+    """The loss, and what every layer shows, once.
+
+    A function is known by what it computes: what was compiled is used again where the traced
+    program and all constants in it are the same, whatever the function closes over.
+
+    Args:
+      states: how many arguments after the parameters are a network's other state.
+    """
+    if isinstance(parameters, nnx.Module):
+        graph, own, state = nnx.split(parameters, nnx.Param, ...)
+        pure = _pure_loss(graph, nnx.split([])[0], (False,) * len(data), loss, False)
+        return look(
+            lambda own, state, *data: pure(own, (state, nnx.State({})), *data)[0],
+            own, state, *data, states=1,
+        )  # fmt: skip
+    tree = _Parameters.of(parameters)
+    leaves, structure = jax.tree.flatten((tree, data))
+    leaves = [_as_array(leaf) for leaf in leaves]
+
+    def flat(*leaves):
+        tree, data = jax.tree.unflatten(structure, leaves)
+        return loss(tree.whole(tree.leaves), *data)
+
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    own = functools.partial(_tapped, loss, False, states=states)
+    try:
+        key = digest(flat, *shapes), structure, tuple((s.shape, s.dtype) for s in shapes), states
+    except FadeoutError:  # it computes another thing each time, and is compiled each time
+        value, _, found = jax.jit(own)(tree, data, {})
+        return value, found
+    if key not in _PROGRAMS:
+        while len(_PROGRAMS) >= _MOST_PROGRAMS:
+            _PROGRAMS.pop(next(iter(_PROGRAMS)))
+        _PROGRAMS[key] = jax.jit(own).lower(tree, data, {}).compile()
+    value, _, found = _PROGRAMS[key](tree, data, {})
+    return value, found
+
+
 def _tapped(
-    loss: Callable, has_aux: bool, tree: "_Parameters", data: tuple, states: int = 0
+    loss: Callable, has_aux: bool, tree: "_Parameters", data: tuple, named: dict, states: int = 0
 ) -> tuple[Any, Any, Look]:
     fixed = len(jax.tree.leaves(data[:states]))
-    given, data_tree = jax.tree.flatten(data)
+    given, data_tree = jax.tree.flatten((data, named))
     kept: list = []
 
     def flat(*arguments):
         own, rest = arguments[: len(tree.leaves)], arguments[len(tree.leaves) :]
-        found = loss(tree.whole(own), *jax.tree.unflatten(data_tree, rest))
+        data, named = jax.tree.unflatten(data_tree, rest)
+        found = loss(tree.whole(own), *data, **named)
         value, aux = found if has_aux else (found, ())
         value = jnp.asarray(value)
         if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
@@ -174,7 +288,7 @@ def _as_array(leaf: Any) -> Array:
         return jnp.asarray(leaf)
     except TypeError as error:
         raise FadeoutError(
-            f"data must be arrays or numbers, not {leaf!r:.60}: close over the rest"
+            f"data must be arrays or numbers, not {leaf!r:.60}: close over other settings"
         ) from error
 
 
@@ -193,8 +307,8 @@ class _Parameters:
       others: of each leaf: `leaf`, `array`, or itself.
     """
 
-    leaves: list[Array]
-    arrays: list[Array]
+    leaves: list  # of arrays, and of whatever JAX puts in their place
+    arrays: list
     paths: tuple[str, ...]
     others: tuple
     tree: Any
@@ -208,8 +322,9 @@ class _Parameters:
         found, tree = jax.tree_util.tree_flatten_with_path(parameters)
         leaves, arrays, paths, others = [], [], [], []
         for path, leaf in found:
+            leaf = jnp.asarray(leaf) if isinstance(leaf, float) else leaf
             array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
-            if array and jnp.issubdtype(leaf.dtype, jnp.floating):
+            if array and _is_real(leaf.dtype):
                 leaves.append(jnp.asarray(leaf))
                 if len(path) > 1 and getattr(path[-1], "name", "") == "value":  # of an nnx.Param
                     path = path[:-1]
@@ -258,8 +373,9 @@ def _look(
     ):
         weights, gradient = parameters.leaves[own.leaf], gradients[own.leaf]
         shared = uses[own.leaf] > 1
-        checked = not shared and own.leaf not in seeing.elsewhere
-        values = _measure(own, passed, delta, weights, gradient, shared, checked)
+        checked = own.plain and not shared and own.leaf not in seeing.elsewhere
+        bias = None if own.bias is None else gradients[own.bias]
+        values = _measure(own, passed, delta, weights, gradient, bias, shared, checked)
         name = _label(parameters.paths[own.leaf])
         calls[name] += 1
         label = f"{name}#{calls[name]}" if calls[name] > 1 else name
@@ -268,14 +384,21 @@ def _look(
         for number in range(layers):
             words = f"{label}[{number}]" if stacked else label
             row = {key: value[number] for key, value in values.items()}
-            rows.append(((place[0], number, place[1:]), words, own, row))
+            key = (*place[: own.cut], number, *place[own.cut :]) if stacked else place
+            rows.append((key, words, own, row))
     rows.sort(key=lambda row: row[0])  # of a stack, turn by turn
     names = list(rows[0][3])
     with_sums = {*uses, *(own.bias for own in sums)}
+    named = list(enumerate(zip(parameters.paths, parameters.leaves, strict=True)))
     unseen = [
-        path
-        for leaf, (path, array) in enumerate(zip(parameters.paths, parameters.leaves, strict=True))
+        f"{path} is no layer that is known"
+        for leaf, (path, array) in named
         if array.ndim > 1 and leaf not in with_sums
+    ]
+    unseen += [
+        f"{path} enters in other ways too, and its gradient is that of the layer alone"
+        for leaf, (path, _) in named
+        if leaf in uses and leaf in seeing.elsewhere
     ]
     return Look(
         {name: jnp.stack([row[name] for _, _, _, row in rows]) for name in names},
@@ -292,17 +415,17 @@ def _label(path: str) -> str:
 
 
 def _measure(
-    own: WeightedSum, seen: Seen, delta: Array, weights: Array, gradient: Array, shared: bool,
-    checked: bool,
+    own: WeightedSum, seen: Seen, delta: Array, weights: Array, gradient: Array,
+    bias: Array | None, shared: bool, checked: bool,
 ) -> dict[str, Float[Array, "layer"]]:  # fmt: skip
     """All quantities of a weighted sum, of each turn of the loops that are layers, [layer].
 
     Args:
-      weights, gradient: of its parameter.
+      weights, gradient: of its parameter; `bias`, of that the gradient.
       shared: whether other sums use that too.
       checked: whether the gradient must be this sum's alone.
     """
-    turns = [seen.z.shape[n] for n, word in enumerate(own.loops) if word == "layer"]
+    turns = [seen.z.shape[n] for n in own.layer_axes]
     layers = math.prod(turns)
     shape = own.equation.invars[1 - own.data].aval.shape
 
@@ -313,7 +436,7 @@ def _measure(
         kernel = weights.reshape(layers, *shape)
     else:
         kernel = as_stack(_without_time(own, seen.kernel))
-    if own.kind == "embedding" or (shared and own.plain):
+    if own.plain and (own.kind == "embedding" or shared):
         contribution = gradient.reshape(layers, *shape)
     else:
         like = own.equation.invars[1 - own.data].aval
@@ -330,9 +453,12 @@ def _measure(
         found["slope"] = as_stack(taps.as_rows(own, seen.slope))  # type: ignore[arg-type]
         found["lowest"] = as_stack(_without_time(own, seen.lowest))
         found["highest"] = as_stack(_without_time(own, seen.highest))
+    units = z.shape[-1]
+    if bias is not None and bias.size in (units, layers * units):
+        each = bias.reshape(-1, units)
+        found["bias_gradient"] = jnp.broadcast_to(each, (layers, units))
     found = {name: _in_single(a) for name, a in found.items()}
-    biased = own.bias is not None
-    rows = jax.vmap(lambda found, z: _probe_layer(found, z, biased))(found, _in_single(z))
+    rows = jax.vmap(_probe_layer)(found, _in_single(z))
     rows["delta_over_time"] = as_stack(_over_time(own, delta))
     whole = norm(_in_single(gradient))
     parts = norm(_in_single(contribution))
@@ -350,46 +476,46 @@ def _in_single(a: Array) -> Array:
 
 
 def _without_time(own: WeightedSum, a: Any) -> Array:
-    """The first step in time of what has the axes of the loops first."""
-    for axis in reversed([n for n, word in enumerate(own.loops) if word == "time"]):
+    """The first turn of loops that are no layers, of what has the axes of the loops first."""
+    for axis in reversed(own.other_axes):
         a = jnp.take(a, 0, axis)
     return a
 
 
 def _over_time(own: WeightedSum, delta: Array) -> Float[Array, "*layer"]:
-    """The size of delta at the first step in time over that at the last; NaN without time."""
-    if "time" not in own.loops:
-        turns = [delta.shape[n] for n, word in enumerate(own.loops) if word == "layer"]
-        return jnp.full(turns, jnp.nan)
-    axis = own.loops.index("time")
-    first, last = (_in_single(jnp.take(delta, n, axis)) for n in (0, -1))
+    """The size of delta at the first step in time over that at the last; NaN without time, and
+    where nothing comes to the last step (of padded sequences)."""
+    axis = next((n for n, word in enumerate(own.loops) if word.startswith("time")), None)
+    if axis is None:
+        return jnp.full([delta.shape[n] for n in own.layer_axes], jnp.nan)
+    ends = (0, -1) if own.loops[axis] == "time" else (-1, 0)
+    first, last = (_in_single(jnp.take(delta, n, axis)) for n in ends)
     inner = own._replace(loops=own.loops[:axis] + own.loops[axis + 1 :])
-    lead = [n for n, word in enumerate(inner.loops) if word == "layer"]
 
     def size(a):
-        rows = taps.as_rows(inner, a)
         function = norm
-        for _ in lead:
+        for _ in inner.layer_axes:
             function = jax.vmap(function)
-        return function(rows)
+        return function(taps.as_rows(inner, a))
 
-    return size(first) / size(last)
+    return jnp.where(size(last) > 0, size(first) / size(last), jnp.nan)
 
 
 def _probe_layer(
-    found: dict[str, Array], z: Float[Array, "example fan_out"], biased: bool
+    found: dict[str, Array], z: Float[Array, "example fan_out"]
 ) -> dict[str, Float[Array, ""]]:
     """Applies the probes to a layer and its preactivations [example, out]."""
     lowest, highest = found.pop("lowest", None), found.pop("highest", None)
     layer = Layer(
-        **{"activation": None, "slope": None} | found,  # type: ignore[arg-type]
+        **{"activation": None, "slope": None, "bias_gradient": None} | found,  # type: ignore[arg-type]
         kernel_update=None,  # type: ignore[arg-type]
-        bias_gradient=jnp.sum(found["delta"], 0) if biased else None,  # type: ignore[arg-type]
         below=None,  # type: ignore[arg-type]
     )
     rows = {name: PROBES[name].function(layer) for name in _PROBES_ALWAYS}
     rows["bias_gradient_norm"] = (
-        PROBES["bias_gradient_norm"].function(layer) if biased else jnp.full((), jnp.nan)
+        PROBES["bias_gradient_norm"].function(layer)
+        if "bias_gradient" in found
+        else jnp.full((), jnp.nan)
     )
     rows["preactivation_mean"] = average(z)
     rows["preactivation_std"] = root_mean_square(z - average(z))
@@ -446,22 +572,6 @@ def functional(
     return FunctionalNetwork(_loss_of_linen(module, loss, options), variables["params"], state)
 
 
-def _remembered(make: Callable) -> Callable:
-    """The same function for the same arguments, so that a second look compiles nothing; another
-    one each time, where they have no hash."""
-    known = functools.lru_cache(maxsize=64)(make)
-
-    @functools.wraps(make)
-    def call(*arguments):
-        try:
-            return known(*arguments)
-        except TypeError:
-            return make(*arguments)
-
-    return call
-
-
-@_remembered
 def _loss_of_nnx(graph: Any, loss: Callable, options: tuple) -> Callable:
     def call(parameters, state, inputs, targets):
         module = nnx.merge(graph, parameters, state, copy=True)
@@ -472,7 +582,6 @@ def _loss_of_nnx(graph: Any, loss: Callable, options: tuple) -> Callable:
     return call
 
 
-@_remembered
 def _loss_of_linen(module: linen.Module, loss: Callable, options: tuple) -> Callable:
     def call(parameters, state, inputs, targets):
         with user_errors(f"the call of {type(module).__name__}", "fails"):

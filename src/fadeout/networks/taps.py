@@ -29,12 +29,14 @@ OUTPUT = "fadeout: a network's output"
 """The name (`jax.ad_checkpoint.checkpoint_name`) behind which no activation is looked for."""
 
 _KINDS = {"dot_general": "dense", "conv_general_dilated": "convolution", "gather": "embedding"}
-_REARRANGING = frozenset(
-    ("convert_element_type", "reshape", "transpose", "squeeze", "expand_dims", "copy", "copy_p",
+_KEEPING = frozenset(
+    ("convert_element_type", "reshape", "squeeze", "expand_dims", "copy", "copy_p",
      "broadcast_in_dim", "sharding_constraint")
 )  # fmt: skip
-"""Behind these, what has as many elements is the parameter itself."""
+"""Behind these, what has as many elements is the parameter itself, in its order."""
 _ADDS = frozenset(("add", "add_any"))
+_GRID = 61
+"""Points between -3 and 3, at least, among which an activation's steepest slope is looked for."""
 
 
 class _Made(NamedTuple):
@@ -42,8 +44,8 @@ class _Made(NamedTuple):
 
     Attributes:
       leaves: the parameters.
-      plain: whether it is one of them as it is, up to the order of its axes.
-      sliced: the loops that take it slice by slice, counted from the outermost.
+      plain: whether it is one of them as it is, in another shape at most.
+      sliced: the loops in whose turns it differs, counted from the outermost.
     """
 
     leaves: frozenset[int] = frozenset()
@@ -62,8 +64,9 @@ class WeightedSum(NamedTuple):
       leaf: of the parameters, by number.
       bias: likewise, of what is added to the sum; None where nothing is.
       kind: dense, convolution or embedding.
-      loops: of all loops around it, from the outermost, whether each turn is a `layer` of its own,
-        or a step in `time`.
+      loops: of all loops around it, from the outermost: `layer`, where each turn has a kernel of
+        its own; `time` or `time reversed`, where data is carried from turn to turn; else `turn`.
+      cut: how much of its place in the tree of sums leads to the outermost loop of layers.
       shape: of its output, in one turn.
       equation: of the jaxpr.
       data: which of its operands is data, 0 or 1.
@@ -80,6 +83,17 @@ class WeightedSum(NamedTuple):
     data: int
     plain: bool
     activated: bool
+    cut: int
+
+    @property
+    def layer_axes(self) -> list[int]:
+        """The loops whose turns are layers."""
+        return [n for n, word in enumerate(self.loops) if word == "layer"]
+
+    @property
+    def other_axes(self) -> list[int]:
+        """The loops whose turns count as examples."""
+        return [n for n, word in enumerate(self.loops) if word != "layer"]
 
 
 class Seen(NamedTuple):
@@ -122,7 +136,7 @@ class Trace(NamedTuple):
           taps: to be added, a tree as `sums`; None adds nothing.
         """
         walk = _Walk(set())
-        return walk.run(self.program, self.kinds, list(arguments), taps, [], ())
+        return walk.run(self.program, self.kinds, list(arguments), taps, [], _Around())
 
 
 def trace(function: Callable, parameters: int, fixed: int, arguments: Sequence[Any]) -> Trace:
@@ -141,13 +155,13 @@ def trace(function: Callable, parameters: int, fixed: int, arguments: Sequence[A
     walk = _Walk(set())
     sums: list = []
     jax.eval_shape(
-        lambda *own: walk.run(program, kinds, list(own), None, sums, ()),
+        lambda *own: walk.run(program, kinds, list(own), None, sums, _Around()),
         *(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in program.jaxpr.invars),
     )
     if not any(isinstance(s, WeightedSum) for s in flatten(sums)):
         raise FadeoutError(
-            "no weighted sum of parameters and data was found: of what the loss is called with, "
-            "the first argument must be the parameters, as arrays"
+            "no weighted sum of parameters and data was found: the first argument of the loss must "
+            "be the parameters, as arrays, and the data must be other arguments"
         )
     return Trace(program, kinds, sums, frozenset(walk.elsewhere))
 
@@ -248,7 +262,7 @@ def _joined(kinds: Sequence[_Kind]) -> _Kind:
 
 def _kinds_after(equation: Any, kinds: Sequence[_Kind]) -> list[_Kind]:
     made = _joined(kinds)
-    if made is not None and equation.primitive.name in _REARRANGING:
+    if made is not None and equation.primitive.name in _KEEPING:
         source = kinds[0]
         whole = equation.invars[0].aval.size == equation.outvars[0].aval.size
         made = made._replace(plain=source is not None and source.plain and whole)
@@ -268,6 +282,20 @@ def _operands(equation: Any, kinds: Sequence[_Kind]) -> int | None:
     if second is None and first is not None and first.leaves and not convolves:
         return 1
     return None
+
+
+class _Around(NamedTuple):
+    """Where a program stands that is walked into.
+
+    Attributes:
+      loops: around it, from the outermost: a word for each, and how much of a place leads there.
+      nest: how many lists it lies in.
+      after: whether a weighted sum outside depends on its results.
+    """
+
+    loops: tuple[tuple[str, int], ...] = ()
+    nest: int = 0
+    after: bool = False
 
 
 class _Plan(NamedTuple):
@@ -328,7 +356,11 @@ class _Walk:
             kind if kind is None else kind._replace(sliced=kind.sliced | {depth})
             for kind in kinds[ends:]
         ]
-        own = [*kinds[:ends], *sliced]
+        counters = [  # which differ from turn to turn
+            kind._replace(sliced=kind.sliced | {depth}) if kind == _Made() else kind
+            for kind in kinds[constants:ends]
+        ]
+        own = [*kinds[:constants], *counters, *sliced]
         body = _closed(equation.params["jaxpr"])
         for _ in range(carry + 1):  # a carry is data where the body makes it so
             after, _ = _Walk(set()).outs(body, own, depth + 1)
@@ -341,9 +373,9 @@ class _Walk:
 
     # --- one jaxpr
 
-    def plan(self, closed, kinds, depth) -> tuple[dict, dict, dict]:
+    def plan(self, closed, kinds, around: _Around) -> tuple[dict, dict, dict]:
         jaxpr = closed.jaxpr
-        known, counts = self.kinds(closed, kinds, depth)
+        known, counts = self.kinds(closed, kinds, len(around.loops))
         users: dict[Any, list] = {}
         for e in jaxpr.eqns:
             for v in e.invars:
@@ -359,7 +391,7 @@ class _Walk:
                 continue
             z, bias = _bias_after(e.outvars[0], users, results, known)
             phi = None
-            if marked or depth or _goes_on(jaxpr, z, counts):
+            if marked or _goes_on(jaxpr, [z], counts, around.after):
                 starts = [z, *_normalised_after(jaxpr, z, known)]
                 tried = (_activation_after(jaxpr, start, known, results) for start in starts)
                 phi = next(filter(None, tried), None)
@@ -373,17 +405,16 @@ class _Walk:
         arguments: list,
         taps: list | None,
         notes: list,
-        loops: tuple[int, ...],
+        around: _Around,
     ) -> tuple[list, list]:
         """Evaluates a jaxpr with taps.
 
         Args:
           taps: consumed from the front, an entry for each weighted sum or program inside.
           notes: gets the weighted sums.
-          loops: numbers of the scans around it.
         """
         jaxpr = closed.jaxpr
-        known, counts, plans = self.plan(closed, kinds, len(loops))
+        known, counts, plans = self.plan(closed, kinds, around)
         values = dict(zip(jaxpr.constvars, closed.consts, strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
         left = None if taps is None else list(taps)
@@ -399,7 +430,10 @@ class _Walk:
             if inside:
                 tap = None if left is None else left.pop(0)
                 inner_notes: list = []
-                found, seen = self.step_into(e, own, kinds_in, tap, inner_notes, loops)
+                later = {n: count for n, count in counts.items() if n > number}
+                goes_on = _goes_on(jaxpr, e.outvars, later, around.after)
+                inner = around._replace(nest=around.nest + 1, after=goes_on)
+                found, seen = self.step_into(e, own, kinds_in, tap, inner_notes, inner)
                 notes.append(inner_notes)
                 order.append(seen)
             else:
@@ -409,7 +443,7 @@ class _Walk:
                 if v in plans:
                     if left is not None:
                         values[v] = values[v] + left.pop(0).reshape(values[v].shape)
-                    notes.append(self.note(jaxpr, plans[v], known, loops))
+                    notes.append(self.note(jaxpr, plans[v], known, around))
                     order.append(plans[v])
         seen = [
             self.see(jaxpr, entry, notes[n], read) if isinstance(entry, _Plan) else entry
@@ -417,14 +451,18 @@ class _Walk:
         ]
         return [read(v) for v in jaxpr.outvars], seen
 
-    def note(self, jaxpr, plan: _Plan, known, loops) -> WeightedSum:
+    def note(self, jaxpr, plan: _Plan, known, around: _Around) -> WeightedSum:
         e = jaxpr.eqns[plan.number]
         made = _kind_of(known, e.invars[1 - plan.data])
         assert made is not None
-        axes = tuple("layer" if depth in made.sliced else "time" for depth in range(len(loops)))
+        words = tuple(
+            "layer" if depth in made.sliced else word
+            for depth, (word, _) in enumerate(around.loops)
+        )
+        cuts = (cut for word, (_, cut) in zip(words, around.loops, strict=True) if word == "layer")
         return WeightedSum(
-            min(made.leaves), plan.bias, _KINDS[e.primitive.name], axes,
-            e.outvars[0].aval.shape, e, plan.data, made.plain, plan.phi is not None,
+            min(made.leaves), plan.bias, _KINDS[e.primitive.name], words,
+            e.outvars[0].aval.shape, e, plan.data, made.plain, plan.phi is not None, next(cuts, 0),
         )  # fmt: skip
 
     def see(self, jaxpr, plan: _Plan, note: WeightedSum, read) -> Seen:
@@ -439,24 +477,25 @@ class _Walk:
         phi = _subprogram([start, *constants], equations, [h])
         at = read(start)
         value, slope = value_and_vjp(lambda z: phi(z, *fixed)[0], at)
-        grid = jnp.resize(jnp.linspace(-3, 3, 61, dtype=at.dtype), at.shape)
-        slopes = value_and_vjp(lambda z: phi(z, *fixed)[0], grid)[1]
+        parts = math.ceil(_GRID / max(at.size, 1))  # z may have fewer elements than the grid
+        grid = jnp.linspace(-3, 3, parts * at.size, dtype=at.dtype).reshape(parts, *at.shape)
+        slopes = lax.map(lambda z: value_and_vjp(lambda z: phi(z, *fixed)[0], z)[1], grid)
         return seen._replace(
             activation=value.reshape(note.shape), slope=slope.reshape(note.shape),
             lowest=jnp.min(slopes), highest=jnp.max(slopes),
         )  # fmt: skip
 
-    def step_into(self, equation, values, kinds, taps, notes, loops) -> tuple[list, list]:
+    def step_into(self, equation, values, kinds, taps, notes, around) -> tuple[list, list]:
         name, parameters = equation.primitive.name, equation.params
         if name == "scan":
-            return self.scan(equation, values, kinds, taps, notes, loops)
+            return self.scan(equation, values, kinds, taps, notes, around)
         if name == "cond":
-            return self.cond(equation, values, kinds, taps, notes, loops)
+            return self.cond(equation, values, kinds, taps, notes, around)
         inner = _inlined(_called(equation))
 
         def call(values, taps):
             notes.clear()
-            return self.run(inner, kinds, values, taps, notes, loops)
+            return self.run(inner, kinds, values, taps, notes, around)
 
         if "checkpoint" in name or "remat" in name:
             call = jax.checkpoint(
@@ -464,18 +503,21 @@ class _Walk:
             )
         return call(values, taps)
 
-    def scan(self, equation, values, kinds, taps, notes, loops) -> tuple[list, list]:
+    def scan(self, equation, values, kinds, taps, notes, around) -> tuple[list, list]:
         constants, carry = _scan_counts(equation)
         ends = constants + carry
-        own, _, _ = self.scan_kinds(equation, kinds, len(loops))
+        own, _, _ = self.scan_kinds(equation, kinds, len(around.loops))
         body = _inlined(_closed(equation.params["jaxpr"]))
-        outer = (*loops, len(loops))
+        word = "turn"
+        if any(kind is None for kind in own[constants:ends]):
+            word = "time reversed" if equation.params["reverse"] else "time"
+        inner = around._replace(loops=(*around.loops, (word, around.nest)), after=True)
 
         def step(carried, given):
             xs, taps = given
             notes.clear()
             arguments = [*values[:constants], *carried, *xs]
-            outs, seen = self.run(body, own, arguments, taps, notes, outer)
+            outs, seen = self.run(body, own, arguments, taps, notes, inner)
             return outs[:carry], (outs[carry:], seen)
 
         options = {name: equation.params[name] for name in ("length", "reverse", "unroll")}
@@ -483,7 +525,7 @@ class _Walk:
         carried, (results, seen) = lax.scan(step, start, (xs, taps), **options)
         return [*carried, *results], seen
 
-    def cond(self, equation, values, kinds, taps, notes, loops) -> tuple[list, list]:
+    def cond(self, equation, values, kinds, taps, notes, around) -> tuple[list, list]:
         branches = [_inlined(_closed(branch)) for branch in equation.params["branches"]]
         index, operands = values[0], values[1:]
         found: list[list] = [[] for _ in branches]
@@ -491,7 +533,8 @@ class _Walk:
         def run(number, operands, taps):
             found[number].clear()
             own = None if taps is None else taps[number]
-            return self.run(branches[number], kinds[1:], operands, own, found[number], loops)
+            inner = around._replace(nest=around.nest + 1)
+            return self.run(branches[number], kinds[1:], operands, own, found[number], inner)
 
         shapes = [
             jax.eval_shape(partial(run, number), operands, taps)[1] for number in range(len(found))
@@ -552,15 +595,21 @@ def _is_output(equation: Any) -> bool:
     return equation.primitive.name == "name" and equation.params.get("name") == OUTPUT
 
 
-def _goes_on(jaxpr: Any, z: Any, counts: dict[int, int]) -> bool:
-    """Whether a later weighted sum depends on z: a head's loss is no activation function."""
-    moving = {z}
+def _goes_on(jaxpr: Any, starts: Sequence[Any], counts: dict[int, int], after: bool) -> bool:
+    """Whether a later weighted sum depends on some variables: a head's loss is no activation
+    function.
+
+    Args:
+      counts: of weighted sums, by equation.
+      after: whether one outside depends on the results.
+    """
+    moving = set(starts)
     for number, e in enumerate(jaxpr.eqns):
         if any(isinstance(v, core.Var) and v in moving for v in e.invars):
-            if counts[number]:
+            if counts.get(number):
                 return True
             moving |= set(e.outvars)
-    return False
+    return after and any(isinstance(v, core.Var) and v in moving for v in jaxpr.outvars)
 
 
 def _normalised_after(jaxpr: Any, z: Any, known: dict) -> list:
@@ -669,9 +718,8 @@ def as_rows(note: WeightedSum, signal: Float[Array, "..."]) -> Float[Array, "*la
     steps in time, count as examples."""
     examples, units, width = dimensions(note)
     loops = len(note.loops)
-    layers = [n for n, word in enumerate(note.loops) if word == "layer"]
-    times = [n for n, word in enumerate(note.loops) if word == "time"]
-    order = [*layers, *times, *(loops + axis for axis in (*examples, *units))]
+    layers, others = note.layer_axes, note.other_axes
+    order = [*layers, *others, *(loops + axis for axis in (*examples, *units))]
     shape = tuple(signal.shape[n] for n in layers)
     return jnp.transpose(signal, order).reshape(*shape, -1, width)
 
@@ -695,8 +743,7 @@ def kernel_gradients(note: WeightedSum, seen: Seen, delta: Array, kernel: Any) -
     for _ in note.loops:
         found = jax.vmap(found)
     gradient = found(seen.x, delta)
-    times = tuple(n for n, word in enumerate(note.loops) if word == "time")
-    return jnp.sum(gradient, times)
+    return jnp.sum(gradient, tuple(note.other_axes))
 
 
 def kernel_as_matrix(note: WeightedSum, kernel: Array) -> Float[Array, "fan_in fan_out"]:

@@ -1,5 +1,7 @@
 """One network of a user's own, layer by layer."""
 
+from collections import Counter
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -19,9 +21,12 @@ _PANELS = {
 def draw_network(found: xr.Dataset) -> Figure:
     """Gradient, signal and units of every layer of one network, the first at the bottom.
 
+    Of a network that was watched the last look, of several seeds the median.
+
     What to conclude: a gradient that moves to the left on its way down vanishes; one that moves to
     the right explodes. A layer whose units are all dead lets nothing pass.
     """
+    found = _one_look(found)
     layers = found.sizes["layer"]
     figure = blank_figure(13, 2.2 + 0.34 * layers)
     axes = figure.subplots(1, len(_PANELS), sharey=True)
@@ -60,11 +65,27 @@ def _label_of(name: str) -> str:
     return f"${probe.symbol}$" if probe.symbol else probe.label.removesuffix(" units")
 
 
+def _one_look(found: xr.Dataset) -> xr.Dataset:
+    if "step" in found.dims:
+        last = found.isel(step=-1)
+        return last.assign_attrs(loss=float(last["loss"]))
+    if "seed" in found.dims:
+        middle = found.drop_vars("verdict").median("seed", keep_attrs=True)
+        return middle.assign(verdict=found["verdict"])
+    return found
+
+
 def _verdict_title(found: xr.Dataset) -> str:
-    """Returns a short title: which layers have what verdict."""
-    pairs = zip(found["layer"].values, found["verdict"].values, strict=True)
-    ill = [f"{path}: {word.replace('_', ' ')}" for path, word in pairs if word != "healthy"]
-    return "; ".join(ill[:4] + ["..."] * (len(ill) > 4)) or "healthy in all layers"
+    """Returns a short title: how many layers have what verdict, or which has it."""
+    words = found["verdict"].values
+    ill = Counter(word for word in words if word != "healthy")
+    named = [
+        f"{number} of {words.size} layers {word.replace('_', ' ')}"
+        if number > 1
+        else f"{found['layer'].values[words == word][0]} {word.replace('_', ' ')}"
+        for word, number in ill.most_common()
+    ]
+    return "; ".join(named) or "healthy in all layers"
 
 
 def _probe_legend(ax: Axes) -> None:

@@ -541,7 +541,7 @@ def test_the_last_look_speaks():
     watch = fadeout.watch(loss, every=1)
     watch(KERNELS, X)
     watch([8 * kernel for kernel in KERNELS], X)
-    assert "saturated" in str(watch).splitlines()[-1]
+    assert "look at the learning rate" in str(watch).splitlines()[-1]
     assert watch.results.attrs["advice"] == str(watch).splitlines()[-1]
 
 
@@ -558,4 +558,4 @@ def test_what_was_watched_is_drawn_and_tabled():
         return [0.05 * jax.random.normal(k, (4, 4)) for k in jax.random.split(key, 5)]
 
     born = fadeout.examine(PLAIN, make, X, seeds=4)
-    assert "layers vanishing" in fadeout.compare(born).get_suptitle()
+    assert "vanishing" in fadeout.compare(born).get_suptitle()

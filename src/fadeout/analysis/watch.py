@@ -107,6 +107,8 @@ class Watch:
         found = xr.concat(rows, "step", combine_attrs="override", data_vars="all")
         found["loss"] = "step", [row.attrs["loss"] for row in rows]
         found.attrs = dict(rows[-1].attrs)
+        found["step"] = steps
+        found.attrs["advice"] = _advice(found)
         return found.assign_coords(step=steps)
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -160,6 +162,15 @@ def first_trouble(results: xr.Dataset) -> str:
     return ""
 
 
+def _advice(results: xr.Dataset) -> str:
+    """What to do about the last look, in a sentence; of a network that began in health, what the
+    training did to it."""
+    words = results["verdict"].values
+    if words.shape[0] > 1 and (words[0] == "healthy").all() and (words[-1] != "healthy").any():
+        return "all layers were healthy at the start: look at the learning rate, or warm up"
+    return suggest(results.isel(step=-1))
+
+
 def since(results: xr.Dataset, layer: int) -> int | None:
     """The step since which a layer has had the verdict that it has now."""
     words = results["verdict"].values[:, layer]
@@ -189,6 +200,5 @@ def summarize(results: xr.Dataset) -> str:
     ]
     steps = results["step"].values
     head = f"loss {float(results['loss'].values[-1]):.4g} at step {steps[-1]}, {steps.size} looks"
-    advice = "" if trouble else suggest(last)
-    notes = [trouble, str(results.attrs.get("notes", "")), advice]
+    notes = [trouble, str(results.attrs.get("notes", "")), _advice(results)]
     return "\n".join([head, *lines, *filter(None, notes)])

@@ -16,7 +16,7 @@ from fadeout.sweeps.variables import variable_attributes
 NOT_JUDGED = "unknown", "not_used"
 """Verdicts of layers that say nothing of the network."""
 
-UNEXPLAINED = 1e-2
+_UNEXPLAINED = 1e-2
 """The part of a kernel's gradient that its weighted sum may leave open, by rounding."""
 
 
@@ -74,7 +74,7 @@ def examine(
                 "inputs and targets"
             )
         value, seen = _looked_at(network, data)
-        return dataset_of(seen, value, _name_of(network))
+        return dataset_of(seen, value, name_of(network))
     given = dict(zip(("inputs", "targets", "loss", "variables"), data, strict=False))
     given |= {name: keywords.pop(name) for name in ("inputs", "targets") if name in keywords}
     given |= {} if loss is None else {"loss": loss}
@@ -101,7 +101,7 @@ def _examine_module(
 
 def _looked_at(loss: Callable, data: tuple, states: int = 0) -> tuple[Any, Look]:
     try:
-        with user_errors(f"the loss {_name_of(loss)}", "fails"):
+        with user_errors(f"the loss {name_of(loss)}", "fails"):
             return look(loss, *data, states=states)
     except FadeoutError as error:  # without what JAX adds to an error that passes it
         raise FadeoutError(str(error)) from error.__cause__
@@ -111,7 +111,8 @@ def _mean_square(output: Any, _: Any) -> Any:
     return jnp.mean(jnp.square(output))
 
 
-def _name_of(function: Any) -> str:
+def name_of(function: Any) -> str:
+    """Returns the name of a loss, by which its results are titled."""
     return getattr(function, "__name__", type(function).__name__)
 
 
@@ -131,17 +132,17 @@ def _examine_many(loss: Callable, data: tuple, seeds: int) -> xr.Dataset:
         value, _, seen = tapped(loss)(made, *rest)
         return value, seen
 
-    with user_errors(f"the loss {_name_of(loss)}", "fails"):
+    with user_errors(f"the loss {name_of(loss)}", "fails"):
         value, seen = jax.jit(jax.vmap(of_one))(jax.random.split(jax.random.key(0), seeds))
-    return dataset_of(seen, jnp.mean(value), _name_of(loss), ("seed", "layer"))
+    return dataset_of(seen, jnp.mean(value), name_of(loss), ("seed", "layer"))
 
 
 def dataset_of(seen: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer",)) -> xr.Dataset:
-    """What was seen, as a dataset; of layers whose gradient is not explained by what was seen,
+    """Makes a dataset of what was seen; of layers whose gradient is not explained by what was seen,
     NaN."""
     values = {key: np.array(value, float) for key, value in seen.values.items()}
     unexplained = values.pop("unexplained")
-    hidden = unexplained > UNEXPLAINED
+    hidden = unexplained > _UNEXPLAINED
     for own in values.values():
         own[hidden] = np.nan
     found = xr.Dataset(
@@ -160,13 +161,14 @@ def dataset_of(seen: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer
         for path in np.array(seen.layers)[hidden]
     ]
     found.attrs["notes"] = "; ".join(notes)
-    found["verdict"] = "layer", layer_verdicts(found)
-    found.attrs["advice"] = suggest(found if dims == ("layer",) else _typical(found))
+    own = found if dims == ("layer",) else _typical(found)
+    own["verdict"] = found["verdict"] = "layer", _layer_verdicts(own)
+    found.attrs["advice"] = suggest(own)
     return found
 
 
 def _typical(found: xr.Dataset) -> xr.Dataset:
-    """Of several seeds the geometric mean of what is a size, else the mean."""
+    """Takes of several seeds the geometric mean of what is a size, else the mean."""
     with np.errstate(divide="ignore"):
         sizes = {
             name: np.exp(np.log(found[name]).mean("seed"))
@@ -186,17 +188,16 @@ def _examined_attributes(name: str) -> dict[str, str]:
     return {"long_name": _TITLES[name]} if name in _TITLES else variable_attributes(name)
 
 
-def layer_verdicts(found: xr.Dataset) -> np.ndarray:
-    """One word for each layer, the first that applies; over seeds, of the geometric mean.
+def _layer_verdicts(own: xr.Dataset) -> np.ndarray:
+    """One word for each layer, the first that applies.
 
-    *unknown*, what was seen does not explain the gradient; *not_used*, it stands in a branch that
-    was not taken; *diverged*, a value is not finite;
-    *no_gradient*, delta is exactly 0; *dead*, all units are; *vanishing* and *exploding*, delta is
-    less than 1/100, or more than 100 times, that of the last hidden layer to which a gradient
-    comes, or of the last step in time; *saturated*, more than nine units in ten; else *healthy*.
-    Hidden layers have an activation function; heads and embeddings are not compared with them.
+    *unknown*, what was seen does not explain the gradient; *not_used*, it stands in a branch
+    that was not taken; *diverged*, a value is not finite; *no_gradient*, delta is exactly 0;
+    *dead*, all units are; *vanishing* and *exploding*, delta is less than 1/100, or more than
+    100 times, that of the last hidden layer to which a gradient comes, or of the last step in
+    time; *saturated*, more than nine units in ten; else *healthy*. Hidden layers have an
+    activation function; heads and embeddings are not compared with them.
     """
-    own = _typical(found) if "seed" in found.dims else found
     delta = own["delta_norm"].values
     unknown = np.isnan(own["weight_norm"].values) & np.isnan(delta)
     unused = np.isnan(own["preactivation_std"].values) & (delta == 0)
@@ -221,12 +222,12 @@ def layer_verdicts(found: xr.Dataset) -> np.ndarray:
     return np.select(list(conditions.values()), list(conditions), "healthy")
 
 
-LEVEL = 0.7, 1.4
+_LEVEL = 0.7, 1.4
 """A gradient that changes by such factors a layer is level: by a factor of 30 over ten layers."""
 
 
 def suggest(found: xr.Dataset) -> str:
-    """What to do about what one look has shown, in a sentence.
+    """Says what to do about what one look has shown, in a sentence.
 
     A kernel of the size c times as large passes a delta on c times as large, where slopes stay as
     they are. So the scale is advised with which delta would be level, in the words of
@@ -256,7 +257,7 @@ def suggest(found: xr.Dataset) -> str:
     if not (delta > 0).all():
         return "no gradient comes to some layers: look at dead units, and at what is detached"
     factor = (delta[0] / delta[-1]) ** (1 / (hidden.size - 1))
-    if LEVEL[0] <= factor <= LEVEL[1]:
+    if _LEVEL[0] <= factor <= _LEVEL[1]:
         return (
             "the gradient is level over the layers: if it does not train, look at the learning rate"
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.examine import NOT_JUDGED, dataset_of, suggest
+from fadeout.analysis.examine import NOT_JUDGED, dataset_of, name_of, suggest
 from fadeout.networks.inspection import Look, gradients_of, jitted
 from fadeout.registry import FadeoutError
 
@@ -59,7 +59,7 @@ def watch(
 
 
 class Watch:
-    """What `fadeout.watch` gives: a function, and what it has seen.
+    """A loss with its gradients, and what was seen of it, as `fadeout.watch` makes it.
 
     Attributes:
       step: how often it was called.
@@ -102,8 +102,7 @@ class Watch:
         if not self._looks:
             raise FadeoutError("nothing was seen yet: call the watch as jax.value_and_grad(loss)")
         steps = [step for step, _, _ in self._looks]
-        name = getattr(self._loss, "__name__", type(self._loss).__name__)
-        rows = [dataset_of(look, loss, name) for _, loss, look in self._looks]
+        rows = [dataset_of(look, loss, name_of(self._loss)) for _, loss, look in self._looks]
         found = xr.concat(rows, "step", combine_attrs="override", data_vars="all")
         found["loss"] = "step", [row.attrs["loss"] for row in rows]
         found.attrs = dict(rows[-1].attrs)
@@ -128,7 +127,7 @@ class Watch:
         return summarize(self.results)
 
     def __repr__(self) -> str:
-        name = getattr(self._loss, "__name__", type(self._loss).__name__)
+        name = name_of(self._loss)
         return f"<fadeout.watch of {name}: {len(self._looks)} looks in {self.step} calls>"
 
     def _repr_html_(self) -> str:
@@ -147,7 +146,7 @@ def _numbers(loss: Any, look: Look) -> dict[str, float]:
 
 
 def first_trouble(results: xr.Dataset) -> str:
-    """When and where something was not finite for the first time, in a sentence; empty where all
+    """Says when and where something was not finite for the first time; empty where all
     is. Layers of which nothing is known count not."""
     skipped = np.isin(results["verdict"].values, NOT_JUDGED)
     signal = np.isfinite(results["preactivation_std"].values) | skipped
@@ -163,7 +162,7 @@ def first_trouble(results: xr.Dataset) -> str:
 
 
 def _advice(results: xr.Dataset) -> str:
-    """What to do about the last look, in a sentence; of a network that began in health, what the
+    """Says what to do about the last look; of a network that began in health, what the
     training did to it."""
     words = results["verdict"].values
     if words.shape[0] > 1 and (words[0] == "healthy").all() and (words[-1] != "healthy").any():

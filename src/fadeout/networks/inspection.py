@@ -40,7 +40,7 @@ _LAST_WORDS = ("kernel", "weight", "embedding", "w")
 )
 @dataclass(frozen=True)
 class Look:
-    """What every layer showed in one call.
+    """The quantities of every layer, as one call showed them.
 
     Attributes:
       values: by name, [layer].
@@ -86,17 +86,12 @@ def tapped(loss: Callable, has_aux: bool = False) -> Callable:
     """
     if not callable(loss):
         raise FadeoutError(f"a loss must be a function of parameters and data, not {loss!r:.60}")
-    own = functools.partial(_tapped, loss, has_aux)
-    return functools.wraps(loss)(_of_any(own, loss, has_aux))
+    return functools.wraps(loss)(_of_any(loss, has_aux, lambda function: function))
 
 
 def jitted(loss: Callable, has_aux: bool = False) -> Callable:
     """`tapped(loss, has_aux)`, compiled once for every shape."""
-
-    def make(loss, has_aux, states=0):
-        return jax.jit(functools.partial(_tapped, loss, has_aux, states=states))
-
-    return _of_any(make(loss, has_aux), loss, has_aux, make)
+    return _of_any(loss, has_aux, jax.jit)
 
 
 def gradients_of(loss: Callable, has_aux: bool = False) -> Callable:
@@ -130,51 +125,57 @@ def _is_real(dtype: Any) -> bool:
 
 
 def is_module(network: Any) -> bool:
-    """Whether it is a module of flax.nnx or flax.linen."""
+    """Returns whether it is a module of flax.nnx or flax.linen."""
     return isinstance(network, nnx.Module | linen.Module)
 
 
 def _is_node(given: Any) -> bool:
-    """Whether it is an object of NNX: a module, or random streams."""
+    """Returns whether it is an object of NNX: a module, or random streams."""
     return isinstance(given, nnx.Pytree)
 
 
-def _of_any(
-    call: Callable, loss: Callable, has_aux: bool, make: Callable | None = None
-) -> Callable:
+def _of_any(loss: Callable, has_aux: bool, compiled: Callable) -> Callable:
     """A function of parameters in any tree; and of objects of NNX, whose state is updated as the
     loss leaves it.
 
     Args:
-      make: of another loss, `has_aux` and `states`, makes another such function.
+      compiled: is applied to what is called: `jax.jit`, or nothing.
     """
-    known: dict[Any, Callable] = {}
-    make = make or (
-        lambda loss, has_aux, states: functools.partial(_tapped, loss, has_aux, states=states)
-    )
+    of_arrays = compiled(functools.partial(_tapped, loss, has_aux))
+    known: dict[tuple, Callable] = {}
 
     def of_any(parameters: Any, *data: Any, **named: Any):
-        nodes = [own for own in data if _is_node(own)]
-        if not isinstance(parameters, nnx.Module) and not nodes:
-            return call(_Parameters.of(parameters), data, named)
-        if isinstance(parameters, nnx.Module):
-            graph, own, state = nnx.split(parameters, nnx.Param, ...)
-        else:
-            graph, own, state = None, parameters, ()
-        others, states = nnx.split(nodes)
-        places = tuple(map(_is_node, data))
-        key = graph, others, places
+        if not isinstance(parameters, nnx.Module) and not any(map(_is_node, data)):
+            return of_arrays(_Parameters.of(parameters), data, named)
+        key, own, state, arrays = _without_objects(parameters, data)
         if key not in known:
-            known[key] = make(_pure_loss(*key, loss, has_aux), True, states=1)
-        arrays = tuple(d for d, node in zip(data, places, strict=True) if not node)
-        found = known[key](_Parameters.of(own), ((state, states), *arrays), named)
-        (value, (aux, (state, states))), gradients, look = found
-        if graph is not None:
-            nnx.update(parameters, state)
-        nnx.update(nodes, states)
+            pure = _pure_loss(*key, loss, has_aux)
+            known[key] = compiled(functools.partial(_tapped, pure, True, states=1))
+        found = known[key](_Parameters.of(own), (state, *arrays), named)
+        (value, (aux, (kept, states))), gradients, look = found
+        if isinstance(parameters, nnx.Module):
+            nnx.update(parameters, kept)
+        nnx.update([own for own in data if _is_node(own)], states)
         return (value, aux) if has_aux else value, gradients, look
 
     return of_any
+
+
+def _without_objects(
+    parameters: Any, data: tuple
+) -> tuple[tuple[Any, Any, tuple[bool, ...]], Any, tuple, tuple]:
+    """Takes objects of NNX apart.
+
+    Returns:
+      The first arguments of `_pure_loss`; the parameters; all other state; and the data that are
+      no objects.
+    """
+    graph, own, state = None, parameters, ()
+    if isinstance(parameters, nnx.Module):
+        graph, own, state = nnx.split(parameters, nnx.Param, ...)
+    others, states = nnx.split([own for own in data if _is_node(own)])
+    arrays = tuple(given for given in data if not _is_node(given))
+    return (graph, others, tuple(map(_is_node, data))), own, (state, states), arrays
 
 
 def _pure_loss(
@@ -215,25 +216,22 @@ def look(loss: Callable, parameters: Any, *data: Any, states: int = 0) -> tuple[
     Args:
       states: how many arguments after the parameters are a network's other state.
     """
-    if isinstance(parameters, nnx.Module):
-        graph, own, state = nnx.split(parameters, nnx.Param, ...)
-        pure = _pure_loss(graph, nnx.split([])[0], (False,) * len(data), loss, False)
-        return look(
-            lambda own, state, *data: pure(own, (state, nnx.State({})), *data)[0],
-            own, state, *data, states=1,
-        )  # fmt: skip
+    if isinstance(parameters, nnx.Module) or any(map(_is_node, data)):
+        structure, own, state, arrays = _without_objects(parameters, data)
+        pure = _pure_loss(*structure, loss, False)
+        return look(lambda *given: pure(*given)[0], own, state, *arrays, states=1)
     tree = _Parameters.of(parameters)
-    leaves, structure = jax.tree.flatten((tree, data))
+    leaves, form = jax.tree.flatten((tree, data))
     leaves = [_as_array(leaf) for leaf in leaves]
 
     def flat(*leaves):
-        tree, data = jax.tree.unflatten(structure, leaves)
+        tree, data = jax.tree.unflatten(form, leaves)
         return loss(tree.whole(tree.leaves), *data)
 
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
     own = functools.partial(_tapped, loss, False, states=states)
     try:
-        key = digest(flat, *shapes), structure, tuple((s.shape, s.dtype) for s in shapes), states
+        key = digest(flat, *shapes), form, tuple((s.shape, s.dtype) for s in shapes), states
     except FadeoutError:  # it computes another thing each time, and is compiled each time
         value, _, found = jax.jit(own)(tree, data, {})
         return value, found
@@ -258,7 +256,7 @@ def _tapped(
         found = loss(tree.whole(own), *data, **named)
         value, aux = found if has_aux else (found, ())
         value = jnp.asarray(value)
-        if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+        if value.shape or not _is_real(value.dtype):
             raise FadeoutError(
                 f"a loss must be one real number, not of shape {value.shape} and {value.dtype}: "
                 "take its mean"
@@ -268,16 +266,14 @@ def _tapped(
         return value, *leaves
 
     arguments = [*tree.leaves, *map(_as_array, given)]
-    seeing = taps.trace(flat, len(tree.leaves), fixed, arguments)
-    _, shapes = jax.eval_shape(lambda own: seeing.run(own, None), arguments)
-    zeros = taps.zeros_for(shapes)
+    seeing = taps.trace_sums(flat, len(tree.leaves), fixed, arguments)
 
     def with_taps(own, zeros):
         outs, seen = seeing.run([*own, *arguments[len(own) :]], zeros)
         return outs[0], (outs[1:], seen)
 
     both = jax.value_and_grad(with_taps, argnums=(0, 1), has_aux=True)
-    (value, (aux, seen)), (gradients, deltas) = both(tree.leaves, zeros)
+    (value, (aux, seen)), (gradients, deltas) = both(tree.leaves, seeing.zeros)
     look = _look(seeing, tree, gradients, seen, deltas)
     value = (value, jax.tree.unflatten(kept[0], aux)) if has_aux else value
     return value, tree.gradients(gradients), look
@@ -439,8 +435,7 @@ def _measure(
     if own.plain and (own.kind == "embedding" or shared):
         contribution = gradient.reshape(layers, *shape)
     else:
-        like = own.equation.invars[1 - own.data].aval
-        like = jax.ShapeDtypeStruct(like.shape, like.dtype)
+        like = jax.ShapeDtypeStruct(shape, own.equation.invars[1 - own.data].aval.dtype)
         contribution = as_stack(taps.kernel_gradients(own, seen, delta, like))
     z, slopes = as_stack(taps.as_rows(own, seen.z)), as_stack(taps.as_rows(own, delta))
     found: dict[str, Any] = {
@@ -555,12 +550,11 @@ def functional(
     Raises:
       FadeoutError: it is no module of Flax, or one of Linen without its variables.
     """
-    options = tuple(sorted(keywords.items()))
     if isinstance(module, nnx.Module):
         graph, parameters, state = nnx.split(module, nnx.Param, ...)
         if not jax.tree.leaves(parameters):
             raise FadeoutError(f"{type(module).__name__} has no parameters: no layer to examine")
-        return FunctionalNetwork(_loss_of_nnx(graph, loss, options), parameters, state)
+        return FunctionalNetwork(_loss_of_nnx(graph, loss, keywords), parameters, state)
     if not isinstance(module, linen.Module):
         raise FadeoutError(
             "examine takes a module of flax.nnx or flax.linen, or a loss and its parameters, not "
@@ -569,24 +563,24 @@ def functional(
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise FadeoutError("a Linen module needs its variables: variables=module.init(key, inputs)")
     state = {name: values for name, values in variables.items() if name != "params"}
-    return FunctionalNetwork(_loss_of_linen(module, loss, options), variables["params"], state)
+    return FunctionalNetwork(_loss_of_linen(module, loss, keywords), variables["params"], state)
 
 
-def _loss_of_nnx(graph: Any, loss: Callable, options: tuple) -> Callable:
+def _loss_of_nnx(graph: Any, loss: Callable, keywords: Mapping) -> Callable:
     def call(parameters, state, inputs, targets):
         module = nnx.merge(graph, parameters, state, copy=True)
         with user_errors(f"the call of {type(module).__name__}", "fails"):
-            output = module(inputs, **dict(options))
+            output = module(inputs, **keywords)
         return _judge(loss, output, targets)
 
     return call
 
 
-def _loss_of_linen(module: linen.Module, loss: Callable, options: tuple) -> Callable:
+def _loss_of_linen(module: linen.Module, loss: Callable, keywords: Mapping) -> Callable:
     def call(parameters, state, inputs, targets):
         with user_errors(f"the call of {type(module).__name__}", "fails"):
             given = {"params": parameters, **state}
-            output = module.apply(given, inputs, mutable=list(state), **dict(options))[0]
+            output = module.apply(given, inputs, mutable=list(state), **keywords)[0]
         return _judge(loss, output, targets)
 
     return call
@@ -598,6 +592,6 @@ def _judge(loss: Callable, output: Any, targets: Any) -> Float[Array, ""]:
         judged = jnp.asarray(loss(output, targets))
     except (TypeError, ValueError) as error:
         raise FadeoutError(f"the loss of output and targets fails: {error}") from error
-    if not jnp.issubdtype(judged.dtype, jnp.floating):
+    if not _is_real(judged.dtype):
         raise FadeoutError(f"the loss must be a real number, not of {judged.dtype}")
     return jnp.mean(judged)

@@ -153,7 +153,7 @@ def eigenvalues(matrix: Float[Array, "row row"]) -> Float[Array, "row"]:
 
 
 def _one_by_one(decompose: Callable) -> Callable:
-    """Of a batch of matrices a CPU decomposes one after another. Two batches at once, which XLA
+    """Decomposes the matrices of a batch one after another on a CPU. Two batches at once, which XLA
     runs side by side, may wait for each other for good (jax 0.10: each holds threads of the pool
     that the other needs; seen with all probes of Jacobians and tangent kernels of 400 examples)."""
     on_cpu = jax.default_backend() == "cpu"

@@ -152,7 +152,7 @@ def _inline(closed, inputs: list[_Value], number) -> tuple[list[_Equation], list
         given = list(map(read, e.invars))
         called = e.params.get(INLINED.get(e.primitive.name, ""))
         if called is not None:
-            more, made = _inline(_as_closed(called), given, number)
+            more, made = _inline(as_closed(called), given, number)
             equations += more
         else:
             made = [_value_of(v, next(number)) for v in e.outvars]
@@ -164,7 +164,7 @@ def _inline(closed, inputs: list[_Value], number) -> tuple[list[_Equation], list
     return equations, list(map(read, closed.jaxpr.outvars))
 
 
-def _as_closed(jaxpr) -> core.ClosedJaxpr:
+def as_closed(jaxpr) -> core.ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
 
 
@@ -188,7 +188,7 @@ def _constant(value: Any, aval: Any = None) -> _Value:
 def _parameter_text(parameter: Any) -> str:
     """A parameter of an equation as text that is the same in every process."""
     if isinstance(parameter, core.ClosedJaxpr | core.Jaxpr):
-        return "{" + _flatten(_as_closed(parameter)).text() + "}"
+        return "{" + _flatten(as_closed(parameter)).text() + "}"
     if isinstance(parameter, tuple | list):
         return "(" + ", ".join(map(_parameter_text, parameter)) + ")"
     if isinstance(parameter, dict):
@@ -254,7 +254,7 @@ def _inner_programs(equation: _Equation) -> list[_Program]:
         for parameter in equation.parameters.values()
         for p in (parameter if isinstance(parameter, tuple | list) else [parameter])
     ]
-    return [_flatten(_as_closed(p)) for p in given if isinstance(p, core.ClosedJaxpr | core.Jaxpr)]
+    return [_flatten(as_closed(p)) for p in given if isinstance(p, core.ClosedJaxpr | core.Jaxpr)]
 
 
 # --- what was traced is remembered for a while
@@ -478,12 +478,12 @@ def _axes_of_control(
     if e.primitive == "cond":
         if given[0] is not None:
             return None
-        branches = map(_as_closed, e.parameters["branches"])
+        branches = map(as_closed, e.parameters["branches"])
         return _agreed_axes([_follow_body(branch, given[1:], vary[1:]) for branch in branches])
     if e.primitive == "scan":
         consts, carried = e.parameters["num_consts"], e.parameters["num_carry"]
         own, state = given[:consts], given[consts : consts + carried]
-        body, rest = _as_closed(e.parameters["jaxpr"]), given[consts + carried :]
+        body, rest = as_closed(e.parameters["jaxpr"]), given[consts + carried :]
         if any(axes is not None and 0 in axes for axes in rest):  # a loop over elements of z
             return None
         rest = _shifted(rest, -1)
@@ -492,8 +492,8 @@ def _axes_of_control(
     else:
         tested, consts = e.parameters["cond_nconsts"], e.parameters["body_nconsts"]
         own, state = given[tested : tested + consts], given[tested + consts :]
-        body, carried, rest = _as_closed(e.parameters["body_jaxpr"]), len(state), []
-        test = _as_closed(e.parameters["cond_jaxpr"])
+        body, carried, rest = as_closed(e.parameters["body_jaxpr"]), len(state), []
+        test = as_closed(e.parameters["cond_jaxpr"])
         test_varies, vary = [*vary[:tested], *vary[tested + consts :]], vary[tested:]
     for _ in range(carried + 1):  # until what is carried stays as it is
         found = _follow_body(body, [*own, *state, *rest], vary)

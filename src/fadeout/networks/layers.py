@@ -45,8 +45,8 @@ class Layer(NamedTuple):
     factor: Float[Array, ""] = None  # type: ignore[assignment]
 
     def arranged(self, layout: Layout, stacked: bool = False) -> "Layer":
-        """With its signals from a training step's layout to [example, unit, *run]; `stacked`, of a
-        stack of layers."""
+        """Returns the layer with its signals from a training step's layout to [example, unit,
+        *run]; `stacked`, of a stack of layers."""
         signals = "delta", "below", "activation", "slope", "preactivation"
         found = {name: getattr(self, name) for name in signals}
         return self._replace(**{

@@ -31,7 +31,7 @@ class Layout:
     example_axis, unit_axis = 0, 1
 
     def arrange(self, signal: Float[Array, "..."], stacked: bool = False) -> Float[Array, "..."]:
-        """From [example, unit, *run] to this layout, and back; `stacked`, with layers before."""
+        """Turns [example, unit, *run] to this layout, and back; `stacked`, with layers before."""
         return signal
 
     def per_unit(self, parameter: Float[Array, "unit *run"]) -> Float[Array, "..."]:

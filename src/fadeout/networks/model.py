@@ -352,8 +352,6 @@ class MLP(nnx.Module):
         def through(dense: Dense, place, above):
             """dL/dz of dL/dh, but for the way besides the branch; and of what is trained there."""
             sloped = take_at(signals.slope, place) * above
-            if signals.preactivation is None:
-                return sloped, {}
             z = take_at(signals.preactivation, place)
             return remedy.normalised_gradient(z, sloped, dense, layout)
 

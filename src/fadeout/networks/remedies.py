@@ -98,7 +98,7 @@ class Remedy(NamedTuple):
         return layout.per_unit(dense.gain[...]) * z + layout.per_unit(dense.shift[...])
 
     def normalised_gradient(
-        self, z: _Sums, g: _Sums, dense: Any, layout: Layout
+        self, z: _Sums | None, g: _Sums, dense: Any, layout: Layout
     ) -> tuple[_Sums, dict[str, Array]]:
         """Returns dL/dz of dL/d(the activation's input); and of the layer's gain and shift, if it
         has them."""

@@ -22,7 +22,7 @@ from jax.extend import core
 from jaxtyping import Array, Float
 
 from fadeout.networks.activations import value_and_vjp
-from fadeout.networks.jaxprs import ELEMENTWISE, INLINED
+from fadeout.networks.jaxprs import ELEMENTWISE, INLINED, as_closed
 from fadeout.registry import FadeoutError
 
 OUTPUT = "fadeout: a network's output"
@@ -40,7 +40,7 @@ _GRID = 61
 
 
 class _Made(NamedTuple):
-    """Of what a value is made that no data enters.
+    """The parameters that make a value which no data enters.
 
     Attributes:
       leaves: the parameters.
@@ -66,12 +66,12 @@ class WeightedSum(NamedTuple):
       kind: dense, convolution or embedding.
       loops: of all loops around it, from the outermost: `layer`, where each turn has a kernel of
         its own; `time` or `time reversed`, where data is carried from turn to turn; else `turn`.
-      cut: how much of its place in the tree of sums leads to the outermost loop of layers.
       shape: of its output, in one turn.
       equation: of the jaxpr.
       data: which of its operands is data, 0 or 1.
       plain: whether its kernel is the parameter as it is.
       activated: whether an activation function follows.
+      cut: how much of its place in the tree of sums leads to the outermost loop of layers.
     """
 
     leaf: int
@@ -97,7 +97,8 @@ class WeightedSum(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What passed through a weighted sum; before all axes of one turn stand those of the loops.
+    """The values that passed through a weighted sum; before all axes of one turn stand those of the
+    loops.
 
     Attributes:
       x: what is weighed.
@@ -121,25 +122,27 @@ class Trace(NamedTuple):
 
     Attributes:
       sums: a tree of lists: a list for each loop or call that is walked into.
+      zeros: taps that add nothing, a tree as `sums`.
       elsewhere: parameters that enter also in other ways (a penalty on weights).
     """
 
     program: core.ClosedJaxpr
     kinds: list[_Kind]
     sums: list
+    zeros: list
     elsewhere: frozenset[int]
 
-    def run(self, arguments: Sequence[Array], taps: list | None) -> tuple[list[Array], list]:
-        """The outputs, and what was seen, a tree as `sums`.
+    def run(self, arguments: Sequence[Array], taps: list) -> tuple[list[Array], list]:
+        """Returns the outputs, and what was seen, a tree as `sums`.
 
         Args:
-          taps: to be added, a tree as `sums`; None adds nothing.
+          taps: to be added, a tree as `sums`.
         """
-        walk = _Walk(set())
+        walk = _Walk()
         return walk.run(self.program, self.kinds, list(arguments), taps, [], _Around())
 
 
-def trace(function: Callable, parameters: int, fixed: int, arguments: Sequence[Any]) -> Trace:
+def trace_sums(function: Callable, parameters: int, fixed: int, arguments: Sequence[Any]) -> Trace:
     """Traces a function of flat arguments: parameters, a network's other state, and data.
 
     Args:
@@ -152,9 +155,9 @@ def trace(function: Callable, parameters: int, fixed: int, arguments: Sequence[A
     kinds: list[_Kind] = [_Made(frozenset([leaf]), True) for leaf in range(parameters)]
     kinds += [_Made()] * fixed
     kinds += [None] * (len(program.jaxpr.invars) - parameters - fixed)
-    walk = _Walk(set())
+    walk = _Walk()
     sums: list = []
-    jax.eval_shape(
+    _, seen = jax.eval_shape(
         lambda *own: walk.run(program, kinds, list(own), None, sums, _Around()),
         *(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in program.jaxpr.invars),
     )
@@ -163,7 +166,7 @@ def trace(function: Callable, parameters: int, fixed: int, arguments: Sequence[A
             "no weighted sum of parameters and data was found: the first argument of the loss must "
             "be the parameters, as arrays, and the data must be other arguments"
         )
-    return Trace(program, kinds, sums, frozenset(walk.elsewhere))
+    return Trace(program, kinds, sums, _zeros_for(seen), frozenset(walk.elsewhere))
 
 
 def flatten(tree: Any) -> list:
@@ -181,19 +184,15 @@ def places(tree: list, before: tuple = ()) -> Iterator[tuple]:
             yield own
 
 
-def zeros_for(seen: list) -> list:
-    """Taps for what was seen: zeros in the shapes of the sums."""
+def _zeros_for(seen: list) -> list:
+    """Makes taps for what was seen: zeros in the shapes of the sums."""
     return [
-        zeros_for(own) if isinstance(own, list) else jnp.zeros(own.z.shape, own.z.dtype)
+        _zeros_for(own) if isinstance(own, list) else jnp.zeros(own.z.shape, own.z.dtype)
         for own in seen
     ]
 
 
 # --- programs inside of programs
-
-
-def _closed(jaxpr: Any) -> core.ClosedJaxpr:
-    return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
 
 
 def _called(equation: Any) -> core.ClosedJaxpr | None:
@@ -202,9 +201,9 @@ def _called(equation: Any) -> core.ClosedJaxpr | None:
     if equation.primitive.name.startswith("custom_"):
         return None
     inner = equation.params.get(INLINED.get(equation.primitive.name, ""))
-    if inner is None or len(_closed(inner).jaxpr.invars) != len(equation.invars):
+    if inner is None or len(as_closed(inner).jaxpr.invars) != len(equation.invars):
         return None
-    return _closed(inner)
+    return as_closed(inner)
 
 
 def _bind(equation: Any, values: Sequence[Any]) -> list:
@@ -239,7 +238,7 @@ def _inlined(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
 def _scan_counts(equation: Any) -> tuple[int, int]:
     """How many operands of a scan are constants, and how many carry: by the axes of its body, since
     its parameters' names differ between versions of JAX."""
-    body = _closed(equation.params["jaxpr"]).jaxpr
+    body = as_closed(equation.params["jaxpr"]).jaxpr
 
     def leading(outer, inner):
         return len(outer.aval.shape) - len(inner.aval.shape)
@@ -270,7 +269,7 @@ def _kinds_after(equation: Any, kinds: Sequence[_Kind]) -> list[_Kind]:
 
 
 def _operands(equation: Any, kinds: Sequence[_Kind]) -> int | None:
-    """Of a weighted sum, which of its first two operands is data; None of other equations."""
+    """Returns which of a weighted sum's first two operands is data; None of other equations."""
     if equation.primitive.name not in _KINDS:
         return None
     first, second = kinds[:2]
@@ -285,7 +284,7 @@ def _operands(equation: Any, kinds: Sequence[_Kind]) -> int | None:
 
 
 class _Around(NamedTuple):
-    """Where a program stands that is walked into.
+    """The surroundings of a program that is walked into.
 
     Attributes:
       loops: around it, from the outermost: a word for each, and how much of a place leads there.
@@ -312,12 +311,12 @@ class _Plan(NamedTuple):
 class _Walk:
     """Evaluates a jaxpr, and whatever it calls that has a weighted sum inside."""
 
-    def __init__(self, elsewhere: set[int]):
-        self.elsewhere = elsewhere
+    def __init__(self):
+        self.elsewhere: set[int] = set()
 
     def kinds(self, closed: core.ClosedJaxpr, kinds: Sequence[_Kind], depth: int):
-        """What all variables of a jaxpr are made of, and how many weighted sums each equation has
-        inside."""
+        """Finds what all variables of a jaxpr are made of, and how many weighted sums each
+        equation has inside."""
         known: dict[Any, _Kind] = dict.fromkeys(closed.jaxpr.constvars, _Made())
         known.update(zip(closed.jaxpr.invars, kinds, strict=True))
         counts: dict[int, int] = {}
@@ -327,7 +326,7 @@ class _Walk:
             if name == "scan":
                 after, counts[number] = self.scan_kinds(e, own, depth)[1:]
             elif name == "cond":
-                inside = [self.outs(_closed(b), own[1:], depth) for b in e.params["branches"]]
+                inside = [self.outs(as_closed(b), own[1:], depth) for b in e.params["branches"]]
                 counts[number] = sum(count for _, count in inside)
                 after = [
                     _joined([own[0], *outs]) for outs in zip(*(o for o, _ in inside), strict=True)
@@ -349,7 +348,7 @@ class _Walk:
         return [_kind_of(known, v) for v in closed.jaxpr.outvars], sum(counts.values())
 
     def scan_kinds(self, equation, kinds, depth) -> tuple[list[_Kind], list[_Kind], int]:
-        """Of the body's arguments, of the results, and how many weighted sums there are."""
+        """Returns the kinds of the body's arguments and of the results, and the number of sums."""
         constants, carry = _scan_counts(equation)
         ends = constants + carry
         sliced = [
@@ -361,9 +360,9 @@ class _Walk:
             for kind in kinds[constants:ends]
         ]
         own = [*kinds[:constants], *counters, *sliced]
-        body = _closed(equation.params["jaxpr"])
+        body = as_closed(equation.params["jaxpr"])
         for _ in range(carry + 1):  # a carry is data where the body makes it so
-            after, _ = _Walk(set()).outs(body, own, depth + 1)
+            after, _ = _Walk().outs(body, own, depth + 1)
             carried = list(map(_both, own[constants:ends], after[:carry]))
             if carried == own[constants:ends]:
                 break
@@ -507,7 +506,7 @@ class _Walk:
         constants, carry = _scan_counts(equation)
         ends = constants + carry
         own, _, _ = self.scan_kinds(equation, kinds, len(around.loops))
-        body = _inlined(_closed(equation.params["jaxpr"]))
+        body = _inlined(as_closed(equation.params["jaxpr"]))
         word = "turn"
         if any(kind is None for kind in own[constants:ends]):
             word = "time reversed" if equation.params["reverse"] else "time"
@@ -526,7 +525,7 @@ class _Walk:
         return [*carried, *results], seen
 
     def cond(self, equation, values, kinds, taps, notes, around) -> tuple[list, list]:
-        branches = [_inlined(_closed(branch)) for branch in equation.params["branches"]]
+        branches = [_inlined(as_closed(branch)) for branch in equation.params["branches"]]
         index, operands = values[0], values[1:]
         found: list[list] = [[] for _ in branches]
 
@@ -554,7 +553,7 @@ class _Walk:
 
 
 def _absent(like: Any) -> Array:
-    """What a branch that was not taken shows."""
+    """Returns what a branch that was not taken shows."""
     blank = jnp.nan if jnp.issubdtype(like.dtype, jnp.inexact) else 0
     return jnp.full(like.shape, blank, like.dtype)
 
@@ -596,8 +595,8 @@ def _is_output(equation: Any) -> bool:
 
 
 def _goes_on(jaxpr: Any, starts: Sequence[Any], counts: dict[int, int], after: bool) -> bool:
-    """Whether a later weighted sum depends on some variables: a head's loss is no activation
-    function.
+    """Returns whether a later weighted sum depends on some variables: a head's loss is no
+    activation function.
 
     Args:
       counts: of weighted sums, by equation.
@@ -657,14 +656,15 @@ def _activation_after(
 
 
 def _is_elementwise(equation: Any, moving: set) -> bool:
-    """Whether an equation, and what it calls, works element by element on what depends on z."""
+    """Returns whether an equation, and what it calls, works element by element on what depends on
+    z."""
     name = equation.primitive.name
     if name in ELEMENTWISE or name == "name":
         return True
     called = equation.params.get(INLINED.get(name, ""))
     if called is None:
         return False
-    jaxpr = _closed(called).jaxpr
+    jaxpr = as_closed(called).jaxpr
     pairs = zip(equation.invars, jaxpr.invars, strict=True)
     inner = {own for v, own in pairs if isinstance(v, core.Var) and v in moving}
     for e in jaxpr.eqns:

@@ -18,6 +18,7 @@ quick: $(READY) ## the suite without what is slow
 third: $(READY) ## a third of the suite, for another Python and another JAX
 	$(BIN)/python -m pytest -n 2 --dist worksteal src/fadeout tests/networks tests/theory tests/analysis \
 	  tests/test_config.py tests/test_docs.py tests/test_extensions.py tests/training/test_programs.py \
+	  tests/training/test_digests.py \
 	  tests/training/test_training.py tests/sweeps/test_store.py tests/sweeps/test_sweep.py
 
 lint: $(READY) ## format, lint, layers, types

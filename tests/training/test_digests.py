@@ -269,6 +269,7 @@ ELEMENTWISE = {
     "a spline": lambda z: jnp.sum(jnp.maximum(z[..., None] - KNOTS, 0), -1),
     "pieces": lambda z: jnp.piecewise(z, [z < 0, z >= 0], [jnp.sin, jnp.cos]),
     "a loop": lambda z: jax.lax.fori_loop(0, 3, lambda i, x: jnp.sin(x), z),
+    "a series": lambda z: jax.lax.scan(lambda x, a: (a + x * z, x), 0 * z, KNOTS)[0],
     "a basis": lambda z: jnp.exp(-((z[..., None] - KNOTS) ** 2)) @ jnp.ones(5),
     "a stack": lambda z: jnp.max(jnp.stack([z, 0.1 * z]), 0),
     "branches": lambda z: jnp.select([z < 0, z > 1], [z, z**2], 0.0),

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -150,9 +150,9 @@ def _inline(closed, inputs: list[_Value], number) -> tuple[list[_Equation], list
     equations = []
     for e in closed.jaxpr.eqns:
         given = list(map(read, e.invars))
-        called = e.params.get(INLINED.get(e.primitive.name, ""))
+        called = _called_program(e)
         if called is not None:
-            more, made = _inline(as_closed(called), given, number)
+            more, made = _inline(called, given, number)
             equations += more
         else:
             made = [_value_of(v, next(number)) for v in e.outvars]
@@ -164,8 +164,37 @@ def _inline(closed, inputs: list[_Value], number) -> tuple[list[_Equation], list
     return equations, list(map(read, closed.jaxpr.outvars))
 
 
+def _called_program(equation: Any) -> core.ClosedJaxpr | None:
+    """The program that an equation only calls; None of all others."""
+    own = equation.primitive.name
+    if own == "call_hi_primitive":  # of JAX 0.12: an object that knows its program
+        prim = equation.params["_prim"]
+        return jax.make_jaxpr(lambda *given: prim.expand(*prim.in_tree.unflatten(given)))(
+            *(v.aval for v in equation.invars)
+        )
+    inner = equation.params.get(INLINED.get(own, ""))
+    return None if inner is None else as_closed(inner)
+
+
 def as_closed(jaxpr) -> core.ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
+
+
+def scan_counts(
+    inputs: Sequence[tuple], outputs: Sequence[tuple], body: core.Jaxpr
+) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are carried: by the axes that its
+    body lacks, since the names of its parameters differ between versions of JAX.
+
+    Args:
+      inputs, outputs: the shapes of what the scan takes and gives.
+    """
+
+    def sliced(outer: Sequence[tuple], inner: Sequence[Any]) -> list[bool]:
+        return [len(o) > len(v.aval.shape) for o, v in zip(outer, inner, strict=True)]
+
+    carry = sliced(outputs, body.outvars).count(False)
+    return len(inputs) - carry - sum(sliced(inputs, body.invars)), carry
 
 
 def _value_of(variable, name: int) -> _Value:
@@ -481,9 +510,11 @@ def _axes_of_control(
         branches = map(as_closed, e.parameters["branches"])
         return _agreed_axes([_follow_body(branch, given[1:], vary[1:]) for branch in branches])
     if e.primitive == "scan":
-        consts, carried = e.parameters["num_consts"], e.parameters["num_carry"]
+        body = as_closed(e.parameters["jaxpr"])
+        shapes = [v.shape for v in e.inputs], [v.shape for v in e.outputs]
+        consts, carried = scan_counts(*shapes, body.jaxpr)
         own, state = given[:consts], given[consts : consts + carried]
-        body, rest = as_closed(e.parameters["jaxpr"]), given[consts + carried :]
+        rest = given[consts + carried :]
         if any(axes is not None and 0 in axes for axes in rest):  # a loop over elements of z
             return None
         rest = _shifted(rest, -1)

@@ -22,7 +22,7 @@ from jax.extend import core
 from jaxtyping import Array, Float
 
 from fadeout.networks.activations import value_and_vjp
-from fadeout.networks.jaxprs import ELEMENTWISE, INLINED, as_closed
+from fadeout.networks.jaxprs import ELEMENTWISE, INLINED, as_closed, scan_counts
 from fadeout.registry import FadeoutError
 
 OUTPUT = "fadeout: a network's output"
@@ -236,16 +236,9 @@ def _inlined(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
 
 
 def _scan_counts(equation: Any) -> tuple[int, int]:
-    """How many operands of a scan are constants, and how many carry: by the axes of its body, since
-    its parameters' names differ between versions of JAX."""
-    body = as_closed(equation.params["jaxpr"]).jaxpr
-
-    def leading(outer, inner):
-        return len(outer.aval.shape) - len(inner.aval.shape)
-
-    carry = sum(leading(*pair) == 0 for pair in zip(equation.outvars, body.outvars, strict=True))
-    xs = sum(leading(*pair) for pair in zip(equation.invars, body.invars, strict=True))
-    return len(equation.invars) - carry - xs, carry
+    """How many operands of a scan are constants, and how many are carried."""
+    shapes = ([v.aval.shape for v in own] for own in (equation.invars, equation.outvars))
+    return scan_counts(*shapes, as_closed(equation.params["jaxpr"]).jaxpr)
 
 
 # --- what a value is made of
@@ -297,15 +290,44 @@ class _Around(NamedTuple):
     after: bool = False
 
 
+class _Move(NamedTuple):
+    """A reshape of a sum, or with an order a transpose."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    order: tuple[int, ...] | None
+
+    def undo(self, x: Array) -> Array:
+        if self.order is None:
+            return x.reshape(self.before)
+        return x.transpose([self.order.index(axis) for axis in range(len(self.order))])
+
+    def do(self, x: Array) -> Array:
+        return x.reshape(self.after) if self.order is None else x.transpose(self.order)
+
+
 class _Plan(NamedTuple):
-    """A weighted sum of one jaxpr: its equation, the variable of z with its bias, and what applies
-    to z element by element."""
+    """A weighted sum of one jaxpr: its equation, the variable of z with its bias, how the sum
+    became that, and what applies to z element by element."""
 
     number: int
     data: int
     z: Any
     bias: int | None
+    moves: list[_Move]
     phi: tuple[list, Any, Any, list] | None
+
+    def as_sum(self, x: Array) -> Array:
+        """An array of the shape of z, in the order of the sum's axes."""
+        for move in reversed(self.moves):
+            x = move.undo(x)
+        return x
+
+    def as_z(self, x: Array) -> Array:
+        """An array of the shape of the sum, in the order of the axes of z."""
+        for move in self.moves:
+            x = move.do(x)
+        return x
 
 
 class _Walk:
@@ -388,13 +410,13 @@ class _Walk:
             data = _operands(e, own)
             if data is None:
                 continue
-            z, bias = _bias_after(e.outvars[0], users, results, known)
+            z, bias, moves = _bias_after(e.outvars[0], users, results, known)
             phi = None
             if marked or _goes_on(jaxpr, [z], counts, around.after):
                 starts = [z, *_normalised_after(jaxpr, z, known)]
                 tried = (_activation_after(jaxpr, start, known, results) for start in starts)
                 phi = next(filter(None, tried), None)
-            plans[z] = _Plan(number, data, z, bias, phi)
+            plans[z] = _Plan(number, data, z, bias, moves, phi)
         return known, counts, plans
 
     def run(
@@ -441,7 +463,7 @@ class _Walk:
             for v in e.outvars:
                 if v in plans:
                     if left is not None:
-                        values[v] = values[v] + left.pop(0).reshape(values[v].shape)
+                        values[v] = values[v] + plans[v].as_z(left.pop(0))
                     notes.append(self.note(jaxpr, plans[v], known, around))
                     order.append(plans[v])
         seen = [
@@ -468,7 +490,7 @@ class _Walk:
         e = jaxpr.eqns[plan.number]
         z = read(plan.z)
         x, kernel = read(e.invars[plan.data]), read(e.invars[1 - plan.data])
-        seen = Seen(x, z.reshape(note.shape), None if note.plain else kernel)
+        seen = Seen(x, plan.as_sum(z), None if note.plain else kernel)
         if plan.phi is None:
             return seen
         equations, start, h, constants = plan.phi
@@ -480,7 +502,7 @@ class _Walk:
         grid = jnp.linspace(-3, 3, parts * at.size, dtype=at.dtype).reshape(parts, *at.shape)
         slopes = lax.map(lambda z: value_and_vjp(lambda z: phi(z, *fixed)[0], z)[1], grid)
         return seen._replace(
-            activation=value.reshape(note.shape), slope=slope.reshape(note.shape),
+            activation=plan.as_sum(value), slope=plan.as_sum(slope),
             lowest=jnp.min(slopes), highest=jnp.max(slopes),
         )  # fmt: skip
 
@@ -569,25 +591,34 @@ def _both(a: _Kind, b: _Kind) -> _Kind:
 # --- what stands after a weighted sum
 
 
-def _bias_after(z: Any, users: dict, results: set, known: dict) -> tuple[Any, int | None]:
-    """The variable that is z with its bias, and the bias; z itself where none is added."""
-    at = z
+def _bias_after(
+    z: Any, users: dict, results: set, known: dict
+) -> tuple[Any, int | None, list[_Move]]:
+    """The variable that is a sum with its bias, the bias, and the moves from the sum to it; without
+    a bias, the sum itself, moved as far as it only is."""
+    at, moves = z, list[_Move]()
+    moved, until = z, 0
     while at not in results and len(users.get(at, [])) == 1:
         (e,) = users[at]
-        if e.outvars[0].aval.size != z.aval.size:
+        name, after = e.primitive.name, e.outvars[0]
+        if after.aval.size != z.aval.size:
             break
-        if e.primitive.name in _ADDS:
+        if name in _ADDS:
             (other,) = (
                 (v for v in e.invars if v is not at) if e.invars[0] is not e.invars[1] else (at,)
             )
             kind = _kind_of(known, other)
             if kind is not None and kind.leaves:
-                return e.outvars[0], min(kind.leaves) if len(kind.leaves) == 1 else None
+                bias = min(kind.leaves) if len(kind.leaves) == 1 else None
+                return after, bias, [*moves, _Move(at.aval.shape, after.aval.shape, None)]
             break
-        if e.primitive.name not in ("convert_element_type", "reshape", "squeeze"):
+        if name not in ("convert_element_type", "reshape", "squeeze", "expand_dims", "transpose"):
             break
-        at = e.outvars[0]
-    return z, None
+        moves.append(_Move(at.aval.shape, after.aval.shape, e.params.get("permutation")))
+        at = after
+        if name != "convert_element_type":
+            moved, until = at, len(moves)
+    return moved, None, moves[:until]
 
 
 def _is_output(equation: Any) -> bool:

@@ -18,6 +18,7 @@ from .networks.initializers import initializer as initializer
 from .networks.inspection import tapped as tapped
 from .networks.model import MLP as MLP
 from .networks.model import Dense as Dense
+from .networks.monitoring import monitor as monitor
 from .networks.optimizers import optimizer as optimizer
 from .networks.probes import probe as probe
 from .networks.tasks import arrays as arrays

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from fadeout.files import read_regular
@@ -46,9 +47,22 @@ def load_extensions(extensions: Iterable[str]) -> tuple[str, ...]:
         path = Path(name).expanduser().absolute()
         if not path.exists():
             raise FadeoutError(f"the extension {name} does not exist: looked for {path}")
-        _execute_file(path)
+        _execute_file(path, "the extension ")
         found.append(str(path))
     return tuple(found)
+
+
+def load_file(name: str) -> ModuleType:
+    """Imports a user's file, and gives its module.
+
+    Raises:
+      FadeoutError: it does not exist or cannot be imported, with the user's own line.
+    """
+    path = Path(name).expanduser().absolute()
+    if not path.exists():
+        raise FadeoutError(f"{name} does not exist: looked for {path}")
+    _execute_file(path)
+    return sys.modules[_module_name(path)]
 
 
 @functools.cache
@@ -64,18 +78,19 @@ _MAX_SOURCE = 10 * 2**20
 LOADED: dict[Path, bytes] = {}
 
 
-def _execute_file(path: Path) -> None:
+def _module_name(path: Path) -> str:
+    return f"extension_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _execute_file(path: Path, what: str = "") -> None:
     try:
         text = read_regular(path, _MAX_SOURCE)
     except OSError as error:
-        raise FadeoutError(
-            f"the extension {path} cannot be read: {error.strerror or error}"
-        ) from error
+        raise FadeoutError(f"{what}{path} cannot be read: {error.strerror or error}") from error
     if LOADED.get(path) == text:
         return
     linecache.checkcache(str(path))
-    place = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    spec = importlib.util.spec_from_file_location(f"extension_{path.stem}_{place}", path)
+    spec = importlib.util.spec_from_file_location(_module_name(path), path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

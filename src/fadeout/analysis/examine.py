@@ -8,13 +8,31 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.verdicts import EXPLODING, VANISHING
-from fadeout.networks.inspection import Look, functional, is_module, look, tapped
+from fadeout.analysis.intervals import mean_interval
+from fadeout.analysis.layer_verdicts import (
+    Advice,
+    factor_a_layer,
+    hidden_layers,
+    is_level,
+    is_saturated,
+    kernel_scales,
+    layer_verdicts,
+    loses,
+    one_look,
+    scaling_words,
+    suggest,
+)
+from fadeout.networks.inspection import (
+    Look,
+    count_parameters,
+    functional,
+    is_module,
+    look,
+    rescale,
+    tapped,
+)
 from fadeout.registry import FadeoutError, user_errors
 from fadeout.sweeps.variables import variable_attributes
-
-NOT_JUDGED = "unknown", "not_used"
-"""Verdicts of layers that say nothing of the network."""
 
 _UNEXPLAINED = 1e-2
 """The part of a kernel's gradient that its weighted sum may leave open, by rounding."""
@@ -74,7 +92,7 @@ def examine(
                 "inputs and targets"
             )
         value, seen = _looked_at(network, data)
-        return dataset_of(seen, value, name_of(network))
+        return _with_advice(dataset_of(seen, value, name_of(network)))
     given = dict(zip(("inputs", "targets", "loss", "variables"), data, strict=False))
     given |= {name: keywords.pop(name) for name in ("inputs", "targets") if name in keywords}
     given |= {} if loss is None else {"loss": loss}
@@ -96,7 +114,11 @@ def _examine_module(
             f"inputs and targets must be arrays: {str(error).splitlines()[0]}"
         ) from error
     value, seen = _looked_at(own.loss, (own.parameters, own.state, *arrays), 1)
-    return dataset_of(seen, value, type(module).__name__)
+    return _with_advice(dataset_of(seen, value, type(module).__name__))
+
+
+def _with_advice(found: xr.Dataset) -> xr.Dataset:
+    return found.assign_attrs(advice=suggest(found).words)
 
 
 def _looked_at(loss: Callable, data: tuple, states: int = 0) -> tuple[Any, Look]:
@@ -116,9 +138,14 @@ def name_of(function: Any) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+_MOST_TRIALS = 4
+"""Scales that are tried; each follows from what the one before has shown."""
+
+
 def _examine_many(loss: Callable, data: tuple, seeds: int) -> xr.Dataset:
-    """Networks of so many keys, at once."""
-    if not isinstance(seeds, int) or seeds < 1:
+    """Networks of so many keys, at once; where another scale of the kernels is advised, with that
+    as well."""
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise FadeoutError(f"seeds must be a whole number from 1 on, not {seeds!r:.40}")
     if not data or not callable(data[0]):
         raise FadeoutError(
@@ -127,14 +154,81 @@ def _examine_many(loss: Callable, data: tuple, seeds: int) -> xr.Dataset:
         )
     make, *rest = data
 
-    def of_one(key):
-        made = make(key)
-        value, _, seen = tapped(loss)(made, *rest)
+    def of_one(key, factors):
+        value, _, seen = tapped(loss)(rescale(make(key), factors), *rest)
         return value, seen
 
-    with user_errors(f"the loss {name_of(loss)}", "fails"):
-        value, seen = jax.jit(jax.vmap(of_one))(jax.random.split(jax.random.key(0), seeds))
-    return dataset_of(seen, jnp.mean(value), name_of(loss), ("seed", "layer"))
+    of_all = jax.jit(jax.vmap(of_one, (0, None)))
+    keys = jax.random.split(jax.random.key(0), seeds)
+
+    def examined(factors: np.ndarray) -> tuple[xr.Dataset, tuple[int, ...]]:
+        with user_errors(f"the loss {name_of(loss)}", "fails"):
+            value, seen = of_all(keys, factors)
+        found = dataset_of(seen, jnp.mean(value), name_of(loss), ("seed", "layer"))
+        return found, seen.parameters
+
+    with user_errors("the function that makes parameters", "fails"):
+        count = count_parameters(jax.eval_shape(make, keys[0]))
+    found, own = examined(np.ones(count))
+    advice = suggest(one_look(found))
+    words = advice.words
+    if advice.scale is not None:
+        words = _try_scales(found, advice, lambda by: examined(by)[0], own, count)
+    found.attrs["advice"] = words
+    return found
+
+
+def _try_scales(
+    found: xr.Dataset, advice: Advice, examined: Callable, own: tuple[int, ...], count: int
+) -> str:
+    """Gives the hidden kernels the advised scale, looks again, and mends the scale by what is seen.
+
+    Adds `advised_delta_norm`, delta as it is then.
+
+    Args:
+      examined: gives what is seen with each parameter times a factor.
+      own: the parameter of each layer; `count`, how many there are.
+
+    Returns:
+      What to do.
+    """
+    hidden, before = hidden_layers(one_look(found)), one_look(found)
+    sizes, scale = kernel_scales(before), advice.scale
+    assert scale is not None
+    for _ in range(_MOST_TRIALS):
+        factors = np.ones(count)
+        for parameter in {own[layer] for layer in hidden}:
+            layers = [layer for layer in hidden if own[layer] == parameter]
+            factors[parameter] = np.sqrt(scale / np.exp(np.log(sizes[layers]).mean()))
+        tried = examined(factors)
+        delta = tried["delta_norm"].values[:, hidden]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            decades = np.log10(delta[:, -1] / delta[:, 0]) / (hidden.size - 1)
+        lost = mean_interval(decades, flags=False)
+        factor = 10.0**-lost.value
+        good = is_level(factor) and not is_saturated(one_look(tried).isel(layer=hidden))
+        if not np.isfinite(factor) or (good and abs(lost.value) < 0.02):
+            break
+        scale /= factor**2
+    start = loses(factor_a_layer(before.isel(layer=hidden)))
+    if not good:
+        return (
+            f"{start}, and no scale of the kernels levels it: add residual branches, or normalise"
+        )
+    found["advised_delta_norm"] = found["delta_norm"].copy(data=tried["delta_norm"].values)
+    interval = ", ".join(f"{10**-end:.3g}" for end in (lost.high, lost.low))
+    scale_used = float(np.mean(kernel_scales(one_look(tried))[hidden]))
+    saturated = float(one_look(tried)["saturation"].values[hidden].mean())
+    price = (
+        f"; but {saturated:.0%} of the units are saturated then: better normalise, or add "
+        "residual branches"
+        if saturated > 0.5
+        else ""
+    )
+    return (
+        f"{start}: {scaling_words(scale_used)} keeps it level, tried on {found.sizes['seed']} "
+        f"networks: {factor:.3g} times a layer [{interval}]{price}"
+    )
 
 
 def dataset_of(seen: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer",)) -> xr.Dataset:
@@ -161,20 +255,8 @@ def dataset_of(seen: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer
         for path in np.array(seen.layers)[hidden]
     ]
     found.attrs["notes"] = "; ".join(notes)
-    own = found if dims == ("layer",) else _typical(found)
-    own["verdict"] = found["verdict"] = "layer", _layer_verdicts(own)
-    found.attrs["advice"] = suggest(own)
+    found["verdict"] = "layer", layer_verdicts(one_look(found))
     return found
-
-
-def _typical(found: xr.Dataset) -> xr.Dataset:
-    """Takes of several seeds the geometric mean of what is a size, else the mean."""
-    with np.errstate(divide="ignore"):
-        sizes = {
-            name: np.exp(np.log(found[name]).mean("seed"))
-            for name in ("delta_norm", "weight_norm", "gradient_norm", "delta_over_time")
-        }
-    return found.mean("seed").assign(sizes)
 
 
 _TITLES = {
@@ -186,87 +268,3 @@ _TITLES = {
 
 def _examined_attributes(name: str) -> dict[str, str]:
     return {"long_name": _TITLES[name]} if name in _TITLES else variable_attributes(name)
-
-
-def _layer_verdicts(own: xr.Dataset) -> np.ndarray:
-    """One word for each layer, the first that applies.
-
-    *unknown*, what was seen does not explain the gradient; *not_used*, it stands in a branch
-    that was not taken; *diverged*, a value is not finite; *no_gradient*, delta is exactly 0;
-    *dead*, all units are; *vanishing* and *exploding*, delta is less than 1/100, or more than
-    100 times, that of the last hidden layer to which a gradient comes, or of the last step in
-    time; *saturated*, more than nine units in ten; else *healthy*. Hidden layers have an
-    activation function; heads and embeddings are not compared with them.
-    """
-    delta = own["delta_norm"].values
-    unknown = np.isnan(own["weight_norm"].values) & np.isnan(delta)
-    unused = np.isnan(own["preactivation_std"].values) & (delta == 0)
-    passes = np.isfinite(delta) & (delta > 0)
-    hidden = np.flatnonzero(passes & np.isfinite(own["saturation"].values))
-    known = hidden if hidden.size else np.flatnonzero(passes)
-    last = known[-1] if known.size else len(delta) - 1
-    compared = (np.arange(len(delta)) <= last) & (own["kind"].values != "embedding")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(compared, delta / delta[last], np.nan)
-    time = own["delta_over_time"].values
-    conditions = {
-        "unknown": unknown,
-        "not_used": unused,
-        "diverged": ~np.isfinite(delta),
-        "no_gradient": delta == 0,
-        "dead": own["dead_units"].values >= 1,
-        "vanishing": (ratio < VANISHING) | (time < VANISHING),
-        "exploding": (ratio > EXPLODING) | (time > EXPLODING),
-        "saturated": own["saturation"].values > 0.9,
-    }
-    return np.select(list(conditions.values()), list(conditions), "healthy")
-
-
-_LEVEL = 0.7, 1.4
-"""A gradient that changes by such factors a layer is level: by a factor of 30 over ten layers."""
-
-
-def suggest(found: xr.Dataset) -> str:
-    """Says what to do about what one look has shown, in a sentence.
-
-    A kernel of the size c times as large passes a delta on c times as large, where slopes stay as
-    they are. So the scale is advised with which delta would be level, in the words of
-    `variance_scaling` (Flax, Haiku and JAX have it): fan_in times the variance of the weights.
-
-    Args:
-      found: over `layer` alone.
-    """
-    found = found.isel(layer=~np.isin(found["verdict"].values, NOT_JUDGED))
-    if not np.isfinite(found["delta_norm"]).all() or not np.isfinite(found["gradient_norm"]).all():
-        return "values are not finite: lower the learning rate, or clip the gradient"
-    over_time = found["delta_over_time"].values
-    lost = (over_time < VANISHING) & (over_time >= 0)
-    if lost.any():
-        decades = -np.log10(max(np.nanmin(over_time), 1e-45))
-        return (
-            f"the gradient loses {decades:.0f} decades over time: an orthogonal or identity-like "
-            "recurrent kernel, an LSTM with a forget bias of 1 or more, or shorter sequences"
-        )
-    hidden = np.flatnonzero(np.isfinite(found["saturation"]) & (found["kind"] != "embedding"))
-    own = found.isel(layer=hidden)
-    delta = own["delta_norm"].values
-    if np.isfinite(over_time).any() and hidden.size < 3:
-        return "the gradient is level over time: if it does not train, look at the learning rate"
-    if hidden.size < 3:
-        return "cannot tell: there are fewer than three layers with an activation function"
-    if not (delta > 0).all():
-        return "no gradient comes to some layers: look at dead units, and at what is detached"
-    factor = (delta[0] / delta[-1]) ** (1 / (hidden.size - 1))
-    if _LEVEL[0] <= factor <= _LEVEL[1]:
-        return (
-            "the gradient is level over the layers: if it does not train, look at the learning rate"
-        )
-    if float(own["saturation"].mean()) > 0.8:
-        return "most units are saturated: make the kernels smaller, or normalise before activations"
-    scale = float((own["weight_norm"] ** 2 / own["units"]).mean()) / factor**2
-    word = "vanishes" if factor < 1 else "explodes"
-    return (
-        f"the gradient {word}, {factor:.2g} times a layer on its way down: "
-        f"variance_scaling({scale:.2g}, 'fan_in', 'normal') would keep it level; or add residual "
-        "branches, or normalise"
-    )

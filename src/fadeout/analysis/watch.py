@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.examine import NOT_JUDGED, dataset_of, name_of, suggest
+from fadeout.analysis.examine import dataset_of, name_of
+from fadeout.analysis.layer_verdicts import NOT_JUDGED, one_look, suggest
 from fadeout.networks.inspection import Look, gradients_of, jitted
 from fadeout.registry import FadeoutError
+from fadeout.sweeps.networks import store_network
 
 
 def watch(
@@ -110,18 +112,14 @@ class Watch:
         found.attrs["advice"] = _advice(found)
         return found.assign_coords(step=steps)
 
-    def save(self, path: str | os.PathLike) -> Path:
-        """Writes `results` as netCDF, for `xarray.open_dataset`; nothing is overwritten.
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Writes `results` as `<folder>/network.nc`, for `fadeout.load`, `fadeout report` and
+        `fadeout plot`; nothing is overwritten.
 
         Raises:
-          FadeoutError: the file is there already.
+          FadeoutError: the folder holds results already.
         """
-        place = Path(path).with_suffix(".nc")
-        if place.exists():
-            raise FadeoutError(f"{place} is there already: choose another name")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        self.results.to_netcdf(place, engine="h5netcdf")
-        return place
+        return store_network(self.results, folder)
 
     def __str__(self) -> str:
         return summarize(self.results)
@@ -147,7 +145,9 @@ def _numbers(loss: Any, look: Look) -> dict[str, float]:
 
 def first_trouble(results: xr.Dataset) -> str:
     """Says when and where something was not finite for the first time; empty where all
-    is. Layers of which nothing is known count not."""
+    is, and of a single look. Layers of which nothing is known count not."""
+    if "step" not in results.dims:
+        return ""
     skipped = np.isin(results["verdict"].values, NOT_JUDGED)
     signal = np.isfinite(results["preactivation_std"].values) | skipped
     gradient = np.isfinite(results["delta_norm"].values) | skipped
@@ -167,28 +167,31 @@ def _advice(results: xr.Dataset) -> str:
     words = results["verdict"].values
     if words.shape[0] > 1 and (words[0] == "healthy").all() and (words[-1] != "healthy").any():
         return "all layers were healthy at the start: look at the learning rate, or warm up"
-    return suggest(results.isel(step=-1))
+    return suggest(results.isel(step=-1)).words
 
 
 def since(results: xr.Dataset, layer: int) -> int | None:
-    """The step since which a layer has had the verdict that it has now."""
+    """The step since which a layer has had the verdict that it has now; None of a single look."""
+    if "step" not in results.dims:
+        return None
     words = results["verdict"].values[:, layer]
     other = np.flatnonzero(words != words[-1])
     return int(results["step"].values[0 if not other.size else other[-1] + 1])
 
 
-def summarize(results: xr.Dataset) -> str:
+def summarize(found: xr.Dataset) -> str:
     """A table of the last look: a row for each layer, and what is wrong since when."""
-    last, trouble = results.isel(step=-1), first_trouble(results)
+    own = one_look(found)
     rows = [("layer", "gradient", "delta", "signal", "dead", "verdict")]
-    for number, layer in enumerate(last["layer"].values):
-        own = last.isel(layer=number)
-        verdict = str(own["verdict"].item())
-        if verdict != "healthy":
-            verdict = f"{verdict.replace('_', ' ')} since step {since(results, number)}"
+    for number, layer in enumerate(own["layer"].values):
+        row = own.isel(layer=number)
+        verdict = str(row["verdict"].item()).replace("_", " ")
+        began = since(found, number)
+        if verdict != "healthy" and began is not None:
+            verdict = f"{verdict} since step {began}"
         rows.append((
-            str(layer), f"{float(own.gradient_norm):.2e}", f"{float(own.delta_norm):.2e}",
-            f"{float(own.preactivation_std):.2e}", f"{float(own.dead_units):.0%}", verdict,
+            str(layer), f"{float(row.gradient_norm):.2e}", f"{float(row.delta_norm):.2e}",
+            f"{float(row.preactivation_std):.2e}", f"{float(row.dead_units):.0%}", verdict,
         ))  # fmt: skip
     widths = [max(len(row[n]) for row in rows) for n in range(5)]
     lines = [
@@ -197,7 +200,14 @@ def summarize(results: xr.Dataset) -> str:
         )
         for row in rows
     ]
-    steps = results["step"].values
-    head = f"loss {float(results['loss'].values[-1]):.4g} at step {steps[-1]}, {steps.size} looks"
-    notes = [trouble, str(results.attrs.get("notes", "")), _advice(results)]
-    return "\n".join([head, *lines, *filter(None, notes)])
+    notes = [first_trouble(found), *map(str, (own.attrs["notes"], own.attrs["advice"]))]
+    return "\n".join([_heading(found, own), *lines, *filter(None, notes)])
+
+
+def _heading(found: xr.Dataset, own: xr.Dataset) -> str:
+    head = f"loss {own.attrs['loss']:.4g}"
+    if "step" in found.dims:
+        return f"{head} at step {found['step'].values[-1]}, {found.sizes['step']} looks"
+    if "seed" in found.dims:
+        return f"{head}, {found.sizes['seed']} networks"
+    return head

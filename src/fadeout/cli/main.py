@@ -16,6 +16,7 @@ COMMANDS: dict[str, _Subcommand] = {
     "train": _Subcommand("train", "trains one run, or with -m a multirun; --help shows the menu"),
     "plot": _Subcommand("plot", "draws the pictures of a sweep, or one comparison across sweeps"),
     "advise": _Subcommand("advise", "what to choose before training, by theory"),
+    "examine": _Subcommand("examine", "every layer of your own network: fadeout examine my_net.py"),
     "best": _Subcommand("best", "the best configs of a sweep, with intervals"),
     "table": _Subcommand("table", "a sweep as CSV, a row for each run"),
     "report": _Subcommand("report", "writes a sweep, or several side by side, as one HTML file"),

@@ -36,7 +36,7 @@ _LAST_WORDS = ("kernel", "weight", "embedding", "w")
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["values"],
-    meta_fields=["layers", "kinds", "units", "unseen"],
+    meta_fields=["layers", "kinds", "units", "parameters", "unseen"],
 )
 @dataclass(frozen=True)
 class Look:
@@ -47,6 +47,7 @@ class Look:
       layers: their labels, in the order of calls: the paths of their parameters.
       kinds: dense, convolution or embedding.
       units: how many each has.
+      parameters: of each, its kernel's number among the real arrays of the parameters.
       unseen: in words, parameters of two axes and more that no weighted sum was found of, or not
         of all their uses.
     """
@@ -55,6 +56,7 @@ class Look:
     layers: tuple[str, ...]
     kinds: tuple[str, ...]
     units: tuple[int, ...]
+    parameters: tuple[int, ...]
     unseen: tuple[str, ...]
 
 
@@ -354,6 +356,25 @@ class _Parameters:
         )
 
 
+def rescale(parameters: Any, factors: Float[Array, "parameter"]) -> Any:
+    """Parameters whose real arrays are multiplied, each by its factor."""
+    if isinstance(parameters, nnx.Module):
+        graph, own, state = nnx.split(parameters, nnx.Param, ...)
+        return nnx.merge(graph, rescale(own, factors), state)
+    tree = _Parameters.of(parameters)
+    return tree.whole(
+        [leaf * jnp.asarray(factors[n], leaf.dtype) for n, leaf in enumerate(tree.leaves)]
+    )
+
+
+def count_parameters(parameters: Any) -> int:
+    """How many real arrays there are, `rescale` counts them so."""
+    if isinstance(parameters, nnx.Module):
+        parameters = nnx.state(parameters, nnx.Param)
+    leaves = jax.tree.leaves(parameters)
+    return sum(hasattr(leaf, "dtype") and _is_real(leaf.dtype) for leaf in leaves)
+
+
 # --- from what was seen to a row for each layer
 
 
@@ -372,7 +393,7 @@ def _look(
         checked = own.plain and not shared and own.leaf not in seeing.elsewhere
         bias = None if own.bias is None else gradients[own.bias]
         values = _measure(own, passed, delta, weights, gradient, bias, shared, checked)
-        name = _label(parameters.paths[own.leaf])
+        name = _label(own, parameters)
         calls[name] += 1
         label = f"{name}#{calls[name]}" if calls[name] > 1 else name
         layers = next(iter(values.values())).shape[0]
@@ -384,7 +405,7 @@ def _look(
             rows.append((key, words, own, row))
     rows.sort(key=lambda row: row[0])  # of a stack, turn by turn
     names = list(rows[0][3])
-    with_sums = {*uses, *(own.bias for own in sums)}
+    with_sums = {leaf for own in sums for leaf in (*own.leaves, own.bias)}
     named = list(enumerate(zip(parameters.paths, parameters.leaves, strict=True)))
     unseen = [
         f"{path} is no layer that is known"
@@ -401,13 +422,33 @@ def _look(
         tuple(words for _, words, _, _ in rows),
         tuple(own.kind for _, _, own, _ in rows),
         tuple(taps.dimensions(own)[2] for _, _, own, _ in rows),
+        tuple(own.leaf for _, _, own, _ in rows),
         tuple(unseen),
     )
 
 
-def _label(path: str) -> str:
+_MOST_NAMED = 4
+"""Parameters of one kernel that its label names."""
+
+
+def _label(own: WeightedSum, parameters: _Parameters) -> str:
+    """The path of a layer's kernel; of several that are joined to one, what they share, and the
+    rest in braces: `cell/{hf,hg,hi,ho}`."""
+    paths = [parameters.paths[n] for n in own.leaves if parameters.leaves[n].ndim > 1]
+    words = [_without_last(path) for path in paths or [parameters.paths[own.leaf]]]
+    if len(words) == 1:
+        return "/".join(words[0])
+    shared = 0
+    while all(len(w) > shared + 1 and w[shared] == words[0][shared] for w in words):
+        shared += 1
+    rest = ["/".join(w[shared:]) for w in words]
+    named = ",".join([*rest[:_MOST_NAMED], *["..."] * (len(rest) > _MOST_NAMED)])
+    return "/".join([*words[0][:shared], f"{{{named}}}"])
+
+
+def _without_last(path: str) -> list[str]:
     words = path.split("/")
-    return "/".join(words[:-1] if len(words) > 1 and words[-1] in _LAST_WORDS else words)
+    return words[:-1] if len(words) > 1 and words[-1] in _LAST_WORDS else words
 
 
 def _measure(
@@ -479,12 +520,14 @@ def _without_time(own: WeightedSum, a: Any) -> Array:
 
 def _over_time(own: WeightedSum, delta: Array) -> Float[Array, "*layer"]:
     """The size of delta at the first step in time over that at the last; NaN without time, and
-    where nothing comes to the last step (of padded sequences)."""
+    where nothing comes to the last step (of padded sequences). Nothing comes to a forget gate at
+    the first step, whose cell is empty: there the second step counts."""
     axis = next((n for n, word in enumerate(own.loops) if word.startswith("time")), None)
     if axis is None:
         return jnp.full([delta.shape[n] for n in own.layer_axes], jnp.nan)
-    ends = (0, -1) if own.loops[axis] == "time" else (-1, 0)
-    first, last = (_in_single(jnp.take(delta, n, axis)) for n in ends)
+    order = [0, min(1, delta.shape[axis] - 1), -1]
+    order = order if own.loops[axis] == "time" else [-1 - n for n in order]
+    first, second, last = (_in_single(jnp.take(delta, n, axis)) for n in order)
     inner = own._replace(loops=own.loops[:axis] + own.loops[axis + 1 :])
 
     def size(a):
@@ -493,7 +536,8 @@ def _over_time(own: WeightedSum, delta: Array) -> Float[Array, "*layer"]:
             function = jax.vmap(function)
         return function(taps.as_rows(inner, a))
 
-    return jnp.where(size(last) > 0, size(first) / size(last), jnp.nan)
+    start = jnp.where(size(first) > 0, size(first), size(second))
+    return jnp.where(size(last) > 0, start / size(last), jnp.nan)
 
 
 def _probe_layer(

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name. The only module that imports optax."""
+"""Optimisers and learning-rate schedules by name."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache

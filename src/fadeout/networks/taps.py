@@ -61,7 +61,7 @@ class WeightedSum(NamedTuple):
     """One place in a function where a parameter weighs data.
 
     Attributes:
-      leaf: of the parameters, by number.
+      leaves: the parameters of which its kernel is made, by number.
       bias: likewise, of what is added to the sum; None where nothing is.
       kind: dense, convolution or embedding.
       loops: of all loops around it, from the outermost: `layer`, where each turn has a kernel of
@@ -74,7 +74,7 @@ class WeightedSum(NamedTuple):
       cut: how much of its place in the tree of sums leads to the outermost loop of layers.
     """
 
-    leaf: int
+    leaves: tuple[int, ...]
     bias: int | None
     kind: str
     loops: tuple[str, ...]
@@ -84,6 +84,11 @@ class WeightedSum(NamedTuple):
     plain: bool
     activated: bool
     cut: int
+
+    @property
+    def leaf(self) -> int:
+        """The first of the parameters."""
+        return self.leaves[0]
 
     @property
     def layer_axes(self) -> list[int]:
@@ -237,8 +242,8 @@ def _inlined(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
 
 def _scan_counts(equation: Any) -> tuple[int, int]:
     """How many operands of a scan are constants, and how many are carried."""
-    shapes = ([v.aval.shape for v in own] for own in (equation.invars, equation.outvars))
-    return scan_counts(*shapes, as_closed(equation.params["jaxpr"]).jaxpr)
+    given, made = ([v.aval.shape for v in own] for own in (equation.invars, equation.outvars))
+    return scan_counts(given, made, as_closed(equation.params["jaxpr"]).jaxpr)
 
 
 # --- what a value is made of
@@ -482,7 +487,7 @@ class _Walk:
         )
         cuts = (cut for word, (_, cut) in zip(words, around.loops, strict=True) if word == "layer")
         return WeightedSum(
-            min(made.leaves), plan.bias, _KINDS[e.primitive.name], words,
+            tuple(sorted(made.leaves)), plan.bias, _KINDS[e.primitive.name], words,
             e.outvars[0].aval.shape, e, plan.data, made.plain, plan.phi is not None, next(cuts, 0),
         )  # fmt: skip
 
@@ -649,7 +654,11 @@ def _normalised_after(jaxpr: Any, z: Any, known: dict) -> list:
         used = {v for v in e.invars if isinstance(v, core.Var) and known[v] is None}
         if used and used <= inside and not _is_output(e):
             inside |= set(e.outvars)
-            found += [v for v in e.outvars if v.aval.shape == z.aval.shape]
+            found += [
+                v
+                for v in e.outvars
+                if v.aval.shape == z.aval.shape and jnp.issubdtype(v.aval.dtype, jnp.floating)
+            ]
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import xarray as xr
 
 from fadeout.files import write_atomically
+from fadeout.pages.network import network_summary
 from fadeout.pages.playground import functions, page_texts, playground_data
 from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
@@ -37,6 +38,16 @@ def write_report(
     return _write_page(
         Path(path), f"{name} - fadeout", "report", summary(results, name, question, playground)
     )
+
+
+def write_network(found: xr.Dataset, name: str, path: str | Path) -> Path:
+    """Writes what `fadeout.examine` or a watch has seen of a network as one HTML file.
+
+    Raises:
+      FadeoutError: plotly is not installed.
+    """
+    data = network_summary(found, name)
+    return _write_page(Path(path), f"{name} - fadeout", "network", data)
 
 
 def write_playground(path: str | Path) -> Path:

@@ -14,6 +14,7 @@ from fadeout.plots.saving import (
     save_claim,
     save_comparison,
     save_each,
+    save_network,
     save_neurons,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "save_claim",
     "save_comparison",
     "save_each",
+    "save_network",
     "save_neurons",
 ]

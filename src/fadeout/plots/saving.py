@@ -123,8 +123,8 @@ def compare(
     """A comparison as a figure, which a notebook shows.
 
     Args:
-      results: from `fadeout.load` or `fadeout.train`; or from `fadeout.examine`, which is drawn
-        whole, without `asked`.
+      results: from `fadeout.load` or `fadeout.train`; or from `fadeout.examine` or a watch, which
+        is drawn whole, without `asked`.
       look: screen, talk (one panel, large letters) or paper (serif, no title).
       width: of a picture for a paper, in inches.
       asked: what `fadeout plot` takes: `quantity` (a probe, loss, solved, a verdict, ...), `x`
@@ -151,6 +151,18 @@ def compare(
         figure = comparison.draw_comparison(results, Comparison.from_dict(asked))
         style.fit_words(figure)
         return figure
+
+
+def save_network(
+    found: xr.Dataset,
+    folder: str | Path,
+    look: str = "screen",
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    width: float | None = None,
+) -> list[Path]:
+    """Draws what `fadeout.examine` or a watch has seen, as <folder>/network.png and others."""
+    with style.styled(look, formats, width):
+        return style.save_figure(draw_network(found), Path(folder), "network", _drawn_by())
 
 
 def save_claim(

@@ -21,6 +21,7 @@ import xarray as xr
 from fadeout.config import Run
 from fadeout.registry import FadeoutError, format_value
 from fadeout.sweeps.joining import join_parts
+from fadeout.sweeps.networks import NETWORK_FILE, load_network
 from fadeout.sweeps.parts import Part
 from fadeout.sweeps.variables import (
     AXES,
@@ -206,9 +207,10 @@ def load(folder: str | Path) -> xr.Dataset:
     Variables are read when they are first looked at.
 
     Args:
-      folder: outputs/<name>, as the training named it.
+      folder: outputs/<name>, as the training named it; or what a watch has saved.
 
     Returns:
+      Of a watch, its `results`. Of runs:
       Dims run, step and layer. Variables: the recorded probes, `loss`, `accuracy`, `status`,
       `solved_step`, `diverged_step`, `diverged_layer`. Coordinates on run: every config value by
       its last word (`activation`, `depth`, `learning_rate`), `id` and `config`. Layers and steps
@@ -223,6 +225,9 @@ def load(folder: str | Path) -> xr.Dataset:
     if not isinstance(folder, str | os.PathLike) or "\0" in str(folder):
         raise FadeoutError(f"load takes a folder, outputs/<name>, not {format_value(folder)}")
     folder = Path(folder)
+    own = folder / NETWORK_FILE if folder.is_dir() else folder
+    if own.is_file():
+        return load_network(own)
     try:
         paths = result_files(folder)
     except OSError as error:

@@ -13,7 +13,9 @@ from pathlib import Path
 from fadeout import load, plots
 from fadeout.analysis.looks import DEFAULT_FORMATS
 from fadeout.cli.app import command
+from fadeout.registry import FadeoutError
 from fadeout.sweeps.joining import concat_sweeps, name_sweeps
+from fadeout.sweeps.results import is_examined
 
 _HELP = {
     "quantity": "a probe, loss, solved, born_dead, a verdict, ...; a,b: a row each",
@@ -44,8 +46,17 @@ def run() -> int:
     folders, to, look = chosen.pop("folders"), chosen.pop("to"), chosen.pop("style")
     formats, width = chosen.pop("formats").split(","), chosen.pop("width")
     asked = {name: value for name, value in chosen.items() if value is not None}
-    results = concat_sweeps(name_sweeps(folders, load))
+    loaded = name_sweeps(folders, load)
     target = to or folders[0]
+    if any(map(is_examined, loaded.values())):
+        if len(folders) > 1 or asked:
+            raise FadeoutError("a network of your own is drawn alone and whole: name its folder")
+        (found,) = loaded.values()
+        target = to or (folders[0] if folders[0].is_dir() else folders[0].parent)
+        paths = plots.save_network(found, target, look, formats, width)
+        print(paths[0])
+        return 0
+    results = concat_sweeps(loaded)
     if asked or len(folders) > 1:
         comparison = plots.Comparison.from_dict(asked)
         paths = plots.save_comparison(results, comparison, target, look, formats, width)

@@ -7,6 +7,7 @@ from pathlib import Path
 from fadeout import load
 from fadeout.cli.app import command
 from fadeout.cli.menu import CONF
+from fadeout.registry import FadeoutError
 
 _STUDIES = CONF / "experiment"
 
@@ -19,11 +20,20 @@ def run() -> int:
     words = "writes that page beside it, to open each run there"
     parser.add_argument("--playground", action="store_true", help=words)
     chosen = parser.parse_args()
-    from fadeout.pages import write_playground, write_report
+    from fadeout.pages import write_network, write_playground, write_report
     from fadeout.sweeps.joining import concat_sweeps, name_sweeps
+    from fadeout.sweeps.results import is_examined
 
-    results = concat_sweeps(name_sweeps(chosen.folders, load))
+    loaded = name_sweeps(chosen.folders, load)
     name = " and ".join(folder.name for folder in chosen.folders)
+    if any(map(is_examined, loaded.values())):
+        if len(loaded) > 1 or chosen.playground:
+            raise FadeoutError("a network of your own has a page of its own: name its folder alone")
+        (found,), (folder,) = loaded.values(), chosen.folders
+        folder = folder if folder.is_dir() else folder.parent
+        print(write_network(found, folder.name, chosen.to or folder / "report.html"))
+        return 0
+    results = concat_sweeps(loaded)
     asked = _study_question(chosen.folders[0]) if len(chosen.folders) == 1 else ""
     target = chosen.to or chosen.folders[0] / "report.html"
     path = write_report(results, name, target, asked, chosen.playground)

@@ -1,5 +1,6 @@
 from . import theory as theory
 from .advice import advise as advise
+from .analysis.difference import difference as difference
 from .analysis.examine import examine as examine
 from .analysis.ranking import best as best
 from .analysis.verdicts import verdicts as verdicts

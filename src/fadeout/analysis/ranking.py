@@ -17,6 +17,26 @@ _HIGHER_IS_BETTER = ("solved", "healthy", "accuracy", "validation_accuracy")
 _LOWER_IS_BETTER = ("loss", "validation_loss", "solved_step", "reached_step")
 
 
+def is_higher_better(by: str) -> bool:
+    return by in _HIGHER_IS_BETTER
+
+
+def outcome_values(results: xr.Dataset, by: str) -> np.ndarray:
+    """How each run ended, by a quantity of which larger or smaller values are better, [run].
+
+    Raises:
+      FadeoutError: the results lack the quantity, or nobody can say which values are better.
+    """
+    known = [
+        n for n in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER) if is_share_of_runs(n) or n in results
+    ]
+    lookup(dict.fromkeys(known), by, "quantity")
+    if is_share_of_runs(by):
+        return outcome_flags(results, by).astype(float)
+    values = final_values(results[by]) if by in OVER_STEPS else results[by]
+    return values.values.astype(float)
+
+
 @takes_results
 def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFrame:
     """The best configs of a sweep, by a quantity over their seeds.
@@ -42,18 +62,9 @@ def best(results: xr.Dataset, by: str = "solved", most: int = 10) -> pd.DataFram
     ([0.05, 1e-06], [1.0, 0.0])
     """
     results = with_run_dim(results, "best")
-    known = [
-        n for n in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER) if is_share_of_runs(n) or n in results
-    ]
-    lookup(dict.fromkeys(known), by, "quantity")
+    values = outcome_values(results, by)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise FadeoutError(f"at least one row is shown, not {format_value(most)}")
-    if is_share_of_runs(by):
-        values = outcome_flags(results, by).astype(float)
-    else:
-        values = (final_values(results[by]) if by in OVER_STEPS else results[by]).values.astype(
-            float
-        )
     names = [name for name in config_labels(results) if name != "seed" and varies(results, name)]
     seeds, rows = results["seed"].values, []
     losses = (

@@ -16,6 +16,7 @@ from fadeout.plots.saving import (
     save_each,
     save_network,
     save_neurons,
+    save_versus,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "save_each",
     "save_network",
     "save_neurons",
+    "save_versus",
 ]

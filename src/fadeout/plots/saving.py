@@ -1,6 +1,7 @@
 """Pictures, drawn and written as files: figures of a sweep, comparisons, claims, the atlas."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from fadeout.analysis import groups
 from fadeout.analysis.comparison import Comparison
+from fadeout.analysis.difference import PairedGroup, Standing
 from fadeout.analysis.looks import DEFAULT_FORMATS
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.config import Run
@@ -22,6 +24,7 @@ from fadeout.plots import atlas, comparison, neuron, style
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
 from fadeout.plots.network import draw_network
+from fadeout.plots.versus import draw_versus
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.provenance import version
 from fadeout.sweeps.results import is_examined, takes_results, with_run_dim
@@ -163,6 +166,18 @@ def save_network(
     """Draws what `fadeout.examine` or a watch has seen, as <folder>/network.png and others."""
     with style.styled(look, formats, width):
         return style.save_figure(draw_network(found), Path(folder), "network", _drawn_by())
+
+
+def save_versus(
+    found: xr.Dataset, groups: Sequence[PairedGroup], decided: Sequence[Standing] | None,
+    folder: Path,
+) -> list[Path]:  # fmt: skip
+    """Draws which of two configs is better, as <folder>/versus_....png and .svg."""
+    about = found.attrs
+    words = f"versus_{about['a']}_{about['b']}_by_{about['by']}"
+    name = re.sub(r"[^\w.=-]+", "_", words)
+    with style.styled():
+        return style.save_figure(draw_versus(found, groups, decided), folder, name, _drawn_by())
 
 
 def save_claim(

@@ -29,6 +29,17 @@ class _LanesSweeperConf:
     params: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class _OptunaSweeperConf:
+    _target_: str = "hydra_plugins.fadeout_lanes.OptunaSweeper"
+    params: dict[str, str] = field(default_factory=dict)
+    n_trials: int = 64
+    batch: int = 8
+    seeds: int = 8
+    by: str = "loss"
+    sampler_seed: int = 0
+
+
 class LanesLauncher(Launcher):
     """Hands all jobs of a multirun to `fadeout.cli.app` at once.
 
@@ -53,11 +64,17 @@ class LanesLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
+        return self.launch_with(job_overrides, {})
+
+    def launch_with(
+        self, job_overrides: Sequence[Sequence[str]], how: dict[str, Any]
+    ) -> Sequence[JobReturn]:
+        """Trains jobs as `launch`, with other options of `fadeout.cli.app.Launch`."""
         from fadeout.cli.app import Launch, run_jobs
         from fadeout.cli.jobs import Jobs
 
         jobs = Jobs(self.hydra_context, self.config, self.task_function, self.job_dirs)
-        losses = run_jobs(jobs, job_overrides, Launch(**self.launch_options))
+        losses = run_jobs(jobs, job_overrides, Launch(**self.launch_options, **how))
         return jobs.end(job_overrides, losses)
 
 
@@ -80,7 +97,36 @@ class LanesSweeper(BasicSweeper):
         return [returns]
 
 
-for _group, _node in (("launcher", _LanesLauncherConf), ("sweeper", _LanesSweeperConf)):
+class OptunaSweeper(LanesSweeper):
+    """Searches intervals and choices by Optuna, batch after batch.
+
+    Args:
+      n_trials: in all; what is stored already is not trained again.
+      batch: trials that are asked for at once.
+      seeds: of each trial, where the command line names none.
+      by: what is searched for: loss, validation_loss, solved, accuracy, ...
+      sampler_seed: decides which trials are asked.
+    """
+
+    def __init__(self, params: dict[str, str] | None = None, **asked: Any) -> None:
+        super().__init__(params)
+        self.asked = asked
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from fadeout.cli.app import error_boundary
+        from fadeout.cli.search import search_by
+
+        with error_boundary():
+            given = [f"{key}={value}" for key, value in (self.params or {}).items()]
+            loader = self.hydra_context.config_loader
+            return search_by(loader, [*given, *arguments], self.launcher, **self.asked)
+
+
+for _group, _name, _node in (
+    ("launcher", "lanes", _LanesLauncherConf),
+    ("sweeper", "lanes", _LanesSweeperConf),
+    ("sweeper", "fadeout_optuna", _OptunaSweeperConf),
+):
     ConfigStore.instance().store(
-        group=f"hydra/{_group}", name="lanes", node=_node, provider="fadeout"
+        group=f"hydra/{_group}", name=_name, node=_node, provider="fadeout"
     )

@@ -395,29 +395,6 @@ def test_callbacks_hear_of_every_job(tmp_path):
     assert all(float(line[1]) > 0 for line in heard if line[0] == "on_job_end")
 
 
-def test_optuna_gets_each_jobs_loss(tmp_path):
-    done = script(
-        "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4",
-        "hydra.sweeper.n_jobs=2", "seed=choice(1,2,3)",
-        "training.steps=20", "name=searched", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert 1 <= fadeout.load(tmp_path / "outputs/searched").sizes["run"] <= 3
-
-
-def test_a_search_goes_on_where_a_trial_diverges(tmp_path):
-    done = script(
-        "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=3",
-        "optimizer.learning_rate=tag(log,interval(1,1e8))", "optimizer=sgd", "activation=relu",
-        "training.loss_function=squared_error", "training.steps=60", "name=wild", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    results = fadeout.load(tmp_path / "outputs/wild")
-    assert results.sizes["run"] == 6
-    assert "diverged" in results["status"].values
-
-
 def test_a_picture_that_fails_costs_a_line_and_not_the_results(study, monkeypatch, tmp_path):
     where, _ = study
     results = fadeout.load(where / "outputs/study")

@@ -15,6 +15,8 @@ from fadeout.sweeps.variables import OVER_STEPS
 
 _HIGHER_IS_BETTER = ("solved", "healthy", "accuracy", "validation_accuracy")
 _LOWER_IS_BETTER = ("loss", "validation_loss", "solved_step", "reached_step")
+KNOWN = (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER)
+"""What configs are ranked by."""
 
 
 def is_higher_better(by: str) -> bool:
@@ -27,9 +29,7 @@ def outcome_values(results: xr.Dataset, by: str) -> np.ndarray:
     Raises:
       FadeoutError: the results lack the quantity, or nobody can say which values are better.
     """
-    known = [
-        n for n in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER) if is_share_of_runs(n) or n in results
-    ]
+    known = [n for n in KNOWN if is_share_of_runs(n) or n in results]
     lookup(dict.fromkeys(known), by, "quantity")
     if is_share_of_runs(by):
         return outcome_flags(results, by).astype(float)

@@ -42,12 +42,16 @@ class Launch(NamedTuple):
       executor: who trains, by its name in `executors`.
       jobs: into how many parts it is cut for workers.
       options: of the executor.
+      by: the quantity that is returned of each config.
+      quiet: nothing is drawn or shown but progress.
     """
 
     fail_fast: bool = False
     executor: str = "local"
     jobs: int = 4
     options: Mapping[str, Any] = {}
+    by: str = "loss"
+    quiet: bool = False
 
 
 _LOCAL_LAUNCH = Launch()
@@ -70,14 +74,16 @@ def run_job(config: DictConfig) -> float:
     Raises:
       Refused
     """
-    with error_boundary():
+    with error_boundary(alone=False):
         return _search_objective(_train_all([read_config(config)])[0])
 
 
-def _search_objective(loss: float) -> float:
-    """The loss that a search is told; of a run that diverged, failed or was not trained the worst
-    there is, because searches take NaN for an error."""
-    return math.inf if math.isnan(loss) else loss
+def _search_objective(value: float, by: str = "loss") -> float:
+    """What a search is told; of a run that diverged, failed or was not trained the worst there is,
+    because searches take NaN for an error."""
+    from fadeout.analysis.ranking import is_higher_better
+
+    return (-math.inf if is_higher_better(by) else math.inf) if math.isnan(value) else value
 
 
 def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> list[float]:
@@ -89,7 +95,7 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
       launch: how they are carried out.
 
     Returns:
-      The final loss of each job.
+      The final loss of each job, or what `launch.by` asks for, the mean over its runs.
 
     Raises:
       Refused
@@ -101,16 +107,23 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
         configs = compose_jobs(jobs.context.config_loader, jobs.master, overrides)
         jobs.start(overrides)
         losses = _train_all(configs, launch, compose_seconds=perf_counter() - began)
-        return list(map(_search_objective, losses))
+        return [_search_objective(loss, launch.by) for loss in losses]
 
 
 @contextmanager
-def error_boundary() -> Iterator[None]:
-    """Turns our errors and interrupts into what Hydra and a shell expect."""
+def error_boundary(alone: bool = True) -> Iterator[None]:
+    """Turns our errors and interrupts into what Hydra and a shell expect.
+
+    Of this process, where Hydra would add a line about its stack trace, a mistake is printed, and
+    ends the command.
+    """
     try:
         with stoppable():
             yield
     except FadeoutError as error:
+        if alone and os.environ.get("HYDRA_FULL_ERROR") != "1":
+            print(error, file=sys.stderr)
+            raise SystemExit(1) from error
         raise Refused(str(error)) from error
 
 
@@ -204,7 +217,7 @@ def plan_sweeps(
                 print(note, flush=True)
             if launch.executor in ("local", "processes"):
                 check_memory(split_runs(index, index.unique(), threads=1))
-            asked = _requested_picture(configs[members[0]], index)
+            asked = None if launch.quiet else _requested_picture(configs[members[0]], index)
             planned[folder] = _PlannedSweep(members, np.cumsum([*map(len, grids)]), index, asked)
     return planned
 
@@ -256,7 +269,7 @@ def _train_all(
     began = perf_counter()
     forecasts = any(config.forecast for config in configs)
     several = len(configs) >= _MANY_JOBS or any(config.axes for config in configs)
-    drawn = bool(configs) and bool(configs[0].formats) and not forecasts
+    drawn = bool(configs) and bool(configs[0].formats) and not forecasts and not launch.quiet
     with start_plot_worker(several and drawn and core_count() > 1) as other:
         planned = plan_sweeps(configs, launch)
         losses = np.full(len(configs), np.nan)
@@ -271,10 +284,11 @@ def _train_all(
             Thread(target=_import_pictures).start()
         TRAINING.set()
         for folder, sweep in planned.items():
-            firsts = np.unique(sweep.index.group, return_index=True)[1]
-            console.show_data(sweep.index.take(firsts))
-            if words := sweep_warning(sweep.index.runs):
-                console.console.print(f"warning:  {words}")
+            if not launch.quiet:
+                firsts = np.unique(sweep.index.group, return_index=True)[1]
+                console.show_data(sweep.index.take(firsts))
+                if words := sweep_warning(sweep.index.runs):
+                    console.console.print(f"warning:  {words}")
             with (
                 console.progress() as watch,
                 executor(launch.executor, launch.options, scratch) as workers,
@@ -282,10 +296,14 @@ def _train_all(
                 summary = _train_folder(
                     sweep.index, folder, watch, launch, workers, cache, extensions
                 )
-            console.show_account(summary, compose_seconds, perf_counter() - began)
-            draw = partial(_draw_all, other, folder, sweep.asked, configs[0].formats, extensions)
-            ends = _show_and_draw(sweep.index, folder, draw)
-            failed |= bool(summary.errors)
+            draw: Callable = _draw_nothing
+            if not launch.quiet:
+                draw = partial(
+                    _draw_all, other, folder, sweep.asked, configs[0].formats, extensions
+                )
+                console.show_account(summary, compose_seconds, perf_counter() - began)
+                failed |= bool(summary.errors)
+            ends = _show_and_draw(sweep.index, folder, draw, launch.by)
             parts = np.split(ends, sweep.ends[:-1])
             losses[sweep.members] = [part.mean() if part.size else np.nan for part in parts]
     if failed:
@@ -337,11 +355,16 @@ def _requested_picture(config: Config, index):
     return asked
 
 
-def _show_and_draw(index, folder: Path, draw: Callable) -> np.ndarray:
-    """Shows what is stored of a sweep, draws it, and returns each run's final loss."""
+def _draw_nothing(results, meanwhile: Callable[[], None]) -> None:
+    pass
+
+
+def _show_and_draw(index, folder: Path, draw: Callable, by: str) -> np.ndarray:
+    """Shows what is stored of a sweep, draws it, and returns how each run ended, by a quantity."""
+    from fadeout.analysis.ranking import outcome_values
     from fadeout.cli import console
     from fadeout.sweeps import reading
-    from fadeout.sweeps.results import final_values, identity_numbers, select_identities
+    from fadeout.sweeps.results import identity_numbers, select_identities
 
     if not reading.result_files(folder):  # all workers died
         return np.full(index.identity.size, np.nan)
@@ -353,7 +376,7 @@ def _show_and_draw(index, folder: Path, draw: Callable) -> np.ndarray:
     identities = identity_numbers(own["id"].values)
     order = np.argsort(identities)
     place = np.searchsorted(identities, index.identity, sorter=order).clip(max=order.size - 1)
-    ends = final_values(own["loss"]).values[order[place]]
+    ends = outcome_values(own, by)[order[place]]
     return np.where(identities[order[place]] == index.identity, ends, np.nan)
 
 

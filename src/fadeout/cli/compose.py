@@ -15,6 +15,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -216,7 +217,7 @@ def _check_override(override: Override, swept: bool, of_hydra: bool) -> None:
         if name in _LAUNCHING:
             raise FadeoutError(f"{key} is of a multirun: add -m, or leave it out")
     if isinstance(value, RangeSweep) and value.step == 0:
-        raise FadeoutError(f"{override.input_line}: a range needs a step that is not 0")
+        raise FadeoutError(f"{typed(override)}: a range needs a step that is not 0")
 
 
 def _check_word(override: Override, conf: Path) -> None:
@@ -275,11 +276,7 @@ def expand_sweep(loader: Any, params: Mapping[str, Any], arguments: Sequence[str
       FadeoutError: nothing to run, more than `registry.MAX_RUNS` jobs, or a sweep that has no end.
     """
     parser = OverridesParser.create(config_loader=loader)
-
-    def parse(texts: Sequence[str]) -> list[Override]:
-        overrides = parser.parse_overrides(list(texts))
-        return parser.parse_overrides([_allow_new_key(o, str(o.input_line)) for o in overrides])
-
+    parse = partial(new_keys_allowed, parser)
     asked = parse(arguments)
     swept = [o for o in asked if o.key_or_group == "experiment" and o.is_sweep_override()]
     if not swept:
@@ -292,6 +289,22 @@ def expand_sweep(loader: Any, params: Mapping[str, Any], arguments: Sequence[str
         own = [f"{key}={value}" for key, value in master.hydra.sweeper.params.items()]
         jobs += _split_product(parse([*own, chosen, *others]))
     return jobs
+
+
+def new_keys_allowed(parser: OverridesParser, texts: Sequence[str]) -> list[Override]:
+    """Overrides, in which keys that only some options have need no plus."""
+    overrides = parser.parse_overrides(list(texts))
+    return parser.parse_overrides([_allow_new_key(o, str(o.input_line)) for o in overrides])
+
+
+def typed(override: Override) -> str:
+    """An override as somebody typed it, without the plus that was added."""
+    return str(override.input_line).lstrip("+")
+
+
+def override_value_texts(override: Override) -> list[str]:
+    """The values of a choice or a range, as texts for a command line."""
+    return list(_swept_values(override)) if _count_values(override) else []
 
 
 def _matching_studies(loader: Any, override: Override) -> list[str]:
@@ -350,12 +363,12 @@ def _count_values(override: Override) -> int:
     value = override.value()
     if override.is_interval_sweep():
         raise FadeoutError(
-            f"{override.input_line} has no end: intervals are of a sweeper that searches, "
-            "hydra/sweeper=optuna; here give a list or a range"
+            f"{typed(override)} has no end: intervals are of a sweeper that searches, "
+            "hydra/sweeper=fadeout_optuna; here give a list or a range"
         )
     if isinstance(value, RangeSweep):
         if not value.step:
-            raise FadeoutError(f"{override.input_line}: a range needs a step that is not 0")
+            raise FadeoutError(f"{typed(override)}: a range needs a step that is not 0")
         start, stop, step = (decimal.Decimal(str(x)) for x in (value.start, value.stop, value.step))
         return max(0, math.ceil((stop - start) / step))  # without making them
     if isinstance(value, Glob):

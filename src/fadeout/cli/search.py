@@ -1,0 +1,219 @@
+"""A search by Optuna: its trials are asked in batches, trained side by side, and stored."""
+
+import math
+import shlex
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+
+from fadeout.cli.compose import new_keys_allowed, override_value_texts, typed
+from fadeout.cli.config import Config
+from fadeout.registry import FadeoutError, lookup
+from fadeout.schema import kinds, sections_of
+
+_LEAST_OPTUNA = 4
+
+
+def optuna() -> Any:
+    """The library.
+
+    Raises:
+      FadeoutError: it is missing, or too old.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise FadeoutError(
+            "hydra/sweeper=fadeout_optuna needs Optuna 4 or newer: pip install 'fadeout[optuna]'"
+        ) from error
+    if int(optuna.__version__.split(".")[0]) < _LEAST_OPTUNA:
+        raise FadeoutError(
+            f"hydra/sweeper=fadeout_optuna needs Optuna 4 or newer, and this is "
+            f"{optuna.__version__}: pip install --upgrade optuna"
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+class Space:
+    """What is searched, and what all trials share.
+
+    Args:
+      loader: Hydra's config loader.
+      arguments: of the command line, `hydra.sweeper.params` before them.
+
+    Raises:
+      FadeoutError: nothing is searched, or a space of one point.
+    """
+
+    def __init__(self, loader: Any, arguments: Sequence[str]):
+        parser = OverridesParser.create(config_loader=loader)
+        overrides = new_keys_allowed(parser, arguments)
+        last = {(o.key_or_group, o.package): o for o in overrides}  # of one key the last counts
+        self.fixed = [o for o in last.values() if not o.is_sweep_override()]
+        self.distributions = {
+            str(o.get_key_element()): _distribution(o) for o in last.values() if o not in self.fixed
+        }
+        if not self.distributions:
+            raise FadeoutError(
+                "nothing to search: give a key an interval(...), a choice(...) or a range(...), "
+                "as in 'optimizer.learning_rate=tag(log,interval(1e-4,1))'"
+            )
+        if all(distribution.single() for distribution in self.distributions.values()):
+            raise FadeoutError("nothing to search: the space has one point")
+
+    def overrides(self, values: dict[str, Any]) -> list[str]:
+        """The command line of a trial."""
+        fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in self.fixed]
+        return [*fixed, *(f"{key}={format_number(value)}" for key, value in values.items())]
+
+    def picture(self, by: str) -> list[str]:
+        """Asks for the quantity over the first number that is searched, where no figure is asked
+        for."""
+        numbers = [key for key, own in self.distributions.items() if hasattr(own, "low")]
+        if not numbers or any(str(o.key_or_group).startswith("figure") for o in self.fixed):
+            return []
+        label = numbers[0].rpartition(".")[2]
+        return [f"++figure.quantity={by}", f"++figure.x={label}"]
+
+    def names(self, key: str) -> bool:
+        """Returns whether a key is set or searched."""
+        given = [str(o.key_or_group) for o in self.fixed]
+        return key in [*given, *(text.lstrip("+") for text in self.distributions)]
+
+
+def format_number(value: Any) -> str:
+    """A value as a person would type it; twelve digits of a float are enough to repeat it.
+
+    >>> format_number(0.1 + 0.2), format_number(3), format_number("relu")
+    ('0.3', '3', 'relu')
+    """
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _distribution(override: Override) -> Any:
+    """The distribution that a word of Hydra's grammar means."""
+    own = optuna().distributions
+    value = override.value()
+    log = "log" in getattr(value, "tags", ())
+    if isinstance(value, IntervalSweep):
+        low, high = value.start, value.end
+        if not low < high or (log and low <= 0):
+            least = " above 0" if log else ""
+            raise FadeoutError(
+                f"{typed(override)}: an interval goes from a number{least} to a higher one"
+            )
+        if isinstance(low, int) or _takes_whole(str(override.key_or_group)):
+            return own.IntDistribution(int(low), int(high), log=log)
+        return own.FloatDistribution(float(low), float(high), log=log)
+    if isinstance(value, ChoiceSweep | RangeSweep):
+        words = override_value_texts(override)
+        if not words:
+            raise FadeoutError(f"{typed(override)} has no values")
+        return own.CategoricalDistribution(words)
+    raise FadeoutError(f"{typed(override)}: give an interval, a choice or a range to search")
+
+
+def _takes_whole(path: str) -> bool:
+    """Returns whether a key of the config takes whole numbers: Hydra's intervals are of real ones,
+    and int(interval(1,8)) says so of an option."""
+    section, _, key = path.partition(".")
+    if section not in sections_of(Config):
+        return False
+    known = kinds(kinds(Config)[section][0])
+    return key in known and int in (known[key][0], *getattr(known[key][0], "__args__", ()))
+
+
+def search_by(
+    loader: Any, arguments: Sequence[str], launcher: Any, n_trials: int, batch: int, seeds: int,
+    by: str, sampler_seed: int,
+) -> list:  # fmt: skip
+    """Searches as `hydra/sweeper=fadeout_optuna` is asked to, and draws all trials in the end.
+
+    Args:
+      loader: Hydra's config loader.
+      launcher: `hydra_plugins.fadeout_lanes.LanesLauncher`.
+
+    Returns:
+      The jobs of the last launch, which knows all trials.
+
+    Raises:
+      FadeoutError: before any compute, where nothing can be searched.
+    """
+    from fadeout.analysis.ranking import KNOWN, is_higher_better
+
+    for name, number in (("n_trials", n_trials), ("batch", batch), ("seeds", seeds)):
+        if not isinstance(number, int) or number < 1:
+            raise FadeoutError(f"hydra.sweeper.{name} must be 1 or more, not {number}")
+    lookup(dict.fromkeys(KNOWN), by, "hydra.sweeper.by")
+    if not hasattr(launcher, "launch_with"):
+        raise FadeoutError(
+            "hydra/sweeper=fadeout_optuna trains whole batches: hydra/launcher=lanes"
+        )
+    space = Space(loader, arguments)
+
+    def train(jobs: list[list[str]]) -> list[float]:
+        return [job.return_value for job in launcher.launch_with(jobs, {"by": by, "quiet": True})]
+
+    higher = is_higher_better(by)
+    best, value, jobs = search(space, n_trials, batch, seeds, sampler_seed, higher, train, print)
+    picture = space.picture(by)
+    returns = launcher.launch_with([[*job, *picture] for job in jobs], {"by": by})
+    words = " ".join(shlex.quote(word.lstrip("+")) for word in best)
+    print(
+        f"best {by.replace('_', ' ')} {value:.4g}, of {len(jobs)} trials:\n  fadeout train {words}"
+    )
+    return [returns]
+
+
+def search(
+    space: Space, n_trials: int, batch: int, seeds: int, sampler_seed: int, higher: bool,
+    train: Callable[[list[list[str]]], Sequence[float]], tell: Callable[[str], None],
+) -> tuple[list[str], float, list[list[str]]]:  # fmt: skip
+    """Asks for trials in batches, until there are enough.
+
+    The sampler's seed decides what is asked, so that the same command asks the same again, and goes
+    on from what is stored.
+
+    Args:
+      n_trials: in all.
+      batch: asked at once. Tree-structured Parzen estimators need more trials the fewer results
+        they know: of two numbers, 33 one at a time, 41 by batches of 8, 46 of 16, 62 of 32.
+      seeds: of each trial, whose mean is told; where neither `seed` nor `axes.seed` is given.
+      higher: whether larger values are better.
+      train: trains jobs and gives the value of each.
+      tell: is told how the search stands.
+
+    Returns:
+      The best trial's overrides, its value, and the overrides of all trials, each once.
+    """
+    library = optuna()
+    sampler = library.samplers.TPESampler(seed=sampler_seed, n_startup_trials=min(10, batch))
+    study = library.create_study(sampler=sampler, direction="maximize" if higher else "minimize")
+    shared = (
+        [] if space.names("seed") or space.names("axes.seed") else [f"++axes.seed=range:0:{seeds}"]
+    )
+    known: dict[tuple[str, ...], float] = {}
+    asked = 0
+    while asked < n_trials:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trials = [study.ask(space.distributions) for _ in range(min(batch, n_trials - asked))]
+        jobs = [(*space.overrides(trial.params), *shared) for trial in trials]
+        new = [list(job) for job in dict.fromkeys(jobs) if job not in known]
+        known |= dict(zip(map(tuple, new), train(new) if new else (), strict=True))
+        for trial, job in zip(trials, jobs, strict=True):
+            study.tell(trial, known[job])
+        asked += len(trials)
+        tell(f"{asked} of {n_trials} trials, the best {_best(known, higher)[1]:.4g}")
+    best, value = _best(known, higher)
+    return list(best), value, [list(job) for job in known]
+
+
+def _best(known: dict[tuple[str, ...], float], higher: bool) -> tuple[tuple[str, ...], float]:
+    worst = -math.inf if higher else math.inf
+    order = sorted(known.items(), key=lambda item: item[1] if item[1] == item[1] else worst)
+    return order[-1] if higher else order[0]

@@ -70,7 +70,10 @@ def _checked_runs(runs: Any) -> Run | Sequence[Run]:
         raise FadeoutError(f"train takes a Run, or several, not {format_value(runs)}")
     if isinstance(runs, Grid | Chain):
         return runs
-    several = list(runs)
+    try:
+        several = list(runs)
+    except TypeError:  # an array without axes
+        raise FadeoutError(f"train takes a Run, or several, not {format_value(runs)}") from None
     for run in several:
         if not isinstance(run, Run):
             raise FadeoutError(f"train takes a Run, or several; among them is {format_value(run)}")

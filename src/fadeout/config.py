@@ -92,6 +92,7 @@ class Task(Choice):
     targets: str = bounded_field("binary", choices=("binary", "bipolar"))
 
 
+PARAMETRIZATIONS = ("standard", "ntk", "mup")
 RESIDUAL_SCALES = ("constant", "sqrt_depth", "zero")
 MOST_DEPTH = 10_000
 MOST_WIDTH = 16_384
@@ -114,6 +115,9 @@ class Model(Section):
       normalization: of preactivations before the activation: none, layer (Ba 2016), rms (Zhang &
         Sennrich 2019) or batch (Ioffe & Szegedy 2015).
       affine: whether the normalisation has a trained gain and shift.
+      parametrization: how initial weights and steps follow from the width: standard, not at all;
+        ntk (Jacot 2018) or mup (Yang & Hu 2021), in the rules for SGD or for Adam.
+      base_width: the width at which all parametrisations are the same.
 
     `residual_scale` without branches and `affine` without normalisation have no effect. A sweep in
     which such a key has no effect in any run is refused (`run_index`).
@@ -133,6 +137,8 @@ class Model(Section):
     residual_scale: str = bounded_field("constant", choices=RESIDUAL_SCALES)
     normalization: str = bounded_field("none", choices=("none", "layer", "rms", "batch"))
     affine: bool = False
+    parametrization: str = bounded_field("standard", choices=PARAMETRIZATIONS)
+    base_width: int = bounded_field(8, minimum=1, maximum=MOST_WIDTH)
 
     def __post_init__(self):
         super().__post_init__()
@@ -154,6 +160,10 @@ class Model(Section):
             )
         if self.affine and self.normalization == "none":
             found["affine"] = "model.affine=true needs model.normalization=layer, rms or batch"
+        if self.base_width != 8 and self.parametrization == "standard":
+            found["base_width"] = (
+                f"model.base_width={self.base_width} needs model.parametrization=ntk or mup"
+            )
         return found
 
     def without_unused(self) -> "Model":

@@ -73,8 +73,27 @@ def format_value(value: object) -> str:
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {shape}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"an object of {type(value).__name__}"
+    if "\n" in text:
+        text = f"an object of {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def plain_number(value: Any) -> Any:
+    """A number of NumPy's or JAX's as one of Python's; whatever else, as it is.
+
+    >>> plain_number(1.5), plain_number("relu")
+    (1.5, 'relu')
+    """
+    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()
+    except (NotImplementedError, TypeError, ValueError):  # a random key
+        return value
 
 
 class Between(NamedTuple):
@@ -201,7 +220,8 @@ def entry_name(function: Callable, kind: str) -> str:
 
 SECTION_NAMES = frozenset((
     "name", "options", "all_keys", "as_dict", "as_text", "placeholder_floats", "traced", "self",
-    "defaults",
+    "defaults", "step", "layer", "run", "activation", "init", "task", "model", "optimizer",
+    "training", "probes", "seed", "keep", "sources", "id", "config", "depth", "width", "steps",
 ))  # fmt: skip
 """What the section of an entry has besides its parameters, or a config: none may be called so."""
 
@@ -276,7 +296,7 @@ class _Entries(dict[str, Any]):
                 f"parameters after a *: not ({', '.join(p.name for p in taken)})"
             )
         for key in parameters(function):
-            if key in self.reserved:
+            if key in self.reserved or key.startswith("__"):
                 raise FadeoutError(
                     f"{self.kind} {name}: {self.kind}.{key} is there already; give its parameter "
                     "another name"

@@ -22,6 +22,7 @@ from fadeout.registry import (
     format_value,
     lookup,
     parameters,
+    plain_number,
 )
 
 
@@ -144,9 +145,15 @@ class Choice(Section):
             object.__setattr__(self, "name", entry_name(self.name, kind))
         if not isinstance(options, tuple | list | dict):
             raise FadeoutError(f"{kind}.options must be pairs, not {format_value(options)}")
+        try:
+            pairs = dict(options)
+        except (TypeError, ValueError):
+            raise FadeoutError(
+                f"{kind}.options must be pairs of a key and a value, not {format_value(options)}"
+            ) from None
         merged = {
             key: _convert_option(value, f"{kind}.{key}")
-            for key, value in (dict(options) | given).items()
+            for key, value in (pairs | given).items()
             if value is not None
         }
         object.__setattr__(self, "options", tuple(sorted(merged.items())))
@@ -164,8 +171,7 @@ class Choice(Section):
 
 def _convert_option(value: Any, where: str) -> Any:
     """A value of an option whose type is not known yet."""
-    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
-        value = value.item()
+    value = plain_number(value)
     if isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):
@@ -212,8 +218,7 @@ LARGEST_NUMBER = 3e38
 
 def convert_value(value: Any, kind: type, where: str) -> Any:
     """`value` as the declared type, or an error that says which type was expected."""
-    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
-        value = value.item()  # a number of NumPy's or JAX's
+    value = plain_number(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     number = number and abs(value) <= LARGEST_NUMBER
     if kind is float and number:

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -215,6 +216,8 @@ def test_the_chaotic_phase_of_a_function_with_kinks():
         lambda: theory.correlation_map("tanh", 1.5, 1.0, 1.0), lambda: theory.critical("tanh", -1),
         lambda: theory.dead_probability(0), lambda: theory.fixed_point(lambda z: "a", 1.0),
         lambda: theory.branch_factor(1.0, "half", 3), lambda: theory.profile("relu", 10**8, 1.0),
+        lambda: theory.moments(jnp.exp, 49.0), lambda: theory.chi("relu", jax.random.key(0), 2.0),
+        lambda: theory.deep_linear([0.1], 1.0, [1.0, 1.0]), lambda: theory.moments(jnp.sinh, 36.0),
         lambda: theory.log_gradient_moments(2.5, 1.0), lambda: theory.deep_linear(3, 1.0, [0]),
     ],
 )  # fmt: skip

@@ -295,6 +295,25 @@ def test_a_folder_holds_several_files_and_no_two_versions_of_one(tmp_path):
         sweep(runs(*files), tmp_path / "all")
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("y.1", "0110100101", "left out: y.1, which repeats y"),
+        ("id", [100 + n for n in range(10)], "left out: id, another whole number in every row"),
+        ("ID", [3, 1, 2, 9, 8, 7, 0, 4, 5, 6], "left out: ID, another whole number in every row"),
+        ("idx", range(10), "left out: idx, which numbers the rows"),
+        ("label", "1001011010", "label tells the target in every row: if it is no feature"),
+    ],
+)
+def test_what_is_no_feature_is_left_out_or_told(name, values, words, tmp_path):
+    path = tmp_path / "data.csv"
+    rows = zip("3141592653", values, "0110100101", strict=True)
+    path.write_text("\n".join([f"x,{name},y", *(",".join(map(str, row)) for row in rows)]))
+    table = read_table(str(path))
+    assert words in table.about
+    assert table.inputs.shape[1] == (2 if "label" in words else 1)
+
+
 def test_a_changed_table_is_another_run(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text(ROWS)
@@ -321,7 +340,12 @@ TABLES = {
     'a,y\n1,"0,5"\n2,1.25\n3,0.75\n': "row 1: a finite number is needed, with a decimal",
     'a,y\n1,"1,200"\n2,"1,300"\n3,"2,100"\n': "row 1: a finite number is needed, with a decimal",
     "a,y\n1,cat\n2,dog\n3,NA\n": "row 3: the target is missing: 'NA' stands for no class",
-    "a,y\n1,Yes\n2,yes\n3,no\n": "Yes and yes differ in their case alone",
+    "a,y\n1,Yes\n2,yes\n3,no\n": "'Yes' and 'yes' differ in their case alone",
+    "a,y\n1,é\n2,e\u0301\n3,no\n": "differ in their hidden or composed characters alone",
+    "a,y\n1,a\n2,a\u200b\n3,no\n": "differ in their hidden or composed characters alone",
+    "a,y\n1,0.5\n2,low\n3,0.7\n4,high\n": "row 2: 'low' stands among numbers that are not whole",
+    "a,y\n"
+    + "".join(f"1,{n} kg\n" for n in range(9)): "every row is a class of its own, as '0 kg'",
     "a,y\n1,007\n2,7\n3,8\n": "007 and 7 are one number and two words",
     "x,x ,y\n1,2,0\n3,4,1\n": "has two columns x: rename one",
     "y,x,y \n1,2,0\n3,4,1\n": "has two columns y: rename one",

@@ -297,6 +297,14 @@ def test_elementwise_is_read_from_the_program(name):
     assert alone or found
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_half_precision_inside_is_no_fault(kind):
+    def half(z):
+        return jnp.tanh(z.astype(kind)).astype(z.dtype)
+
+    fadeout.activation(half)
+
+
 def test_two_ways_to_write_a_function_are_one():
     assert digest(lambda z: jnp.tanh(2 * z), Z) == digest(jax.jit(lambda x: jnp.tanh(2 * x)), Z)
     assert digest(lambda z: jnp.tanh(2 * z), Z) != digest(lambda z: jnp.tanh(2.5 * z), Z)
@@ -324,7 +332,31 @@ clipped.defvjp(
     lambda z: (jnp.tanh(z), z), lambda z, g: (jnp.clip(g, -1e-2, 1e-2) / jnp.cosh(z) ** 2,)
 )
 
+
+@jax.custom_vjp
+def guided(z):
+    return jnp.tanh(z)
+
+
+guided.defvjp(
+    lambda z: (jnp.tanh(z), z), lambda z, g: (jnp.maximum(g, 0) * (1 - jnp.tanh(z) ** 2),)
+)
+
+
+@jax.custom_vjp
+def dropping(z):
+    return jnp.tanh(z)
+
+
+dropping.defvjp(
+    lambda z: (jnp.tanh(z), z),
+    lambda z, g: (jnp.where(jnp.abs(g) < 1e-5, 0, g) * (1 - jnp.tanh(z) ** 2),),
+)
+
 ODD = {
+    "guided backpropagation": (fadeout.activation, lambda z: guided(z), "not linear in the grad"),
+    "small gradients dropped": (fadeout.activation, lambda z: dropping(z), "not linear in the g"),
+    "the name of an axis": (fadeout.activation, lambda z, *, step=1.0: step * z, "there already"),
     "a name of the package": (fadeout.task, wrapped, "already a task circles"),
     "random places": (fadeout.activation, by_place, "with what differs from place to place"),
     "a clipped gradient": (fadeout.activation, lambda z: clipped(z), "not linear in the gradient"),

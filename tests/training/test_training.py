@@ -672,7 +672,7 @@ def test_numbers_that_are_typed_are_those_numbers_in_float64():
     np.testing.assert_allclose(found, rising + falling, rtol=1e-15, atol=1e-16)
 
 
-@pytest.mark.few("identity", "tanh")
+@pytest.mark.few("identity", "tanh", "relu")
 def test_a_backward_pass_that_overflows_is_infinite_from_there_down():
     """A tanh network whose delta grows beyond float32, its forward pass bounded."""
     run = Run(Activation("tanh"), Init("normal", stddev=1.7), model=Model(80, 4),
@@ -689,6 +689,14 @@ def test_a_backward_pass_that_overflows_is_infinite_from_there_down():
         assert np.isinf(row[: last + 1]).all()
     at_once = broken & (found.diverged_step.values == 0)
     assert (found.diverged_backward.values[at_once] == 1).all()
+    squares = Training(1, 1, loss_function="squared_error")
+    steep = dataclasses.replace(run, activation=Activation("relu"), training=squares)
+    steep = dataclasses.replace(steep, init=Init("normal", stddev=2.0), model=Model(70, 8))
+    results = fadeout.train([dataclasses.replace(steep, seed=seed) for seed in range(20)],
+                            cache=None, quiet=True)  # fmt: skip
+    bounded = np.isinf(results.loss.values[:, 0])
+    assert bounded.any(), "a loss that overflows is no forward pass that does"
+    assert not np.isnan(results.delta_norm.values[bounded, 0, :71]).any()
     flat = Run(Activation("identity"), Init("normal", stddev=4.0), model=Model(100, 4),
                probes=("delta_norm",), training=Training(1, 1))  # fmt: skip
     forwards = fadeout.train(flat, cache=None, quiet=True)

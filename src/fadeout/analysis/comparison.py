@@ -15,7 +15,7 @@ from fadeout.analysis import groups
 from fadeout.analysis.intervals import share_interval
 from fadeout.analysis.predictions import PREDICTIONS, RELATIVE
 from fadeout.analysis.verdicts import VERDICTS, verdicts
-from fadeout.registry import FadeoutError, lookup
+from fadeout.registry import FadeoutError, format_value, lookup
 from fadeout.schema import convert_value
 from fadeout.sweeps.results import config_labels, final_values
 from fadeout.sweeps.variables import is_probe, variable_dims
@@ -65,12 +65,12 @@ class Comparison:
             if key == "map":
                 two = isinstance(value, list | tuple) and len(value) == 2
                 if not two or not all(isinstance(name, str) for name in value):
-                    raise FadeoutError(f"figure.map takes two names of the config, not {value!r}")
+                    raise FadeoutError(f"figure.map takes two names, not {format_value(value)}")
                 values[key] = tuple(value)
             elif key == "layer":
                 values[key] = convert_value(value, int, "figure.layer")
             elif not isinstance(value, str | int) or isinstance(value, bool):
-                raise FadeoutError(f"figure.{key} must be a word, not {value!r}")
+                raise FadeoutError(f"figure.{key} must be a word, not {format_value(value)}")
             else:
                 values[key] = str(value)
         return cls(**values)

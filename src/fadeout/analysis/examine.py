@@ -109,7 +109,7 @@ def _examine_module(
     own = functional(module, variables, loss or _mean_square, keywords)
     try:
         arrays = jax.tree.map(jnp.asarray, (inputs, targets))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise FadeoutError(
             f"inputs and targets must be arrays: {str(error).splitlines()[0]}"
         ) from error

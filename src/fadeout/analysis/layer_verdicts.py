@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.verdicts import EXPLODING, VANISHING
+from fadeout.analysis.verdicts import EXPLODING, PARTLY_DEAD, VANISHING
 
 NOT_JUDGED = "unknown", "not_used"
 """Verdicts of layers that say nothing of the network."""
@@ -52,7 +52,7 @@ def layer_verdicts(own: xr.Dataset) -> np.ndarray:
     that was not taken; *diverged*, a value is not finite; *no_gradient*, delta is exactly 0;
     *dead*, all units are; *vanishing* and *exploding*, delta is less than 1/100, or more than
     100 times, that of the layer it is compared with, or of the last step in time; *saturated*,
-    more than nine units in ten; else *healthy*.
+    more than nine units in ten; *partly_dead*, more than half of the units are; else *healthy*.
 
     A layer is compared with the last one whose path differs in numbers alone, as
     `blocks/0/query` and `blocks/7/query`; without such, with the last hidden layer. Hidden layers
@@ -74,6 +74,7 @@ def layer_verdicts(own: xr.Dataset) -> np.ndarray:
         "dead": own["dead_units"].values >= 1,
         "vanishing": (ratio < VANISHING) | (time < VANISHING),
         "exploding": (ratio > EXPLODING) | (time > EXPLODING),
+        "partly_dead": own["dead_units"].values > PARTLY_DEAD,
         "saturated": own["saturation"].values > 0.9,
     }
     return np.select(list(conditions.values()), list(conditions), "healthy")

@@ -186,7 +186,8 @@ def _predict_loss(labels: _Labels, steps: np.ndarray) -> np.ndarray | None:
         "activation": "identity", "task": "linear", "inputs": "bipolar", "init": "constant",
         "optimizer": "sgd", "schedule": "constant", "readout_factor": 1.0,
         "loss_function": "squared_error", "bias_variance": 0.0, "residual": 0.0,
-        "normalization": "none", "output": "linear", "targets": "binary", "held_out": 0,
+        "normalization": "none", "parametrization": "standard", "output": "linear",
+        "targets": "binary", "held_out": 0,
     }  # fmt: skip
     numbers = {"depth", "width", "value", "gain", "learning_rate"}
     if any(labels.get(k) != v for k, v in named.items()) or not numbers <= set(labels):

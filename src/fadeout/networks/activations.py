@@ -42,6 +42,10 @@ _TRIAL_INPUTS = (0.0, -0.0, 1.0, -1.0, 2.0, -2.0)
 """Where a new activation and its slope must be finite."""
 
 
+_TRIAL_GRADIENTS = (-1.0, 2.0**-7, -(2.0**-7), 2.0**7, 2.0**-17, -(2.0**13))
+"""By which a backward pass is multiplied to see whether it is linear: powers of two, which half
+precision scales by without rounding."""
+
 TRIAL_SHAPES = (2, 3), (4, 8, 16)
 """The shapes of z for which an activation is traced: [example, unit], and with networks beside."""
 
@@ -88,8 +92,9 @@ def _check_activation(function: Callable) -> None:
             )
     with user_errors(what):
         pull = jax.vjp(partial(function, **floats), z)[1]
-        scaled = pull(jnp.full_like(z, 1e-3))[0] * 1e3
-    if not jnp.allclose(scaled, slope, 1e-3, 1e-6, equal_nan=True):
+        scaled = [pull(jnp.full_like(z, g))[0] / g for g in _TRIAL_GRADIENTS]
+    near = float(0.03 * jnp.nanmax(jnp.abs(slope)) + 1e-6)
+    if not all(jnp.allclose(own, slope, 0.05, near, equal_nan=True) for own in scaled):
         raise FadeoutError(
             f"{what} has a custom_vjp that is not linear in the gradient it is given, as one that "
             "clips it: the backward pass multiplies by phi'(z); use optimizer.clip"

@@ -636,6 +636,9 @@ def _judge(loss: Callable, output: Any, targets: Any) -> Float[Array, ""]:
         judged = jnp.asarray(loss(output, targets))
     except (TypeError, ValueError) as error:
         raise FadeoutError(f"the loss of output and targets fails: {error}") from error
-    if not _is_real(judged.dtype):
-        raise FadeoutError(f"the loss must be a real number, not of {judged.dtype}")
+    if not _is_real(judged.dtype) or not judged.size:
+        raise FadeoutError(
+            f"the loss must be a real number, or one for each example, not of {judged.dtype} and "
+            f"shape {judged.shape}"
+        )
     return jnp.mean(judged)

@@ -202,6 +202,12 @@ class MLP(nnx.Module):
         x, hidden = scan_active(layer, x, self.hidden, count)
         return MLP(first, hidden, layer(x, self.readout)[1])
 
+    def with_readout_scaled(self, factor: float) -> "MLP":
+        """The network with the readout's kernel times a factor."""
+        own = self.readout
+        kernel = (own.kernel[...] * factor).astype(own.kernel.dtype)
+        return MLP(self.first, self.hidden, own._with_parameters(kernel, own.bias[...]))
+
     def with_weights(self, weights: Weights, gain: float | Float[Array, ""] = 1.0) -> "MLP":
         """The network with kernels, times gain, and biases that are given for each layer.
 

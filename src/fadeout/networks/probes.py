@@ -24,7 +24,15 @@ from fadeout.networks.jacobians import (
 from fadeout.networks.lanes import matmul, mean_over, reduce_leading
 from fadeout.networks.layers import Layer, Layers, Path
 from fadeout.networks.norms import average, direction, norm, root_mean_square, scale_to_one
-from fadeout.registry import FadeoutError, function_name, is_builtin, lookup, new_table, user_errors
+from fadeout.registry import (
+    FadeoutError,
+    format_value,
+    function_name,
+    is_builtin,
+    lookup,
+    new_table,
+    user_errors,
+)
 from fadeout.schema import kinds
 
 
@@ -121,6 +129,15 @@ def probe(
     'largest weight'
     >>> del PROBES["largest_weight"]
     """
+
+    flags = {"readout": readout, "whole": whole, "path": path, "lapack": lapack,
+             "gradient": gradient, "share": share}  # fmt: skip
+    for key, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise FadeoutError(f"probe: {key} must be true or false, not {format_value(flag)}")
+    for key, word in (("label", label), ("symbol", symbol)):
+        if not isinstance(word, str):
+            raise FadeoutError(f"probe: {key} must be a text, not {format_value(word)}")
 
     def decorator(function: Callable) -> Callable:
         name = function_name(function)

@@ -10,8 +10,8 @@ import jax
 def standard_settings(x64: bool) -> Iterator[None]:
     """Sets JAX's promotion and NaN options to the package's own, whatever the user's are.
 
-    `JAX_DEBUG_NANS=1`, and strict promotion, are for a user's own code: here they would make
-    healthy runs fail.
+    `JAX_DEBUG_NANS=1`, `JAX_DISABLE_JIT=1` and strict promotion are for a user's own code: here
+    they would make healthy runs fail.
 
     Args:
       x64: whether float64 exists and is the default.
@@ -20,6 +20,7 @@ def standard_settings(x64: bool) -> Iterator[None]:
         jax.enable_x64(x64),
         jax.debug_nans(False),
         jax.debug_infs(False),
+        jax.disable_jit(False),
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
     ):

@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 import re
+import unicodedata
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fadeout.files import read_regular
-from fadeout.registry import FadeoutError, lookup
+from fadeout.registry import FadeoutError, lookup, printable
 from fadeout.schema import LARGEST_NUMBER
 
 
@@ -79,8 +80,8 @@ _MISSING = frozenset((
 """Entries that stand for a value that is not known, in lower case."""
 
 _ROW_NAMES = frozenset((
-    "", "index", "id", "row", "rows", "rownames", "no", "no.", "nr", "nr.", "#", "s.no.", "sno",
-    "sample", "unnamed: 0", "unnamed: 0.1", "\u5e8f\u53f7", "\u7f16\u53f7",
+    "", "index", "idx", "id", "row", "rows", "rownames", "no", "no.", "nr", "nr.", "#", "s.no.",
+    "sno", "sample", "unnamed: 0", "unnamed: 0.1", "\u5e8f\u53f7", "\u7f16\u53f7",
 ))  # fmt: skip
 """Names of a column that counts the rows, in lower case."""
 
@@ -102,13 +103,16 @@ def read_table(
     """
     if not file:
         raise FadeoutError("task=table needs its file: task.file=data.csv, or .npz")
-    path = Path(file).expanduser()
     try:
+        path = Path(file).expanduser()
         status = path.stat()
         changed = status.st_mtime_ns, status.st_size, status.st_ino
         return _read_file(path.absolute(), changed, target, regression, drop)
-    except OSError as error:
-        raise FadeoutError(f"task.file={file} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # no home, or a name that none can have
+        if isinstance(error, FadeoutError):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise FadeoutError(f"task.file={printable(file)} cannot be read: {why}") from error
 
 
 @functools.lru_cache(maxsize=16)
@@ -138,6 +142,7 @@ def _read_file(
             del columns[word]
         column = columns.pop(name)
         _drop_row_numbers(columns, left_out)
+        _drop_second_targets(columns, name, column, left_out)
         if not columns or not len(column):
             raise FadeoutError(f"{path.name} needs a row, and a column of features besides {name}")
         labels = parse_targets(column, f"{path.name}, column {name}", regression)
@@ -149,6 +154,10 @@ def _read_file(
         f"{len(features)} feature{'s' * (len(features) > 1)}: {shown}"
         + (f"; left out: {', '.join(left_out)}" if left_out else "")
     )
+    copies = [n for n, own in zip(columns, inputs.T, strict=True) if _copies(own, labels.targets)]
+    if copies and len(inputs) >= _MANY_ROWS:
+        about += f"; {copies[0]} tells the target in every row: if it is no feature, task.drop="
+        about += copies[0]
     counting = [n for n in columns if len(inputs) >= _MANY_ROWS and _counts_rows(columns[n])]
     if counting:
         about += f"; {counting[0]} numbers the rows: if it is no feature, task.drop={counting[0]}"
@@ -388,9 +397,31 @@ def _counts_rows(values: np.ndarray) -> bool:
 
 def _drop_row_numbers(columns: dict[str, np.ndarray], left_out: list[str]) -> None:
     for name in [n for n in columns if n.lower() in _ROW_NAMES]:
+        numbers = [_number(value) for value in columns[name]]
+        whole = all(n is not None and n % 1 == 0 for n in numbers)
         if _counts_rows(columns[name]):
-            del columns[name]
             left_out.append(f"{name}, which numbers the rows")
+        elif whole and len(set(numbers)) == len(numbers) >= _MANY_ROWS:
+            left_out.append(f"{name}, another whole number in every row")
+        else:
+            continue
+        del columns[name]
+
+
+def _drop_second_targets(
+    columns: dict[str, np.ndarray], name: str, target: np.ndarray, left_out: list[str]
+) -> None:
+    """Leaves out what pandas calls y.1: a second column of the target's name, and its values."""
+    for other in [n for n in columns if re.fullmatch(re.escape(name) + r"\.\d+", n)]:
+        if (columns[other] == target).all():
+            del columns[other]
+            left_out.append(f"{other}, which repeats {name}")
+
+
+def _copies(feature: np.ndarray, targets: np.ndarray) -> bool:
+    """Returns whether a column says the same as the targets, in other numbers perhaps."""
+    pairs = np.unique(np.stack([feature, targets]), axis=1).shape[1]
+    return pairs == np.unique(feature).size == np.unique(targets).size
 
 
 # --- values
@@ -471,6 +502,14 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> _Targe
                     f"{where}: {' and '.join(spelled)} are one number and two words: write one way"
                 )
         return _classes(found, [f"{number:.0f}" for number in np.unique(found)], where)
+    if (known & np.array([n is not None and n % 1 != 0 for n in numbers])).any():
+        row = int(np.flatnonzero(~known)[0]) + 1
+        raise FadeoutError(
+            f"{where}, row {row}: {words[row - 1]!r} stands among numbers that are not whole, "
+            "which are no classes"
+        )
+    if _MANY_ROWS <= words.size == len(set(words)) <= MAX_CLASSES:
+        raise FadeoutError(f"{where}: every row is a class of its own, as {words[0]!r}")
     lower = [word.lower() for word in words]
     if known.any() and {"true", "false"} & set(lower):
         raise FadeoutError(f"{where} mixes numbers with true and false: write them one way")
@@ -483,12 +522,19 @@ def _labels_of_words(values: np.ndarray, where: str, regression: bool) -> _Targe
             raise FadeoutError(f"{where}, row {row}: the target is missing{said}")
     folded: dict[str, str] = {}
     for word in words:
-        other = folded.setdefault(word.casefold(), word)
+        other = folded.setdefault(_as_seen(word), word)
         if other != word:
+            way = "case" if other.casefold() == word.casefold() else "hidden or composed characters"
             raise FadeoutError(
-                f"{where}: {other} and {word} differ in their case alone: write them one way"
+                f"{where}: {other!r} and {word!r} differ in their {way} alone: write them one way"
             )
     return _classes(words.astype(str), None, where)
+
+
+def _as_seen(word: str) -> str:
+    """A word without what no reader sees: case, composition, characters of no width."""
+    composed = unicodedata.normalize("NFKC", word).casefold()
+    return "".join(c for c in composed if unicodedata.category(c) != "Cf")
 
 
 def _looks_numeric(words: np.ndarray, known: np.ndarray) -> bool:

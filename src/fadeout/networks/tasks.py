@@ -404,8 +404,8 @@ def arrays(
         )
     try:
         x, t = np.asanyarray(inputs), np.asanyarray(targets)
-    except ValueError as error:
-        raise FadeoutError(f"arrays: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise FadeoutError(f"arrays: {str(error).splitlines()[0]}") from None
     x, t = check_shapes(x, t, "arrays")
     x = np.array(x, float)
     if not (np.abs(x) < LARGEST_NUMBER).all():

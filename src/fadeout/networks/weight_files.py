@@ -9,7 +9,7 @@ import numpy as np
 
 from fadeout.files import read_regular
 from fadeout.networks.tables import MAX_BYTES, arrays_in
-from fadeout.registry import FadeoutError
+from fadeout.registry import FadeoutError, printable
 
 
 class Weights(NamedTuple):
@@ -36,12 +36,15 @@ def read_weights(file: str) -> Weights:
     """
     if not file:
         raise FadeoutError("init=given needs its file: init.npz=weights.npz")
-    path = Path(file).expanduser()
     try:
+        path = Path(file).expanduser()
         status = path.stat()
         return _read_weight_file(path.absolute(), status.st_mtime_ns, status.st_size)
-    except OSError as error:
-        raise FadeoutError(f"init.npz={file} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # no home, or a name that none can have
+        if isinstance(error, FadeoutError):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise FadeoutError(f"init.npz={printable(file)} cannot be read: {why}") from error
 
 
 @functools.lru_cache(maxsize=16)

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from fadeout.registry import FadeoutError, format_value, parameters
-from fadeout.sweeps.variables import AXES, STATUSES, is_probe
+from fadeout.sweeps.variables import AXES, KEPT_DIMS, STATUSES, is_probe
 
 
 def config_labels(results: xr.Dataset) -> list[str]:
@@ -59,6 +59,8 @@ def with_run_dim(results: Any, what: str) -> xr.Dataset:
         raise FadeoutError(f"{needs}, not {_shown_kind(results)}")
     if "depth" not in results.coords or "step" not in results.coords:
         raise FadeoutError(f"{needs}: these are of no runs")
+    if more := set(map(str, results.dims)) - {"run", *AXES, *KEPT_DIMS}:
+        raise FadeoutError(f"{needs}: these have the dimension {', '.join(sorted(more))} besides")
     if "run" in results.dims:
         if "status" in results:  # `where` leaves rows of runs that it has masked
             known = np.isin(results["status"].values.astype(str), STATUSES)

@@ -46,6 +46,7 @@ LAST_NETWORK = {
     "outputs": {"last_output": ("example", "output_unit"), "last_target": ("example",)},
 }
 """The variables of each word of `keep`, and their dims besides the run."""
+KEPT_DIMS = {dim for kept in LAST_NETWORK.values() for dims in kept.values() for dim in dims}
 AXES = {
     "step": {"long_name": "optimiser steps taken", **_UNITS},
     "layer": {"long_name": "weight layer; the readout is depth + 1", **_UNITS},

@@ -57,7 +57,13 @@ def deep_linear(start: np.ndarray, strength: float, times: np.ndarray) -> np.nda
 
     from scipy.integrate import solve_ivp  # a slow import, where it is needed
 
-    if start.ndim != 1 or times.ndim != 1 or not times.size or (np.diff(times) < 0).any():
+    if (
+        start.ndim != 1
+        or times.ndim != 1
+        or not times.size
+        or times[0] < 0
+        or not (np.diff(times) > 0).all()
+    ):
         raise FadeoutError("start must be a number for each layer, and times must increase from 0")
     if times[-1] == 0:
         return np.full(len(times), np.prod(start))

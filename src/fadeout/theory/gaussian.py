@@ -34,6 +34,7 @@ from fadeout.registry import (
     function_name,
     is_builtin,
     lookup,
+    plain_number,
     user_errors,
 )
 from fadeout.schema import fill_options
@@ -157,6 +158,7 @@ def _expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray
         total = total + fine[:, ~open_].sum(-1)
         absolute = absolute + sizes[:, ~open_].sum(-1)
         if not open_.any():
+            _check_reach(function, edges, absolute, what)
             return total
         if 2 * open_.sum() > _MAX_PANELS:
             break
@@ -169,6 +171,21 @@ def _expectation(function: Callable, edges: np.ndarray, what: str) -> np.ndarray
         f"{what} cannot be computed to {_TOLERANCE:g}: two rules of quadrature still differ by "
         f"{worst:.1g} with {_MAX_PANELS} panels; it oscillates too fast at this variance"
     )
+
+
+def _check_reach(function: Callable, edges: np.ndarray, scale: np.ndarray, what: str) -> None:
+    """
+    Raises:
+      FadeoutError: what lies beyond the outermost edges counts.
+    """
+    ends = edges[[0, -1]]
+    with np.errstate(over="ignore", invalid="ignore"):
+        beyond = np.abs(function(ends)) * _normal_density(ends)
+    if (beyond.max(-1) > _TOLERANCE * np.maximum(scale, 1e-300)).any():
+        raise FadeoutError(
+            f"{what} cannot be computed: at this variance the activation grows so fast that what "
+            f"lies beyond {ends[1]:g} standard deviations counts"
+        )
 
 
 def _by_panel(
@@ -200,6 +217,7 @@ class _FrozenFunction:
     computes, so that a constant which changes later is another function."""
 
     def __init__(self, function: Callable):
+        self.__name__ = function_name(function)
         with standard_settings(True):
             number = jax.ShapeDtypeStruct((), jnp.float64)
             program = trace(function, number)
@@ -252,8 +270,7 @@ def function_of(activation: ActivationLike) -> Callable:
 
 def _number(name: str, value: Any, low: float, high: float, whole: bool = False) -> Any:
     what = "a whole number" if whole else "a number"
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        value = value.item()
+    value = plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value % 1):
         raise FadeoutError(f"{name} must be {what}, not {format_value(value)}")
     if not low <= value <= high or abs(value) > 10**300:

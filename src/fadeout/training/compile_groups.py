@@ -16,6 +16,8 @@ from fadeout.config import MOST_STEPS, Activation, Init, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.initializers import FROM_DATA
 from fadeout.networks.jaxprs import memoizing
+from fadeout.networks.optimizers import OPTIMIZERS
+from fadeout.networks.parametrization import step_exponent
 from fadeout.networks.settings import standard_settings
 from fadeout.registry import FadeoutError, is_builtin, parameters
 from fadeout.schema import static_options
@@ -152,6 +154,8 @@ def _compile_group_of_static(run: Run, activations: tuple[ActivationBranch, ...]
     init_key = InitKey(prepared.replace_unchecked(sources=_sources_among(run, kinds)))
     count, features, outputs = _sizes_of(init_key)
     size = run.training.batch_size
+    if run.model.parametrization != "standard":
+        step_exponent(OPTIMIZERS[run.optimizer.name])  # refuses an optimiser of neither kind
     if run.model.normalization == "batch" and 1 in (count, size, run.training.held_out):
         raise FadeoutError(
             "batch normalisation of one example gives 0, whatever comes in: take more examples, or "

@@ -18,6 +18,7 @@ from fadeout.networks.layouts import Layout, layout_of
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
 from fadeout.networks.model import MLP, Signals
 from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer, is_elementwise
+from fadeout.networks.parametrization import StepFactors, step_exponent, step_factors
 from fadeout.networks.probes import Probe, get_probe
 from fadeout.networks.remedies import Remedy, residual_factor
 from fadeout.networks.stacks import LayerCount, set_at
@@ -265,6 +266,15 @@ class _TrainingRun:
         chosen = self.run.optimizer
         return is_elementwise(OPTIMIZERS[chosen.name]) and chosen.clip is None
 
+    @functools.cached_property
+    def step_factors(self) -> StepFactors | None:
+        """Factors of the steps, where the parametrisation has some."""
+        model = self.run.model
+        if model.parametrization == "standard":
+            return None
+        exponent = step_exponent(OPTIMIZERS[self.run.optimizer.name])
+        return step_factors(model.parametrization, model.width, model.base_width, exponent)
+
     def optimizer(self, hyperparameters: dict):
         chosen = self.run.optimizer
         given = {k: v for k, v in hyperparameters.items() if k != "readout_factor"}
@@ -336,8 +346,10 @@ class _TrainingRun:
 
     def apply_update(self, before: TrainState, evaluation: _Evaluation) -> TrainState:
         update = update_layers if self.elementwise else update_all
-        optimizer = self.values["optimizer"]
-        return update(self.update_optimizer, optimizer, evaluation.gradients, before, self.count)
+        return update(
+            self.update_optimizer, self.values["optimizer"], evaluation.gradients, before,
+            self.count, self.step_factors,
+        )  # fmt: skip
 
     def step(self, _, state: _State) -> _State:
         if isinstance(self.count.most, int):  # on a GPU or TPU, other loops wait for the host
@@ -406,8 +418,9 @@ class _TrainingRun:
             hyperparameters, start, state, evaluation, x, steepest, branch, by_lane = arrays
             remedy = self.remedy._replace(branch=branch)
             updates = kernel_updates(
-                update, hyperparameters, evaluation.gradients, state, self.elementwise
-            )
+                update, hyperparameters, evaluation.gradients, state, self.elementwise,
+                self.step_factors,
+            )  # fmt: skip
             layers = ProbeInput(
                 start, state, evaluation.gradients, evaluation.signals, x, evaluation.delta,
                 steepest, remedy, self.layout,
@@ -429,7 +442,7 @@ class _TrainingRun:
             found |= per_lane(alone)(arrays)
         evaluation = state.evaluation
         return {
-            name: infinite_gradients(found[name], evaluation.loss, evaluation.signals.slope)
+            name: infinite_gradients(found[name], evaluation.delta, evaluation.signals.slope)
             if probe.gradient
             else found[name]
             for name, probe in self.probes.items()

@@ -14,6 +14,7 @@ from fadeout.networks.activations import get_activation
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP
+from fadeout.networks.parametrization import readout_factor
 from fadeout.networks.tasks import (
     STANDARDIZED,
     Examples,
@@ -98,6 +99,11 @@ def initialize_run(run: Run, values: dict) -> tuple[Examples, MLP]:
         own = dict(run.activation.options) | values["activation"]
         activation = get_activation(run.activation.name, **own)
         model = model.scaled(examples.inputs, activation, values["init"]["gain"], count)
+    if run.model.parametrization == "mup" and run.init.name not in FROM_FILE:
+        own = run.model
+        model = model.with_readout_scaled(
+            readout_factor(own.parametrization, own.width, own.base_width)
+        )
     return examples, model if run.model.bias else model.without_biases()
 
 

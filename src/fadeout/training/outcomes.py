@@ -142,17 +142,18 @@ def locate_nonfinite(
 
 
 def infinite_gradients(
-    rows: Float[Array, "place run"], loss: Float[Array, "run"], slope: Float[Array, "... run"]
+    rows: Float[Array, "place run"], delta: Float[Array, "... run"], slope: Float[Array, "... run"]
 ) -> Float[Array, "place run"]:
     """Sizes of gradients, infinite where the backward pass overflowed: there inf - inf is NaN.
 
     Args:
+      delta: dL/d output, which is finite where the output is, whatever became of the loss.
       slope: phi'(z) of all layers; it is NaN where z is infinite, so that after a forward pass that
         overflowed NaN stays.
     """
 
     def overflowed() -> Float[Array, "place run"]:
-        bounded = jnp.isfinite(loss) & _is_finite(slope, 0)
+        bounded = _is_finite(delta, 0) & _is_finite(slope, 0)
         return jnp.where(jnp.isnan(rows) & bounded, jnp.inf, rows)
 
     return lax.cond(jnp.any(jnp.isnan(rows[0])), overflowed, lambda: rows)

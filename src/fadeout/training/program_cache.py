@@ -81,6 +81,8 @@ def use_program_cache(folder: str | None) -> None:
     if folder is None:
         CACHE_FOLDER["folder"] = None
         return
+    if "\0" in folder or not folder.isprintable():
+        raise FadeoutError(f"cache={folder!r} is no name of a folder")
     top = (
         Path(platformdirs.user_cache_dir("fadeout")) / "programs"
         if folder == DEFAULT_CACHE

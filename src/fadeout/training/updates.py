@@ -18,6 +18,7 @@ from fadeout.networks.lanes import per_lane
 from fadeout.networks.model import MLP, Dense
 from fadeout.networks.norms import norm
 from fadeout.networks.optimizers import apply_updates
+from fadeout.networks.parametrization import StepFactors, scale_steps
 from fadeout.networks.stacks import LayerCount, LayerIndex, mask_from, take_at
 
 
@@ -49,18 +50,25 @@ def initial_train_state(model: MLP, optimizer: Any, paths: bool) -> TrainState:
 
 
 def update_layers(
-    change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, count: LayerCount
+    change: Callable,
+    hyperparameters: dict,
+    gradients: MLP,
+    before: TrainState,
+    count: LayerCount,
+    factors: StepFactors | None = None,
 ) -> TrainState:
     """Updates all layers, one after another, with an optimiser that works element by element.
 
     Args:
       change: of hyperparameters, gradients, state and parameters, gives updates and state.
       count: how many hidden layers but the first there are.
+      factors: of the steps, where the parametrisation has some.
     """
 
-    def step(gradients, own: TrainState, factor=1, place=-1) -> TrainState:
+    def step(part, gradients, own: TrainState, factor=1, place=-1) -> TrainState:
         # not under `vmap`, for which XLA would keep the moments with the lanes first
         updates, state = change(hyperparameters, gradients, own.optimizer, own.model)
+        updates = _scaled(updates, factors, part)
         updates = jax.tree.map(lambda u: count.where_active(place, factor * u, 0), updates)
         return TrainState(
             apply_updates(own.model, updates),
@@ -73,17 +81,18 @@ def update_layers(
         a whole stack where one kernel reads what another writes in place."""
 
         def stepped(place) -> TrainState:
-            own = step(gradients.hidden.at(place), _layer_at(stack, place), place=place)
+            own = _layer_at(stack, place)
+            own = step("hidden", gradients.hidden.at(place), own, place=place)
             return _set_layer(stack, place, own)
 
         new = stepped(place)
         again = stepped(place + _zero_after(new.model, place, count.most))
         return new._replace(optimizer=again.optimizer)
 
-    first = step(gradients.first, _part_of(before, "first"))
+    first = step("first", gradients.first, _part_of(before, "first"))
     hidden = lax.fori_loop(0, count.most, layer, _part_of(before, "hidden"))
     factor = hyperparameters["readout_factor"]
-    readout = step(gradients.readout, _part_of(before, "readout"), factor)
+    readout = step("readout", gradients.readout, _part_of(before, "readout"), factor)
     return _map_modules(MLP, lambda _, *parts: MLP(*parts), before, first, hidden, readout)
 
 
@@ -93,11 +102,22 @@ def _zero_after(model: Dense, place: LayerIndex, count: LayerIndex) -> Int[Array
     return ((count < 0) & functools.reduce(jnp.logical_and, written)).astype(int)
 
 
+def _scaled(updates: Any, factors: StepFactors | None, part: str) -> Any:
+    return updates if factors is None else scale_steps(updates, getattr(factors, part))
+
+
 def update_all(
-    change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, count: LayerCount
+    change: Callable,
+    hyperparameters: dict,
+    gradients: MLP,
+    before: TrainState,
+    count: LayerCount,
+    factors: StepFactors | None = None,
 ) -> TrainState:
     """Updates all layers at once, with any optimiser. Padded layers stay as they are."""
     updates, state = per_lane(change)(hyperparameters, gradients, before.optimizer, before.model)
+    parts = {name: _scaled(getattr(updates, name), factors, name) for name in StepFactors._fields}
+    updates = MLP(**parts)
     factor = hyperparameters["readout_factor"]
     updates = MLP(
         updates.first,
@@ -112,7 +132,12 @@ def update_all(
 
 
 def kernel_updates(
-    change: Callable, hyperparameters: dict, gradients: MLP, before: TrainState, elementwise: bool
+    change: Callable,
+    hyperparameters: dict,
+    gradients: MLP,
+    before: TrainState,
+    elementwise: bool,
+    factors: StepFactors | None = None,
 ) -> Callable:
     """Previews the next update of kernels: returns a function of a part's name and, for hidden
     layers, a position.
@@ -130,6 +155,7 @@ def kernel_updates(
         else:
             layer = getattr(updates, name)
             layer = layer if place is None else layer.at(place)
+        layer = _scaled(layer, factors, name)
         return layer.kernel[...] * (hyperparameters["readout_factor"] if name == "readout" else 1)
 
     if not elementwise:

@@ -3,6 +3,7 @@ from .advice import advise as advise
 from .analysis.difference import difference as difference
 from .analysis.examine import examine as examine
 from .analysis.ranking import best as best
+from .analysis.scaling import scaling as scaling
 from .analysis.verdicts import verdicts as verdicts
 from .analysis.watch import watch as watch
 from .api import expand as expand

@@ -19,6 +19,7 @@ COMMANDS: dict[str, _Subcommand] = {
     "examine": _Subcommand("examine", "every layer of your own network: fadeout examine my_net.py"),
     "best": _Subcommand("best", "the best configs of a sweep, with intervals"),
     "versus": _Subcommand("versus", "which of two configs is better, and how sure that is"),
+    "scaling": _Subcommand("scaling", "whether a config scales with width and depth"),
     "table": _Subcommand("table", "a sweep as CSV, a row for each run"),
     "report": _Subcommand("report", "writes a sweep, or several side by side, as one HTML file"),
     "playground": _Subcommand("playground", "writes a page where networks train in the browser"),

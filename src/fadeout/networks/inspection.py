@@ -356,6 +356,15 @@ class _Parameters:
         )
 
 
+def as_tree(loss: Callable, parameters: Any) -> tuple[Callable, Any]:
+    """A loss and its parameters as a tree of arrays, also of a module of flax.nnx, whose other
+    state stays as it is."""
+    if not isinstance(parameters, nnx.Module):
+        return loss, parameters
+    graph, own, state = nnx.split(parameters, nnx.Param, ...)
+    return lambda own, *data: loss(nnx.merge(graph, own, state, copy=True), *data), own
+
+
 def rescale(parameters: Any, factors: Float[Array, "parameter"]) -> Any:
     """Parameters whose real arrays are multiplied, each by its factor."""
     if isinstance(parameters, nnx.Module):

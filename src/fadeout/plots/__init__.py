@@ -16,6 +16,7 @@ from fadeout.plots.saving import (
     save_each,
     save_network,
     save_neurons,
+    save_scaling,
     save_versus,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "save_each",
     "save_network",
     "save_neurons",
+    "save_scaling",
     "save_versus",
 ]

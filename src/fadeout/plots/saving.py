@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -15,6 +16,7 @@ from fadeout.analysis import groups
 from fadeout.analysis.comparison import Comparison
 from fadeout.analysis.difference import PairedGroup, Standing
 from fadeout.analysis.looks import DEFAULT_FORMATS
+from fadeout.analysis.scaling import Check
 from fadeout.claims import Claim, Finding, Verdict
 from fadeout.config import Run
 from fadeout.files import write_atomically
@@ -24,6 +26,7 @@ from fadeout.plots import atlas, comparison, neuron, style
 from fadeout.plots.figures import FIGURES
 from fadeout.plots.forest import forest
 from fadeout.plots.network import draw_network
+from fadeout.plots.scaling import draw_scaling
 from fadeout.plots.versus import draw_versus
 from fadeout.registry import FadeoutError, lookup
 from fadeout.sweeps.provenance import version
@@ -178,6 +181,12 @@ def save_versus(
     name = re.sub(r"[^\w.=-]+", "_", words)
     with style.styled():
         return style.save_figure(draw_versus(found, groups, decided), folder, name, _drawn_by())
+
+
+def save_scaling(check: Check, table: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draws a coordinate check as <folder>/scaling.png and .svg."""
+    with style.styled():
+        return style.save_figure(draw_scaling(check, table), folder, "scaling", _drawn_by())
 
 
 def save_claim(

@@ -88,7 +88,7 @@ def _idle_everywhere(models: Counter[Model]) -> Counter[str]:
     """The reasons to refuse a key of the model that says nothing in any run that sets it, as a
     scale of branches that are nowhere; beside others that have them, it compares."""
     reasons: Counter[str] = Counter()
-    for key in ("residual_scale", "affine"):
+    for key in ("residual_scale", "affine", "base_width"):
         usual = default_values(Model)[key]
         setting = {
             model: model.unused_keys().get(key) for model in models if getattr(model, key) != usual

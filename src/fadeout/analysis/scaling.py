@@ -1,0 +1,261 @@
+"""The coordinate check: how signal and gradient change with width or depth, after a few steps."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+import pandas as pd
+import xarray as xr
+
+from fadeout.analysis.groups import varies
+from fadeout.analysis.intervals import mean_interval
+from fadeout.networks.inspection import Look, as_tree, tapped
+from fadeout.registry import FadeoutError, format_value, lookup, user_errors
+from fadeout.sweeps.results import takes_results, with_run_dim
+
+TOLERANCE = 0.05
+"""A slope this close to what is right passes: a factor of 1.12 over a decade of widths."""
+
+NEEDED = ("activation_mean", "activation_std", "delta_norm")
+POSITIONS = ("first", "middle", "last")
+STEPS = (0, 1, 10)
+
+
+class Measured(NamedTuple):
+    """A quantity at every size.
+
+    Attributes:
+      values: [size, seed, step, position].
+      wanted: the exponent that is right.
+    """
+
+    values: np.ndarray
+    wanted: float
+
+
+class Check(NamedTuple):
+    """All that was measured over one axis.
+
+    Attributes:
+      sizes: of the axis; `steps` and `positions` those of the quantities.
+    """
+
+    over: str
+    sizes: np.ndarray
+    steps: tuple[int, ...]
+    positions: tuple[str, ...]
+    quantities: dict[str, Measured]
+
+
+@takes_results
+def check_runs(results: xr.Dataset, over: str = "width", steps: Sequence[int] = STEPS) -> Check:
+    """What a sweep over widths or depths says.
+
+    The signal is the root mean square of a hidden layer's activations, delta the norm of dL/dz.
+
+    Args:
+      results: of runs that differ in their width (or depth) and seed alone, with the probes
+        `activation_mean`, `activation_std` and `delta_norm`.
+      over: width or depth.
+      steps: recorded ones.
+
+    Raises:
+      FadeoutError: what is missing, or what else varies.
+    """
+    results = with_run_dim(results, "scaling")
+    lookup(dict.fromkeys(("width", "depth")), over, "axis of scaling")
+    if missing := [name for name in NEEDED if name not in results]:
+        raise FadeoutError(f"scaling needs the probes {', '.join(missing)}: record them as well")
+    if absent := [step for step in steps if step not in results["step"].values]:
+        raise FadeoutError(f"step {absent[0]} is not recorded: give others, or record_every")
+    sizes = np.unique(results[over].values)
+    if sizes.size < 3:
+        raise FadeoutError(f"scaling needs three values of {over} or more, not {sizes.size}")
+    labels = [n for n, v in results.coords.items() if v.dims == ("run",)]
+    others = [
+        name
+        for name in map(str, labels)
+        if name not in (over, "seed", "id", "config", "run") and varies(results, name)
+    ]
+    if others:
+        raise FadeoutError(f"scaling is over {over} alone, and {', '.join(others)} vary as well")
+    seeds = np.unique(results["seed"].values)
+    table = {(s, seed): n for n, (s, seed) in enumerate(
+        zip(results[over].values.tolist(), results["seed"].values.tolist(), strict=True)
+    )}  # fmt: skip
+    rows = [[table.get((size, seed)) for seed in seeds.tolist()] for size in sizes.tolist()]
+    if any(row is None for of_size in rows for row in of_size):
+        raise FadeoutError(f"scaling needs the same seeds at every {over}")
+    places = np.array(rows)
+    depth = results["depth"].values[places]
+    layers = np.stack([np.ones_like(depth), (depth + 1) // 2, depth], -1)
+    shown = [p for p in range(3) if p == 0 or (layers[..., p] != layers[..., p - 1]).any()]
+    layers = layers[..., shown]
+    at = [int(np.flatnonzero(results["step"].values == step)[0]) for step in steps]
+
+    def gathered(values: np.ndarray) -> np.ndarray:  # [run, step, layer]
+        picked = values[places][:, :, at]  # size seed step layer
+        return np.take_along_axis(picked, layers[:, :, None, :] - 1, -1)
+
+    signal = np.sqrt(results["activation_std"] ** 2 + results["activation_mean"] ** 2)
+    mup = "parametrization" in results.coords and results["parametrization"].values[0] == "mup"
+    wanted = -0.5 if mup and over == "width" else 0.0
+    quantities = {
+        "signal": Measured(gathered(signal.values), 0.0),
+        "delta": Measured(gathered(results["delta_norm"].values), wanted),
+    }
+    positions = tuple(POSITIONS[p] for p in shown)
+    return Check(over, sizes, tuple(steps), positions, quantities)
+
+
+def check_networks(
+    make: Callable, sizes: Sequence[int], steps: Sequence[int] = STEPS, seeds: int = 4,
+    optimizer: Any = None, over: str = "width",
+) -> Check:  # fmt: skip
+    """What networks of a user's own say, which are made and trained for a few steps.
+
+    Args:
+      make: of a size and a key, gives a loss, its parameters and a tuple of its other arguments.
+      sizes: three or more.
+      optimizer: of optax; or a function of a size that gives one. None looks at step 0 alone.
+
+    Raises:
+      FadeoutError: the networks of two sizes have other layers, or no layer has an activation.
+    """
+    if len(sizes) < 3 or len(set(sizes)) < len(sizes):
+        raise FadeoutError(f"scaling needs three sizes or more, not {format_value(sizes)}")
+    if not callable(make):
+        raise FadeoutError(f"make must be a function of a size and a key, not {format_value(make)}")
+    steps = tuple(steps) if optimizer is not None else (0,)
+    signal, delta, names = [], [], None
+    for size in sizes:
+        chosen = optimizer(size) if callable(optimizer) else optimizer
+        looks = _train_looking(make, size, seeds, steps, chosen)
+        layers = looks[0].layers
+        names = names or layers
+        if layers != names:
+            raise FadeoutError(
+                f"networks of {over} {sizes[0]} and {size} have other layers: {', '.join(names)}; "
+                f"and {', '.join(layers)}"
+            )
+
+        def values(name: str, looks: list[Look] = looks) -> np.ndarray:  # seed step layer
+            return np.stack([np.asarray(look.values[name]) for look in looks], 1)
+
+        signal.append(np.hypot(values("activation_std"), values("activation_mean")))
+        delta.append(values("delta_norm"))
+    hidden = np.flatnonzero(np.isfinite(signal[0]).all((0, 1)))
+    if not hidden.size:
+        raise FadeoutError("no layer with an activation function was found")
+    quantities = {
+        "signal": Measured(np.array(signal)[..., hidden], 0.0),
+        "delta": Measured(np.array(delta)[..., hidden], np.nan),
+    }
+    assert names is not None
+    return Check(over, np.array(sizes), steps, tuple(names[n] for n in hidden), quantities)
+
+
+def _train_looking(
+    make: Callable, size: int, seeds: int, steps: Sequence[int], optimizer: Any
+) -> list[Look]:
+    """What every layer shows at some steps of networks of several keys, which share loss and
+    data."""
+    keys = jax.random.split(jax.random.key(0), seeds)
+    with user_errors("the function that makes networks", "fails"):
+        loss, module, data = make(size, keys[0])
+        parameters = jax.vmap(lambda key: as_tree(loss, make(size, key)[1])[1])(keys)
+    loss, _ = as_tree(loss, module)
+    state = () if optimizer is None else jax.vmap(optimizer.init)(parameters)
+
+    @jax.jit
+    @jax.vmap
+    def step(parameters, state):
+        _, gradients, look = tapped(loss)(parameters, *data)
+        if optimizer is not None:
+            updates, state = optimizer.update(gradients, state, parameters)
+            parameters = optax.apply_updates(parameters, updates)
+        return parameters, state, look
+
+    found = []
+    for number in range(max(steps) + 1):
+        parameters, state, look = step(parameters, state)
+        if number in steps:
+            found.append(look)
+    return found
+
+
+def scaling(
+    what: xr.Dataset | Callable, over: str = "width", steps: Sequence[int] = STEPS, **networks: Any
+) -> pd.DataFrame:
+    """The slopes of signal and delta against width or depth, on logarithmic axes.
+
+    What is right is flat: a network of any width then learns alike, and the best learning rate
+    stands still (Yang & Hu 2021).
+
+    Args:
+      what: results of a sweep over widths or depths, or a function of a size and a key which makes
+        networks of your own: it gives a loss, its parameters and a tuple of its other arguments.
+      over: width or depth.
+      steps: after how many steps of training.
+      networks: for networks of your own, `sizes`, `seeds` and an `optimizer` of optax.
+
+    Returns:
+      For each quantity, position and step the `slope` of log10 against log10 of the size, with its
+      95 % interval over seeds `low` and `high`; the slope that is right, `wanted`, where it is
+      known; and a word: PASS, within 0.05 of that; GROWS or SHRINKS, with the whole interval;
+      or undecided, where more seeds or wider networks are needed.
+
+    Raises:
+      FadeoutError: something is missing, or something else varies.
+
+    >>> def make(width, key):
+    ...     kernels = [jax.random.normal(k, (width, width)) for k in jax.random.split(key, 3)]
+    ...     def loss(parameters, x):
+    ...         for kernel in parameters[:-1]:
+    ...             x = jax.nn.relu(x @ kernel)
+    ...         return (x @ parameters[-1]).mean()
+    ...     return loss, kernels, (np.ones((4, width), np.float32),)
+    >>> found = scaling(make, sizes=[16, 32, 64])
+    >>> found[found.quantity == "signal"].word.tolist()
+    ['GROWS', 'GROWS']
+    """
+    if isinstance(what, xr.Dataset):
+        return slopes(check_runs(what, over, steps))
+    if "sizes" not in networks:
+        raise FadeoutError("scaling of your own networks needs their sizes: sizes=[32, 64, 128]")
+    return slopes(check_networks(what, steps=steps, over=over, **networks))
+
+
+def slopes(check: Check) -> pd.DataFrame:
+    """The slope of every quantity, as `scaling` gives it."""
+    rows = []
+    axis = np.log10(check.sizes.astype(float))
+    axis = axis - axis.mean()
+    for name, (values, wanted) in check.quantities.items():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log10(values)
+        each = np.einsum("s,s...->...", axis, logs) / (axis @ axis)  # seed step position
+        for n, step in enumerate(check.steps):
+            for p, position in enumerate(check.positions):
+                low, value, high = mean_interval(each[:, n, p], flags=False)
+                rows.append({
+                    "quantity": name, "position": position, "step": step, "slope": value,
+                    "low": low, "high": high, "wanted": wanted,
+                    "word": _word(low, value, high, wanted),
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _word(low: float, slope: float, high: float, wanted: float) -> str:
+    right = 0.0 if np.isnan(wanted) else wanted
+    if not np.isfinite(slope):
+        return "not finite"
+    if abs(slope - right) <= TOLERANCE and not (
+        high < right - TOLERANCE or low > right + TOLERANCE
+    ):
+        return "PASS"
+    if low > right + TOLERANCE:
+        return "GROWS"
+    return "SHRINKS" if high < right - TOLERANCE else "undecided"

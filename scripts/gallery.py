@@ -1,6 +1,6 @@
 """Makes the pictures of the README again, in docs/: make gallery.
 
-Trains the demo and two studies of conf/experiment/gallery (about four minutes on two cores), draws
+Trains the demo and four studies of conf/experiment/gallery (about four minutes on two cores), draws
 them, and photographs the pages in a headless Chromium.
 """
 
@@ -38,7 +38,8 @@ def photograph(
 
 
 def main() -> None:
-    for study in ("demo", "gallery/schoenholz_2017", "gallery/remedies"):
+    shown = ("schoenholz_2017", "remedies", "mup", "cohen_2021")
+    for study in ("demo", *(f"gallery/{name}" for name in shown)):
         script("train", "-m", f"+experiment={study}", f"outputs={MADE}")
     script("report", MADE / "demo")
     script("playground", "--to", MADE / "playground.html")
@@ -54,6 +55,8 @@ def main() -> None:
         "schoenholz_2017.png": schoenholz / "accuracy_over_weight_variance_and_depth.png",
         "remedies.png": MADE
         / "gallery/remedies/delta_norm_over_layer_by_remedy_by_activation_by_start.png",
+        "mup.png": MADE / "gallery/mup/loss_over_learning_rate_by_width_by_parametrization.png",
+        "cohen_2021.png": MADE / "gallery/cohen_2021/sharpness-loss_over_step_by_learning_rate.png",
         "step_untrainable.png": MADE / "claims/step-untrainable.png",
     }
     for name, made in pictures.items():

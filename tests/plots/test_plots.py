@@ -329,7 +329,7 @@ def test_comparison(name, sweep):
 @small_picture
 def test_map_with_six_xi():
     axes = {"weight_variance": [0.5, 1.0, 1.5, 2.0, 3.0], "depth": [8, 16, 32, 64]}
-    shared = {"activation": "tanh", "bias_variance": 0.05, "gain": 1.0}
+    shared = {"activation": "tanh", "init": "mean_field", "bias_variance": 0.05, "gain": 1.0}
     runs = made(
         axes, seeds=2, accuracy=lambda run: 0.5 + 0.1 * run["weight_variance"], labels=shared
     )
@@ -337,6 +337,39 @@ def test_map_with_six_xi():
         return draw_comparison(
             runs, Comparison(quantity="accuracy", map=("weight_variance", "depth"))
         )
+
+
+def test_a_line_for_each_layer(sweep):
+    figure = fadeout.compare(sweep, quantity="delta_norm", color="layer", column="activation")
+    for ax, (words, own) in zip(
+        figure.axes, groups.group_by(groups.with_remedy(sweep), ["activation"]), strict=False
+    ):
+        assert words[0] in ax.get_title()
+        runs = sweep.isel(run=own)
+        for line in ax.lines:
+            if line.get_label().isdigit():
+                middle = groups.quantile_spread(runs.delta_norm.sel(layer=int(line.get_label())))
+                middle = middle.median[groups.recorded_steps(runs)]
+                np.testing.assert_allclose(line.get_ydata(), middle)
+    for asked, words in {
+        ("loss", "step"): "loss has none",
+        ("delta_norm", "layer"): "x is the layer already",
+    }.items():
+        with pytest.raises(FadeoutError, match=words):
+            fadeout.compare(sweep, quantity=asked[0], x=asked[1], color="layer")
+
+
+def test_a_map_of_gain_and_depth_has_six_xi_too():
+    runs = [
+        Run("tanh", Init("lecun_normal", gain=gain), Task("teacher", examples=4), seed=seed,
+            model=Model(depth, 4), training=Training(0, 1), probes=("activation_std",))
+        for gain in (0.5, 1.0, 1.5) for depth in (2, 8, 32) for seed in range(2)
+    ]  # fmt: skip
+    results = fadeout.train(runs, cache=None, quiet=True)
+    figure = fadeout.compare(results, quantity="loss", map=("gain", "depth"))
+    (line,) = [x for x in figure.axes[0].lines if "xi" in x.get_label()]
+    gain, depth = line.get_xdata()[10], line.get_ydata()[10]
+    assert depth == pytest.approx(6 * theory.depth_scales("tanh", gain**2, 0.0).correlation)
 
 
 @small_picture

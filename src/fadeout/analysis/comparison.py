@@ -36,7 +36,8 @@ class Comparison:
         `born_dead`, or given a verdict (`vanishing`, ...). Several are separated by commas, a row
         each.
       x: `layer`, `step`, or a config value.
-      color, row, column: config values.
+      color: a config value, or `layer`: a line for each layer.
+      row, column: config values.
       map: two config values, whose grid shows the quantity as colour.
       at: `start`, `end` or a step, for what is not over steps.
       layer: of a probe that is not over layers.
@@ -113,6 +114,14 @@ def resolve_comparison(asked: Comparison, results: xr.Dataset) -> Comparison:
         vary = f": {', '.join(varying)} vary" if varying else ""
         raise FadeoutError(f"x={filled.x} is {value} in all runs, and no axis{vary}")
     told = [filled.color, filled.row, filled.column]
+    if filled.color == "layer":
+        flat = [n for n in filled.quantities() if "layer" not in _quantity_dims(results, n)]
+        if flat or filled.x == "layer":
+            raise FadeoutError(
+                f"color=layer is of quantities of layers, over steps or a config value: "
+                f"{flat[0] + ' has none' if flat else 'x is the layer already'}"
+            )
+        told = told[1:]
     for axis in told:
         if axis is not None:
             lookup(dict.fromkeys(_config_coordinates(results)), axis, "config value")
@@ -136,7 +145,8 @@ def resolve_comparison(asked: Comparison, results: xr.Dataset) -> Comparison:
         layered = all(name in recorded for name in filled.quantities())
         numeric = [n for n in varying if n != "seed" and results[n].dtype.kind in "fiu"]
         fallback = "step" if "loss" in filled.quantities() else "depth"
-        filled = dataclasses.replace(filled, x="layer" if layered else (*numeric, fallback)[0])
+        axis = "layer" if layered else (*numeric, fallback)[0]
+        filled = dataclasses.replace(filled, x="step" if filled.color == "layer" else axis)
     over_dim = [name for name in filled.quantities() if filled.x in _quantity_dims(results, name)]
     if filled.x in RECORD_DIMS and len(over_dim) < len(filled.quantities()):
         odd = next(name for name in filled.quantities() if name not in over_dim)

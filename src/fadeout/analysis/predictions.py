@@ -202,6 +202,18 @@ def _predict_loss(labels: _Labels, steps: np.ndarray) -> np.ndarray | None:
     return (product - strength) ** 2
 
 
+def _predict_sharpness(labels: _Labels, steps: np.ndarray) -> np.ndarray | None:
+    """2 / learning rate, where gradient descent begins to oscillate (Cohen et al. 2021)."""
+    named = {"optimizer": "sgd", "schedule": "constant", "readout_factor": 1.0,
+             "parametrization": "standard"}  # fmt: skip
+    if any(labels.get(key) != value for key, value in named.items()):
+        return None
+    batch = _as_whole_number(labels.get("batch_size", 1))
+    if "learning_rate" not in labels or not labels["learning_rate"] or batch is not None:
+        return None
+    return np.full(len(steps), 2 / labels["learning_rate"])
+
+
 def _at_layers(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
     """Returns the values at hidden layers 1, 2, ..., and NaN at the readout."""
     padded = np.append(values, np.nan)
@@ -215,6 +227,7 @@ PREDICTIONS: dict[tuple[str, str], Callable[[_Labels, np.ndarray], np.ndarray | 
     ("jacobian_spread", "layer"): _predict_jacobian_spread,
     ("born_dead", "depth"): _predict_born_dead,
     ("loss", "step"): _predict_loss,
+    ("sharpness", "step"): _predict_sharpness,
 }
 """By quantity and axis: what is expected there, or None where theory says nothing of such runs."""
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from fadeout import config
 from fadeout.networks.activations import SATURATED_SLOPE
+from fadeout.networks.curvature import Curvature, largest_eigenvalue
 from fadeout.networks.jacobians import (
     HIGHEST,
     eigenvalues,
@@ -66,6 +67,8 @@ class Probe(NamedTuple):
       share: whether it is a share, from 0 to 1, drawn in per cent.
       label: a shorter title, for legends; the title unless given.
       symbol: the quantity in matplotlib's mathtext, without dollars.
+      curvature: whether it is a function of the network's `Curvature`, and one number for all its
+        layers.
     """
 
     function: Callable[..., Array]
@@ -78,6 +81,7 @@ class Probe(NamedTuple):
     share: bool = False
     label: str = ""
     symbol: str = ""
+    curvature: bool = False
 
     @property
     def axis_label(self) -> str:
@@ -379,6 +383,21 @@ def path_length(layer: Layer) -> Float[Array, ""]:
 def displacement(layer: Layer) -> Float[Array, ""]:
     """||W - W at the start||, which a straight path makes as long as `path_length`."""
     return norm(layer.kernel - layer.path.start)
+
+
+def sharpness(curvature: Curvature) -> Float[Array, "run"]:
+    """Largest eigenvalue of the Hessian of the loss; of the whole network, the same in each layer.
+
+    Gradient descent is stable below 2 / learning rate (Cohen et al. 2021).
+    """
+    return largest_eigenvalue(curvature)
+
+
+PROBES.add(
+    sharpness,
+    Probe(sharpness, "sharpness: largest eigenvalue of the Hessian", readout=True, gradient=False,
+          label="sharpness", symbol=r"\lambda_1", curvature=True),
+)  # fmt: skip
 
 
 def get_probe(name: str) -> Probe:

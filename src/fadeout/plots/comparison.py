@@ -1,5 +1,6 @@
 """One quantity over one axis, by colour, row and column; or as colour over two swept numbers."""
 
+import dataclasses
 import textwrap
 from collections.abc import Sequence
 
@@ -30,7 +31,7 @@ from fadeout.analysis.comparison import (
     theory_line,
 )
 from fadeout.analysis.looks import BLACK
-from fadeout.analysis.predictions import activation_of
+from fadeout.analysis.predictions import activation_of, hidden_weight_variance
 from fadeout.networks.probes import PROBES
 from fadeout.plots.lines import (
     DOWNWARDS,
@@ -70,7 +71,12 @@ def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> 
     if asked.map:
         return _draw_heat_map(results, asked)
     facets = (asked.row, asked.column, asked.color)
+    by_layer = asked.color == "layer"
+    if by_layer:
+        facets = (asked.row, asked.column, None)
     rows, columns, hues = (groups.axis_texts(results, name)[1] for name in facets)
+    if by_layer:
+        hues = [str(layer) for layer in range(1, int(results["depth"].max()) + 2)]
     chosen = groups.fitting_hues(hues)
     row_words, column_words = groups.subsample(rows, MOST_CELLS), fitting(columns)
     quantities = asked.quantities()
@@ -80,13 +86,16 @@ def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> 
     cells = [(quantity, row) for quantity in quantities for row in row_words]
     figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
     looks = line_looks(chosen)
-    for (row, column, hue), own in groups.group_by(
-        results, facets, (row_words, column_words, chosen)
-    ):
+    shown = (row_words, column_words, [""] if by_layer else chosen)
+    for (row, column, hue), own in groups.group_by(results, facets, shown):
         for i, (quantity, its_row) in enumerate(cells):
-            if its_row == row:
-                ax = axes[i, column_words.index(column)]
-                _draw_line(ax, results.isel(run=own), quantity, asked, looks[hue])
+            if its_row != row:
+                continue
+            ax, runs = axes[i, column_words.index(column)], results.isel(run=own)
+            for word in chosen if by_layer else [hue]:
+                one = dataclasses.replace(asked, layer=int(word)) if by_layer else asked
+                if not by_layer or int(word) <= runs["depth"].max() + 1:
+                    _draw_line(ax, runs, quantity, one, looks[word])
     for i, ((quantity, row), strip) in enumerate(zip(cells, axes, strict=True)):
         strip[0].set_ylabel(_label_of(quantity, asked, where=not title))
         for column, ax in zip(column_words, strip, strict=True):
@@ -196,20 +205,21 @@ def _color_scale(quantity: str, table: np.ndarray) -> tuple[Normalize, str, np.n
 
 
 def _draw_trainable_depth(ax: Axes, results: xr.Dataset, across: str, up: str) -> None:
-    """Six xi_c over weight variance and depth, where one activation and bias are swept."""
+    """Six xi_c over weight variance, or gain, and depth, where one activation and bias are
+    swept."""
+    if across not in ("weight_variance", "gain") or up != "depth":
+        return
     labels = shared_labels(results)
     phi = activation_of(labels)
-    wanted = {"bias_variance", "gain"} <= set(labels)
-    if (across, up) != ("weight_variance", "depth") or phi is None or not wanted:
-        return
     low, high = ax.get_xlim()
     grid_points = np.linspace(max(low, 1e-3), high, 60)
+    variances = [hidden_weight_variance(labels | {across: value}) for value in grid_points]
+    if phi is None or "bias_variance" not in labels or None in variances:
+        return
     reach = [
-        6 * theory.depth_scales(
-            phi, v * labels["gain"] ** 2, labels["bias_variance"]
-        ).correlation
-        for v in grid_points
-    ]  # fmt: skip
+        6 * theory.depth_scales(phi, variance, labels["bias_variance"]).correlation
+        for variance in variances
+    ]
     top = ax.get_ylim()
     ax.plot(grid_points, reach, color="white", linewidth=3)
     ax.plot(grid_points, reach, color=BLACK, linestyle="--", label=r"theory: 6 $\xi_c$")
@@ -245,7 +255,8 @@ def _label_of(quantity: str, asked: Comparison, where: bool = True) -> str:
     """A quantity, and which layer or step of it is shown, unless a title says that."""
     shown = []
     along = () if is_share_of_runs(quantity) else variable_dims(quantity)
-    if "layer" in along and asked.x != "layer":
+    alone = quantity in PROBES and PROBES[quantity].curvature  # it is of the whole network
+    if "layer" in along and "layer" not in (asked.x, asked.color) and not alone:
         shown.append(f"layer {asked.layer}")
     if "step" in along and asked.x != "step":
         at = default_moment(quantity, asked)

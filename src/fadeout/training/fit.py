@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from fadeout.config import Run
 from fadeout.networks import lanes
 from fadeout.networks.activations import ValueAndSlope, bind_static, switch_value_and_slope
+from fadeout.networks.curvature import Curvature
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.layouts import Layout, layout_of
 from fadeout.networks.losses import OUTPUTS, Loss, get_loss
@@ -21,7 +22,7 @@ from fadeout.networks.optimizers import OPTIMIZERS, get_optimizer, is_elementwis
 from fadeout.networks.parametrization import StepFactors, step_exponent, step_factors
 from fadeout.networks.probes import Probe, get_probe
 from fadeout.networks.remedies import Remedy, residual_factor
-from fadeout.networks.stacks import LayerCount, set_at
+from fadeout.networks.stacks import LayerCount, mask_from, set_at
 from fadeout.networks.tasks import Examples
 from fadeout.training.initialization import SHUFFLED, holdout_order, run_key
 from fadeout.training.measuring import ProbeInput, measure_layers
@@ -428,7 +429,12 @@ class _TrainingRun:
             return measure_layers(probes, layers, updates, map_lanes, self.layout)
 
         of_all = {name: probe for name, probe in self.probes.items() if probe.whole}
-        of_one = {name: probe for name, probe in self.probes.items() if not probe.whole}
+        of_network = {name: probe for name, probe in self.probes.items() if probe.curvature}
+        of_one = {
+            name: probe
+            for name, probe in self.probes.items()
+            if not probe.whole and not probe.curvature
+        }
         arrays = (
             self.values["optimizer"], self.model, state.trained, state.evaluation,
             self.examples.inputs, self.values["steepest"], self.remedy.branch, self.count.by_lane,
@@ -441,12 +447,47 @@ class _TrainingRun:
             )
             found |= per_lane(alone)(arrays)
         evaluation = state.evaluation
+        if of_network:
+            places = state.trained.model.hidden.kernel.shape[0] + 2
+            curvature = self.curvature(state.trained.model)
+            for name, probe in of_network.items():
+                own = probe.function(curvature)
+                found[name] = jnp.broadcast_to(own, (places, *own.shape))
         return {
             name: infinite_gradients(found[name], evaluation.delta, evaluation.signals.slope)
             if probe.gradient
             else found[name]
             for name, probe in self.probes.items()
         }
+
+    def curvature(self, model: MLP) -> Curvature:
+        """Returns the Hessian of the loss over all examples, by its products: each is a forward and
+        a backward pass, differentiated once more along a direction."""
+        x, targets = self.examples[:2]
+
+        def there(tree: MLP) -> MLP:
+            hidden = mask_from(tree.hidden, self.count.each)
+            found = MLP(tree.first, hidden, tree.readout)
+            return found if self.run.model.bias else found.without_biases()
+
+        def gradients(model: MLP) -> MLP:
+            nothing = self.empty_signals(x.shape[0])
+            remedy, layout, count = self.remedy, self.layout, self.count
+            output, signals = model.forward(x, self.activation, count, nothing, remedy, layout)
+            delta = jax.grad(lambda output: jnp.sum(self.losses(output, targets)))(output)
+            zeros = jax.tree.map(jnp.zeros_like, model)
+            return there(model.backward(x, delta, count, signals, zeros, remedy, layout)[1])
+
+        def product(direction: MLP) -> MLP:
+            return jax.jvp(gradients, (model,), (direction,))[1]
+
+        leaves, tree = jax.tree.flatten(model)
+        keys = jax.random.split(jax.random.key(0), len(leaves))
+        drawn = [
+            jax.random.normal(key, leaf.shape[:-1], leaf.dtype)[..., None] * jnp.ones_like(leaf)
+            for key, leaf in zip(keys, leaves, strict=True)
+        ]
+        return Curvature(product, there(tree.unflatten(drawn)))
 
     def validation(self, model: MLP) -> dict[str, Float[Array, "run"]]:
         """Returns loss and accuracy on held-out examples, if there are any."""

@@ -20,7 +20,7 @@ from fadeout.sweeps.results import is_examined
 _HELP = {
     "quantity": "a probe, loss, solved, born_dead, a verdict, ...; a,b: a row each",
     "x": "layer, step, or a config value: depth, width, learning_rate, ...",
-    "color": "a config value; of several sweeps also sweep",
+    "color": "a config value, or layer; of several sweeps also sweep",
     "row": "a config value",
     "column": "a config value",
     "at": "start, end or a step, for what is not drawn over steps",

@@ -21,7 +21,7 @@ from fadeout.analysis.ranking import is_higher_better, outcome_values
 from fadeout.registry import FadeoutError, format_value, lookup
 from fadeout.sweeps.results import config_labels, takes_results, with_run_dim
 
-LEVEL = 0.95
+_CONFIDENCE = 0.95
 _MOST_SEEDS = 1_000_000
 
 
@@ -69,7 +69,7 @@ def difference(
     groups = paired_groups(results, a, b, by, pool)
     rows = [_compared(group, is_share_of_runs(by), is_higher_better(by)) for group in groups]
     for row, p in zip(rows, _holm([row["p"] for row in rows]), strict=True):
-        row |= {"p": p, "decided": p < 1 - LEVEL}
+        row |= {"p": p, "decided": p < 1 - _CONFIDENCE}
         row["more"] = 0 if row["decided"] else _more_seeds(row)
     names = list(groups[0].labels)
     found = xr.Dataset({name: ("group", [row[name] for row in rows]) for name in rows[0]})
@@ -190,7 +190,7 @@ def _without_followers(cut: xr.Dataset, names: list[str], is_a: np.ndarray) -> l
 
 
 def _chosen_runs(results: xr.Dataset, config: Mapping[str, Any]) -> np.ndarray:
-    """Which runs have these values, [run].
+    """Flags of the runs that have these values, [run].
 
     Raises:
       FadeoutError: a label or a value that no run has.
@@ -363,7 +363,7 @@ def explain(row: xr.Dataset, about: Mapping[str, Any]) -> str:
 
 
 class Standing(NamedTuple):
-    """What the seeds so far say of a group.
+    """The standing of a group after the seeds so far.
 
     Attributes:
       win: the share of seeds at which A is better, with an interval that is valid at any stopping
@@ -398,7 +398,7 @@ def standings(groups: Sequence[PairedGroup], indifference: float) -> list[Standi
     Raises:
       FadeoutError: a group is not paired.
     """
-    level = 1 - (1 - LEVEL) / len(groups)
+    level = 1 - (1 - _CONFIDENCE) / len(groups)
     found = []
     for group in groups:
         if not group.paired:

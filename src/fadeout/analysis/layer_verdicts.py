@@ -14,7 +14,7 @@ NOT_JUDGED = "unknown", "not_used"
 
 
 def one_look(found: xr.Dataset) -> xr.Dataset:
-    """What was seen of a network as one row for each layer: of a watch the last look; of several
+    """One row for each layer of what was seen of a network: of a watch the last look; of several
     seeds the geometric mean of what is a size, else the mean."""
     if "step" in found.dims:
         last = found.isel(step=-1)
@@ -105,7 +105,7 @@ _LEVEL = 0.7, 1.4
 
 
 class Advice(NamedTuple):
-    """What to do, in a sentence; and the scale of the hidden kernels, fan_in times the variance of
+    """Advice in a sentence; and the scale of the hidden kernels, fan_in times the variance of
     a weight, with which delta would be level, where that is what to do."""
 
     words: str
@@ -120,8 +120,7 @@ def hidden_layers(found: xr.Dataset) -> np.ndarray:
 
 
 def kernel_scales(found: xr.Dataset) -> np.ndarray:
-    """Of each layer fan_in times the variance of its weights, as `variance_scaling` counts,
-    [layer]."""
+    """Returns fan_in times the variance of the weights, as `variance_scaling` counts, [layer]."""
     return (found["weight_norm"] ** 2 / found["units"]).values
 
 

@@ -15,12 +15,12 @@ from fadeout.networks.inspection import Look, as_tree, tapped
 from fadeout.registry import FadeoutError, format_value, lookup, user_errors
 from fadeout.sweeps.results import takes_results, with_run_dim
 
-TOLERANCE = 0.05
+_TOLERANCE = 0.05
 """A slope this close to what is right passes: a factor of 1.12 over a decade of widths."""
 
-NEEDED = ("activation_mean", "activation_std", "delta_norm")
-POSITIONS = ("first", "middle", "last")
-STEPS = (0, 1, 10)
+PROBES_OF_SCALING = ("activation_mean", "activation_std", "delta_norm")
+_POSITIONS = ("first", "middle", "last")
+_STEPS = (0, 1, 10)
 
 
 class Measured(NamedTuple):
@@ -50,8 +50,8 @@ class Check(NamedTuple):
 
 
 @takes_results
-def check_runs(results: xr.Dataset, over: str = "width", steps: Sequence[int] = STEPS) -> Check:
-    """What a sweep over widths or depths says.
+def check_runs(results: xr.Dataset, over: str = "width", steps: Sequence[int] = _STEPS) -> Check:
+    """Measures a sweep over widths or depths.
 
     The signal is the root mean square of a hidden layer's activations, delta the norm of dL/dz.
 
@@ -66,7 +66,7 @@ def check_runs(results: xr.Dataset, over: str = "width", steps: Sequence[int] = 
     """
     results = with_run_dim(results, "scaling")
     lookup(dict.fromkeys(("width", "depth")), over, "axis of scaling")
-    if missing := [name for name in NEEDED if name not in results]:
+    if missing := [name for name in PROBES_OF_SCALING if name not in results]:
         raise FadeoutError(f"scaling needs the probes {', '.join(missing)}: record them as well")
     if absent := [step for step in steps if step not in results["step"].values]:
         raise FadeoutError(f"step {absent[0]} is not recorded: give others, or record_every")
@@ -106,15 +106,15 @@ def check_runs(results: xr.Dataset, over: str = "width", steps: Sequence[int] = 
         "signal": Measured(gathered(signal.values), 0.0),
         "delta": Measured(gathered(results["delta_norm"].values), wanted),
     }
-    positions = tuple(POSITIONS[p] for p in shown)
+    positions = tuple(_POSITIONS[p] for p in shown)
     return Check(over, sizes, tuple(steps), positions, quantities)
 
 
 def check_networks(
-    make: Callable, sizes: Sequence[int], steps: Sequence[int] = STEPS, seeds: int = 4,
+    make: Callable, sizes: Sequence[int], steps: Sequence[int] = _STEPS, seeds: int = 4,
     optimizer: Any = None, over: str = "width",
 ) -> Check:  # fmt: skip
-    """What networks of a user's own say, which are made and trained for a few steps.
+    """Makes networks of a user's own, and measures them while they train for a few steps.
 
     Args:
       make: of a size and a key, gives a loss, its parameters and a tuple of its other arguments.
@@ -160,8 +160,7 @@ def check_networks(
 def _train_looking(
     make: Callable, size: int, seeds: int, steps: Sequence[int], optimizer: Any
 ) -> list[Look]:
-    """What every layer shows at some steps of networks of several keys, which share loss and
-    data."""
+    """Looks at every layer of networks of several keys, at some steps; they share loss and data."""
     keys = jax.random.split(jax.random.key(0), seeds)
     with user_errors("the function that makes networks", "fails"):
         loss, module, data = make(size, keys[0])
@@ -187,7 +186,7 @@ def _train_looking(
 
 
 def scaling(
-    what: xr.Dataset | Callable, over: str = "width", steps: Sequence[int] = STEPS, **networks: Any
+    what: xr.Dataset | Callable, over: str = "width", steps: Sequence[int] = _STEPS, **networks: Any
 ) -> pd.DataFrame:
     """The slopes of signal and delta against width or depth, on logarithmic axes.
 
@@ -252,10 +251,8 @@ def _word(low: float, slope: float, high: float, wanted: float) -> str:
     right = 0.0 if np.isnan(wanted) else wanted
     if not np.isfinite(slope):
         return "not finite"
-    if abs(slope - right) <= TOLERANCE and not (
-        high < right - TOLERANCE or low > right + TOLERANCE
-    ):
+    if abs(slope - right) <= _TOLERANCE:
         return "PASS"
-    if low > right + TOLERANCE:
+    if low > right + _TOLERANCE:
         return "GROWS"
-    return "SHRINKS" if high < right - TOLERANCE else "undecided"
+    return "SHRINKS" if high < right - _TOLERANCE else "undecided"

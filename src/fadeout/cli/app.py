@@ -79,8 +79,8 @@ def run_job(config: DictConfig) -> float:
 
 
 def _search_objective(value: float, by: str = "loss") -> float:
-    """What a search is told; of a run that diverged, failed or was not trained the worst there is,
-    because searches take NaN for an error."""
+    """Returns what a search is told: of a run that diverged, failed or was not trained the worst
+    there is, because searches take NaN for an error."""
     from fadeout.analysis.ranking import is_higher_better
 
     return (-math.inf if is_higher_better(by) else math.inf) if math.isnan(value) else value

@@ -15,7 +15,7 @@ from fadeout.sweeps.reading import load
 
 
 class Question(NamedTuple):
-    """What is to be decided.
+    """A question to be decided.
 
     Attributes:
       a, b: values of the configs by their labels.
@@ -31,7 +31,7 @@ class Question(NamedTuple):
     indifference: float = 0.05
 
     def groups(self, folder: Path) -> tuple[xr.Dataset, list[PairedGroup]]:
-        """What a folder holds, and the groups in which both configs can be compared."""
+        """Reads a folder; gives its results and the groups in which both can be compared."""
         results = with_remedy(load(folder))
         return results, paired_groups(results, self.a, self.b, self.by, self.pool)
 

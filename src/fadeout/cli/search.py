@@ -39,7 +39,7 @@ def optuna() -> Any:
 
 
 class Space:
-    """What is searched, and what all trials share.
+    """The space that is searched, and what all trials share.
 
     Args:
       loader: Hydra's config loader.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-STEPS = 24
+_STEPS = 24
 """Products with the Hessian: of small networks they give the eigenvalue to five digits."""
 
 _HALVINGS = 60
@@ -26,7 +26,7 @@ class Curvature(NamedTuple):
     start: Any
 
 
-def largest_eigenvalue(curvature: Curvature, steps: int = STEPS) -> Float[Array, "run"]:
+def largest_eigenvalue(curvature: Curvature, steps: int = _STEPS) -> Float[Array, "run"]:
     """The largest eigenvalue, by Lanczos' iteration with full reorthogonalisation.
 
     >>> H = jnp.diag(jnp.array([1.0, -5.0, 3.0]))

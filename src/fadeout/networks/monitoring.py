@@ -12,7 +12,7 @@ from fadeout.registry import FadeoutError
 
 
 class MonitorState(NamedTuple):
-    """What the last look showed: trees of the parameters' structure, a number for each leaf.
+    """The last look: trees of the parameters' structure, a number for each leaf.
 
     Attributes:
       count: how often the optimiser was called.

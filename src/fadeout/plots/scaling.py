@@ -52,7 +52,7 @@ def draw_scaling(check: Check, table: pd.DataFrame) -> Figure:
 
 
 def summarize_scaling(check: Check, table: pd.DataFrame) -> str:
-    """In a sentence, whether the signal stays as it is."""
+    """Says in a sentence whether the signal stays as it is."""
     own = table[table.quantity == "signal"]
     bad = own[~own.word.isin(["PASS", "undecided"])]
     if bad.empty:

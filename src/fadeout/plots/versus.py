@@ -70,7 +70,7 @@ def _words_of(group: PairedGroup) -> str:
 
 
 def _title(found: xr.Dataset, decided: Sequence[Standing] | None) -> str:
-    """Who is better, and in how many of the groups."""
+    """Says who is better, and in how many of the groups."""
     about = found.attrs
     win = found["win"].values > 0.5
     sure = (

@@ -70,7 +70,7 @@ def _check(chosen: argparse.Namespace, over: str, sizes: list[int], steps: tuple
     import math
 
     from fadeout import expand, load
-    from fadeout.analysis.scaling import NEEDED, check_runs, slopes
+    from fadeout.analysis.scaling import PROBES_OF_SCALING, check_runs, slopes
     from fadeout.cli import console
     from fadeout.plots import save_scaling
     from fadeout.sweeps.results import select_identities
@@ -84,7 +84,7 @@ def _check(chosen: argparse.Namespace, over: str, sizes: list[int], steps: tuple
     more = [
         f"model.{over}={','.join(map(str, sizes))}", f"seed=range(0,{chosen.seeds})",
         f"training.steps={max(steps)}", f"training.record_every={every}",
-        f"probes=[{','.join(NEEDED)}]",
+        f"probes=[{','.join(PROBES_OF_SCALING)}]",
     ]  # fmt: skip
     index = index_runs(expand(" ".join(f"'{word}'" for word in (*chosen.words, *more))))
     folder = chosen.outputs / chosen.name / over

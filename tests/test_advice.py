@@ -25,7 +25,7 @@ def test_relus_choices_in_closed_form():
     assert found.loc["init=he_normal", "word"] == "dead"
     assert found.loc["model.residual=1", "decades"] == pytest.approx(15 * np.log10(1.5))
     assert found.loc["model.residual=1", "word"] == "exploding"
-    assert "no initialiser alone does" in found.attrs["advice"]
+    assert "no initialiser alone keeps it within a decade" in found.attrs["advice"]
     wide = fadeout.advise("relu", depth=31, width=64)
     assert wide.attrs["advice"].startswith("init=he_normal: the gradient keeps its size (+0.0")
 

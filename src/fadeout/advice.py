@@ -228,7 +228,7 @@ def _advice_sentence(frame: pd.DataFrame) -> str:
     plain = healthy[~healthy.index.str.startswith("model.") & (healthy.abs() <= 1)]
     if len(healthy):
         best = plain.index[0] if len(plain) else healthy.abs().idxmin()
-        alone = "" if len(plain) else "; no initialiser alone does"
+        alone = "" if len(plain) else "; no initialiser alone keeps it within a decade"
         kept = f"the gradient keeps its size ({healthy[best]:+.1f} decades{seen})"
         return f"{best}: {kept}{alone}"
     known = decades[np.isfinite(decades)].abs()

@@ -22,7 +22,7 @@ from fadeout.networks.probes import PROBES
 from fadeout.networks.tasks import TASKS
 from fadeout.registry import FadeoutError
 from fadeout.training import program_cache, programs
-from fadeout.training.compile_groups import compile_group, slope_key
+from fadeout.training.compile_groups import compile_group, slope_keys
 from fadeout.training.program_cache import counting_compiles, machine_name, use_program_cache
 from fadeout.training.programs import fit_arguments, train_runs
 
@@ -177,7 +177,7 @@ def test_what_jax_has_from_a_cache_of_its_own_is_not_kept(tmp_path):
 from fadeout.config import Run
 from fadeout.training import compile_groups, program_cache, programs
 program_cache.use_program_cache(sys.argv[1])
-of = compile_groups.slope_key(compile_groups.compile_group(Run("tanh")))
+(of,) = compile_groups.slope_keys(compile_groups.compile_group(Run("tanh"))).values()
 print(programs._largest_slopes(of, ()))"""
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"),
@@ -206,7 +206,8 @@ def test_an_entry_that_is_not_sound_is_compiled_again_and_replaced(folder, harm)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     if harm == "another program's":
-        programs.compile_slope.__wrapped__(slope_key(compile_group(TINY)))
+        (of,) = slope_keys(compile_group(TINY)).values()
+        programs.compile_slope.__wrapped__(of)
         (other,) = (p for p in folder.iterdir() if p != path)
         path.write_bytes(other.read_bytes())
     else:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fadeout import theory
-from fadeout.networks.activations import ACTIVATIONS
+from fadeout.networks.activations import ACTIVATIONS, is_by_layer, layers_of_name
 from fadeout.networks.initializers import OWN_BIASES, kernel_variance, variance_scaling
-from fadeout.registry import parameters
+from fadeout.registry import FadeoutError, parameters
 from fadeout.sweeps.results import options_of
 
 _Labels = Mapping[str, Any]
@@ -53,6 +53,19 @@ def activation_of(labels: _Labels) -> Callable | None:
     )
 
 
+def _activations_of(labels: _Labels) -> list[Callable] | None:
+    """The activation of every hidden layer; None as `activation_of`."""
+    name, depth = str(labels.get("activation")), labels.get("depth")
+    if not is_by_layer(name):
+        phi = activation_of(labels)
+        return None if phi is None or depth is None else [phi] * int(depth)
+    try:
+        found = [activation_of(dict(labels) | {"activation": own}) for own in layers_of_name(name)]
+    except FadeoutError:  # of another version, which knows other activations
+        return None
+    return None if None in found or len(found) != depth else found  # type: ignore[return-value]
+
+
 BOOLEAN = ("xor", "and", "or", "nand", "linear", "parity")
 """Tasks whose inputs are corners, and nothing besides."""
 
@@ -90,26 +103,27 @@ class _RandomNetwork(NamedTuple):
     """A random network as mean field sees it.
 
     Attributes:
-      phi: its activation.
+      phi: the activation of every hidden layer.
       weight_variance, bias_variance: times fan-in, as in `theory`.
       variances: of what the activation is given in every hidden layer.
       gradient: log10 of every hidden layer's delta norm less the last's.
     """
 
-    phi: str | Callable
+    phi: list[Callable]
     weight_variance: float
     bias_variance: float
     variances: list[float]
     gradient: np.ndarray
 
     def moments(self) -> list[theory.Moments]:
-        return [theory.moments(self.phi, variance) for variance in self.variances]
+        pairs = zip(self.phi, self.variances, strict=True)
+        return [theory.moments(phi, variance) for phi, variance in pairs]
 
 
 def _random_network(labels: _Labels) -> _RandomNetwork | None:
     """The network of these labels; None where they leave open what theory needs."""
     phi, sw2, sb2 = (
-        activation_of(labels),
+        _activations_of(labels),
         hidden_weight_variance(labels),
         labels.get("bias_variance"),
     )

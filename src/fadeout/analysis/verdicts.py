@@ -1,11 +1,19 @@
 """One word for every run: what its measurements mean."""
 
+from contextlib import suppress
+
 import numpy as np
 import xarray as xr
 
 from fadeout import theory
 from fadeout.analysis.intervals import Interval, share_interval
-from fadeout.networks.activations import ACTIVATIONS, SURROGATES, get_activation
+from fadeout.networks.activations import (
+    ACTIVATIONS,
+    SURROGATES,
+    get_activation,
+    is_by_layer,
+    layers_of_name,
+)
 from fadeout.registry import FadeoutError, parameters
 from fadeout.sweeps.results import (
     final_values,
@@ -124,6 +132,11 @@ def _known_labels(results: xr.Dataset) -> list[str]:
 def expected_share(labels: dict) -> float:
     """The share of saturated units of an activation on a standard normal input; 0 of one that is
     not in the table."""
+    if is_by_layer(str(labels["activation"])):
+        with suppress(FadeoutError):  # of another version, which knows other activations
+            layers = layers_of_name(labels["activation"])
+            return float(np.mean([expected_share(labels | {"activation": n}) for n in layers]))
+        return 0.0
     function = ACTIVATIONS.get(labels["activation"])
     surrogate = labels.get("surrogate", "none")
     if function is None or surrogate not in SURROGATES:

@@ -186,12 +186,36 @@ def _register_extensions(arguments: Sequence[str], conf: Path) -> None:
                 if path.is_file():
                     names += map(str, OmegaConf.load(path).get("extensions") or [])
     load_extensions(names)
+    for text in arguments:
+        key, _, value = text.lstrip("+").partition("=")
+        if key == "activation":
+            _register_layers(value)
     for group in filter(_takes_new_keys, TABLES):
         for name, entry in TABLES[group].user_entries().items():
             usual = {k: p.default for k, p in parameters(entry).items() if p.default is not None}
             ConfigStore.instance().store(
                 group=group, name=name, node={"name": name} | usual, provider="an extension"
             )
+
+
+def _names_layers(name: str) -> bool:
+    """Returns whether a name is of an activation for each layer, as `activations.is_by_layer`."""
+    return "-" in name or name[:1].isdigit()
+
+
+def _register_layers(value: str) -> None:
+    """Puts activations for each layer, as tanh-tanh-relu, on Hydra's menu.
+
+    Raises:
+      FadeoutError: one that is not written so.
+    """
+    for name in filter(_names_layers, re.findall(r"[\w-]+", value)):
+        from fadeout.networks.activations import layers_of_name  # where nothing else needs JAX
+
+        layers_of_name(name)
+        ConfigStore.instance().store(
+            group="activation", name=name, node={"name": name}, provider="fadeout"
+        )
 
 
 def _option_values(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
@@ -233,7 +257,8 @@ def _check_word(override: Override, conf: Path) -> None:
             if isinstance(name, QuotedString):
                 name = name.text
             if isinstance(name, str):
-                lookup(names, name, group)
+                if group != "activation" or not _names_layers(name):
+                    lookup(names, name, group)
             elif not isinstance(name, dict | Sweep | Glob):
                 raise FadeoutError(f"{group} takes one option; to sweep: -m {group}=a,b")
     elif _is_change(override) and not override.is_hydra_override():

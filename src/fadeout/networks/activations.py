@@ -4,6 +4,8 @@ An activation is elementwise; its parameters are keyword-only, and floats among 
 comes in by `activation`, in this file or in one of a user's own.
 """
 
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fadeout.networks.jaxprs import digest, mixing_primitive, trace
 from fadeout.networks.palette import check_look
@@ -21,6 +23,7 @@ from fadeout.registry import (
     NAMES,
     FadeoutError,
     function_name,
+    is_builtin,
     lookup,
     new_table,
     user_errors,
@@ -367,6 +370,69 @@ def switch_activation(
     """Returns the activation that a traced `index` chooses among several."""
     choices = _branches_with_surrogate(functions, surrogate)
     return lambda z: switched(choices, z, index, parameters)
+
+
+class ByLayer(NamedTuple):
+    """phi and phi' of networks whose layers have activations of their own.
+
+    Attributes:
+      choose: gives phi and phi' of a number among the activations.
+      numbers: of each hidden layer, [layer].
+    """
+
+    choose: Callable[[LayerIndex], ValueAndSlope]
+    numbers: Int[Array, "layer"]
+
+    def at(self, layer: LayerIndex) -> ValueAndSlope:
+        """phi and phi' of a hidden layer, counted from 0."""
+        return self.choose(self.numbers[layer])
+
+
+_MOST_REPEATS = 10_000
+
+_PART = re.compile(r"(?:(\d+)x)?([A-Za-z_]\w*)")
+
+
+def is_by_layer(name: str) -> bool:
+    """Returns whether a name is of an activation for each layer: `tanh-tanh-relu`."""
+    return "-" in name or (_PART.fullmatch(name) is not None and name[:1].isdigit())
+
+
+def layers_of_name(name: str) -> list[str]:
+    """The activation of every hidden layer, from the bottom; `15xtanh-relu` has tanh 15 times.
+
+    Raises:
+      FadeoutError: it is not written so, or names an activation that is unknown, a user's own, or
+        has parameters.
+
+    >>> layers_of_name("2xtanh-relu")
+    ['tanh', 'tanh', 'relu']
+    """
+    found = []
+    for part in name.split("-"):
+        match = _PART.fullmatch(part)
+        if match is None or not 1 <= int(match[1] or 1) <= _MOST_REPEATS:
+            raise FadeoutError(f"activation={name}: write it as tanh-tanh-relu, or 2xtanh-relu")
+        own = lookup(ACTIVATIONS, match[2], "activation")
+        if takes(own) or not is_builtin(own):
+            raise FadeoutError(
+                f"activation={name}: {match[2]} has parameters or is your own; an activation for "
+                "each layer takes those of the package that have none"
+            )
+        found += [match[2]] * int(match[1] or 1)
+    return found
+
+
+def name_of_layers(layers: Sequence[str]) -> str:
+    """The one name of an activation for each layer; of equal ones it is theirs.
+
+    >>> name_of_layers(["tanh", "tanh", "relu"]), name_of_layers(["relu", "relu"])
+    ('2xtanh-relu', 'relu')
+    """
+    runs = [(word, len(list(group))) for word, group in itertools.groupby(layers)]
+    if len(runs) == 1:
+        return runs[0][0]
+    return "-".join(word if count == 1 else f"{count}x{word}" for word, count in runs)
 
 
 def switch_value_and_slope(

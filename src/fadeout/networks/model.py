@@ -17,7 +17,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, UInt32
 
-from fadeout.networks.activations import ActivationFunction, ValueAndSlope
+from fadeout.networks.activations import ActivationFunction, ByLayer, ValueAndSlope
 from fadeout.networks.initializers import get_initializer, initialize
 from fadeout.networks.keys import drawing_keys
 from fadeout.networks.lanes import matmul, reduce_leading
@@ -280,7 +280,7 @@ class MLP(nnx.Module):
     def forward(
         self,
         x: Float[Array, "example feature *run"],
-        activation: ValueAndSlope,
+        activation: ValueAndSlope | ByLayer,
         count: LayerCount,
         signals: Signals,
         remedy: Remedy = PLAIN,
@@ -298,14 +298,15 @@ class MLP(nnx.Module):
           The output; and the signals, but for delta.
         """
 
-        def see(dense: Dense, z):
-            return activation(remedy.normalise(z, dense, layout))
+        def see(dense: Dense, z, place: LayerIndex):
+            phi = activation.at(place) if isinstance(activation, ByLayer) else activation
+            return phi(remedy.normalise(z, dense, layout))
 
         def layer(i, carry):
             below, z, kept = carry
             dense = self.hidden.at(i)
             z = remedy.add_skip(z, dense.preactivation(below, layout), dense)
-            h, slope = see(dense, z)
+            h, slope = see(dense, z, i + 1)
             h = count.where_active(i, h, below)
             return h, z if joined else None, keep(kept, i + 1, h, slope, z)
 
@@ -319,7 +320,7 @@ class MLP(nnx.Module):
 
         joined = remedy.branch is not None
         z = self.first.preactivation(layout.arrange(x), layout)
-        h, slope = see(self.first, z)
+        h, slope = see(self.first, z, 0)
         start = h, z if joined else None, keep(signals, 0, h, slope, z)
         h, _, signals = lax.fori_loop(0, count.most, layer, start)
         return layout.arrange(self.readout.preactivation(h, layout)), signals

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fadeout.networks.activations import name_of_layers
 from fadeout.registry import FadeoutError
 from fadeout.sweeps.run_index import RunIndex
 from fadeout.training.compile_groups import CompileGroup
@@ -138,7 +139,8 @@ def check_memory(items: Sequence[WorkItem]) -> None:
 def describe_groups(groups: Sequence[CompileGroup]) -> str:
     """Describes compile groups that differ only in depth, for messages."""
     first, depths = groups[0], sorted(group.depth for group in groups)
-    activation = first.program.activations[first.activation].name
+    numbers = first.activation if isinstance(first.activation, tuple) else (first.activation,)
+    activation = name_of_layers([first.program.activations[n].name for n in numbers])
     several = f"depths {depths[0]} to {depths[-1]}" if len(depths) > 1 else f"depth {depths[0]}"
     return f"{activation}, {_program_words(first, several)}"
 

@@ -24,7 +24,7 @@ from fadeout.sweeps.executors import core_count
 from fadeout.sweeps.interrupts import raising_interrupts
 from fadeout.sweeps.parts import Part
 from fadeout.sweeps.run_index import RunIndex
-from fadeout.training.compile_groups import slope_key
+from fadeout.training.compile_groups import slope_keys
 from fadeout.training.program_cache import counting_compiles
 from fadeout.training.programs import compile_group_programs, compile_slope, train_group
 
@@ -140,7 +140,8 @@ class Queue:
             compile_group_programs(item.group, item.lanes, device)
             for other in self.waiting:  # what else they need is of an activation
                 if other.programs == item.programs:
-                    compile_slope(slope_key(other.group))
+                    for of in slope_keys(other.group).values():
+                        compile_slope(of)
         cached = bool(tally.found) and all(tally.found)
         name = describe_program(item.group)
         return CompiledProgram(name, perf_counter() - began, cached, tuple(tally.refused))

@@ -297,7 +297,9 @@ def _flag(name: str, value: Any) -> bool:
 
 _VARIANCE = 0.0, 1e300
 CHECKED: dict[str, Callable[[str, Any], Any]] = {
-    "activation": lambda name, value: function_of(value),
+    "activation": lambda name, value: (
+        list(map(function_of, value)) if isinstance(value, list | tuple) else function_of(value)
+    ),
     "variance": lambda name, value: _number(name, value, *_VARIANCE),
     "weight_variance": lambda name, value: _number(name, value, *_VARIANCE),
     "bias_variance": lambda name, value: _number(name, value, *_VARIANCE),

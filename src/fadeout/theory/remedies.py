@@ -5,14 +5,15 @@ the preactivations, before they are normalised.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fadeout.config import RESIDUAL_SCALES
 from fadeout.networks import remedies
 from fadeout.networks.remedies import EPSILON
-from fadeout.registry import lookup
+from fadeout.registry import FadeoutError, lookup
 from fadeout.theory.gaussian import ActivationLike, checks_arguments, moments
 
 BATCH_NORM_RELU = math.pi / (math.pi - 1)
@@ -49,7 +50,7 @@ class Profile(NamedTuple):
 
 @checks_arguments
 def profile(
-    activation: ActivationLike,
+    activation: ActivationLike | Sequence[ActivationLike],
     depth: int,
     weight_variance: float,
     bias_variance: float = 0.0,
@@ -61,6 +62,7 @@ def profile(
     normalisation.
 
     Args:
+      activation: of all hidden layers, or a list of one for each.
       variance: q_1.
       branch: the factor a of every residual branch, at initialisation; None where there are none.
       normalised: whether each example's preactivations are brought to mean square 1 before the
@@ -76,6 +78,10 @@ def profile(
     >>> round(float(10 ** settled.gradient[0]), 3)
     1.0
     """
+    several = isinstance(activation, list | tuple)
+    each: Any = activation if several else [activation] * depth
+    if len(each) != depth:
+        raise FadeoutError(f"there are {len(each)} activations for {depth} hidden layers")
     found, seen, gains = [float(variance)], [], []
     for layer in range(depth):
         q = found[-1]
@@ -86,7 +92,7 @@ def profile(
             found.append(math.inf)
             gains.append(math.nan)
             continue
-        known = moments(activation, seen[-1])
+        known = moments(each[layer], seen[-1])
         grown = weight_variance * known.square + bias_variance
         gain = weight_variance * known.slope_square
         if normalised:

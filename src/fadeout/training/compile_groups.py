@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from fadeout.config import MOST_STEPS, Activation, Init, Run, Task, Training
-from fadeout.networks.activations import ACTIVATIONS
+from fadeout.networks.activations import ACTIVATIONS, is_by_layer, layers_of_name
 from fadeout.networks.initializers import FROM_DATA
 from fadeout.networks.jaxprs import memoizing
 from fadeout.networks.optimizers import OPTIMIZERS
@@ -49,14 +49,14 @@ class CompileGroup(NamedTuple):
     Attributes:
       program: trains them.
       init_key: draws their examples and parameters.
-      activation: its place among the program's.
+      activation: its place among the program's; of an activation for each layer, theirs.
       training: with its traced values erased.
       depth: of the networks.
     """
 
     program: ProgramKey
     init_key: InitKey
-    activation: int
+    activation: int | tuple[int, ...]
     training: Training
     depth: int
 
@@ -80,10 +80,15 @@ class SlopeKey(NamedTuple):
         return tuple(name for name, p in known if p.kind is float)
 
 
-def slope_key(group: CompileGroup) -> SlopeKey:
-    run = group.program.run
-    chosen = group.program.activations[group.activation]
-    return SlopeKey(chosen, run.activation.surrogate, run.training.dtype)
+def slope_keys(group: CompileGroup) -> dict[int, SlopeKey]:
+    """The keys for all activations of a group's networks, by their numbers."""
+    run, numbers = group.program.run, np.ravel(group.activation).tolist()
+    return {
+        number: SlopeKey(
+            group.program.activations[number], run.activation.surrogate, run.training.dtype
+        )
+        for number in dict.fromkeys(numbers)
+    }
 
 
 def compile_group(run: Run) -> CompileGroup:
@@ -131,6 +136,8 @@ def _default_options(function: Callable) -> tuple[tuple[str, object], ...]:
 
 _EVERY = "every"
 """The activation of a program that takes it as a number."""
+_EVERY_BY_LAYER = "every-by-layer"
+"""Of one that takes a number for each layer."""
 
 
 @functools.lru_cache(maxsize=65536)
@@ -166,6 +173,8 @@ def _compile_group_of_static(run: Run, activations: tuple[ActivationBranch, ...]
             f"training.batch_size={size} is more than the {count} examples there are"
         )
     activation, names = run.activation, [choice.name for choice in activations]
+    by_layer = is_by_layer(activation.name)
+    own = layers_of_name(activation.name) if by_layer else [activation.name]
     if cpu:
         taken = {
             key
@@ -173,9 +182,10 @@ def _compile_group_of_static(run: Run, activations: tuple[ActivationBranch, ...]
             for key, p in parameters(choice.function).items()
             if p.kind is float
         }
-        activation = Activation(_EVERY, activation.surrogate, **dict.fromkeys(taken, 0.0))
+        every = _EVERY_BY_LAYER if by_layer else _EVERY
+        activation = Activation(every, activation.surrogate, **dict.fromkeys(taken, 0.0))
     else:
-        names = [activation.name]
+        names = [name for name in names if name in own]
     program = ProgramKey(
         dataclasses.replace(
             run,
@@ -191,8 +201,8 @@ def _compile_group_of_static(run: Run, activations: tuple[ActivationBranch, ...]
         features=features,
         activations=tuple(choice for choice in activations if choice.name in names),
     )
-    place = names.index(run.activation.name)
-    return CompileGroup(program, init_key, place, kept, depth)
+    places = tuple(map(names.index, own))
+    return CompileGroup(program, init_key, places if by_layer else places[0], kept, depth)
 
 
 def _sources_among(run: Run, kinds: tuple[str, ...]) -> tuple[str, ...]:

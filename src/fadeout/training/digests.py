@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fadeout.config import Run
-from fadeout.networks.activations import TRIAL_SHAPES, bind_static, value_and_vjp
+from fadeout.networks.activations import TRIAL_SHAPES, bind_static, is_by_layer, value_and_vjp
 from fadeout.networks.initializers import DRAWN
 from fadeout.networks.jaxprs import digest, memoized, memoizing
 from fadeout.networks.layers import Layer, Layers, Path
@@ -48,6 +48,8 @@ def sources_of(run: Run) -> tuple[str, ...]:
         found = []
         for kind in GROUPS:
             section = getattr(run, kind)
+            if kind == "activation" and is_by_layer(section.name):
+                continue  # of the package's own
             found.append((kind, section.name, dict(section.options)))
         found += [("probe", name, {}) for name in run.probes]
         return tuple(

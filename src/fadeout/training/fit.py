@@ -12,7 +12,13 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from fadeout.config import Run
 from fadeout.networks import lanes
-from fadeout.networks.activations import ValueAndSlope, bind_static, switch_value_and_slope
+from fadeout.networks.activations import (
+    ByLayer,
+    ValueAndSlope,
+    bind_static,
+    is_by_layer,
+    switch_value_and_slope,
+)
 from fadeout.networks.curvature import Curvature
 from fadeout.networks.lanes import per_lane
 from fadeout.networks.layouts import Layout, layout_of
@@ -80,6 +86,11 @@ class ProgramKey(NamedTuple):
     features: int
     outputs: int
     activations: tuple[ActivationBranch, ...]
+
+    @property
+    def by_layer(self) -> bool:
+        """Whether every hidden layer has an activation of its own."""
+        return is_by_layer(self.run.activation.name)
 
     @property
     def records(self) -> int:
@@ -248,12 +259,15 @@ class _TrainingRun:
         return self.program.layout
 
     @functools.cached_property
-    def activation(self) -> ValueAndSlope:
+    def activation(self) -> ValueAndSlope | ByLayer:
         functions = [choice.bound for choice in self.program.activations]
         surrogate = self.run.activation.surrogate
-        return switch_value_and_slope(
-            functions, surrogate, self.values["index"], self.values["activation"]
-        )
+
+        def choose(index) -> ValueAndSlope:
+            return switch_value_and_slope(functions, surrogate, index, self.values["activation"])
+
+        index = self.values["index"]
+        return ByLayer(choose, index) if self.program.by_layer else choose(index)
 
     @functools.cached_property
     def loss_function(self) -> Loss:
@@ -417,6 +431,9 @@ class _TrainingRun:
 
         def apply_probes(probes, map_lanes, update, arrays) -> dict:
             hyperparameters, start, state, evaluation, x, steepest, branch, by_lane = arrays
+            if not self.program.by_layer:
+                room = self.model.hidden.kernel.shape[0] + 1
+                steepest = jnp.broadcast_to(steepest, (room, *steepest.shape))
             remedy = self.remedy._replace(branch=branch)
             updates = kernel_updates(
                 update, hyperparameters, evaluation.gradients, state, self.elementwise,

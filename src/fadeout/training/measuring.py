@@ -24,7 +24,7 @@ class ProbeInput(NamedTuple):
     Attributes:
       start: the network before the first step.
       delta: dL/d output.
-      steepest_slope: the largest |phi'|.
+      steepest_slope: the largest |phi'| of every hidden layer.
       remedy: what the network has besides neurons.
       layout: of the signals.
     """
@@ -35,7 +35,7 @@ class ProbeInput(NamedTuple):
     signals: Signals
     inputs: Float[Array, "example feature *run"]
     delta: Float[Array, "example output *run"]
-    steepest_slope: Float[Array, "*run"]
+    steepest_slope: Float[Array, "depth *run"]
     remedy: Remedy = PLAIN
     layout: Layout = EXAMPLES_FIRST
 
@@ -86,15 +86,15 @@ class ProbeInput(NamedTuple):
             low, high = preactivation[0], preactivation[1:]
         remedied = self.remedy != PLAIN
         steepest = self.steepest_slope
-        places = activation.shape[0] - 1
         return Layers(
             self.part("first")._replace(
-                delta=delta[0], activation=activation[0], slope=slope[0], steepest_slope=steepest,
+                delta=delta[0], activation=activation[0], slope=slope[0],
+                steepest_slope=steepest[0],
                 preactivation=low,
             ).arranged(self.layout)._replace(below=self.inputs),
             self.part("hidden")._replace(
                 delta=delta[1:], below=activation[:-1], activation=activation[1:], slope=slope[1:],
-                steepest_slope=jnp.broadcast_to(steepest, (places, *steepest.shape)),
+                steepest_slope=steepest[1:],
                 preactivation=high,
             ),
             self.part("readout")

@@ -37,7 +37,7 @@ from fadeout.training.compile_groups import (
     init_values,
     precision_of,
     record_lengths,
-    slope_key,
+    slope_keys,
     train_values,
 )
 from fadeout.training.fit import History, ProgramKey, fit
@@ -84,7 +84,8 @@ def compile_group_programs(group: CompileGroup, lane_count: int, device: jax.Dev
 
     with precision_of(group.init_key.run), ThreadPoolExecutor(1) as beside:
         prepared = beside.submit(contextvars.copy_context().run, prepare)
-        compile_slope(slope_key(group))
+        for of in slope_keys(group).values():
+            compile_slope(of)
         compile_fit(group.program, lane_count, device)
         prepared.result()
 
@@ -147,7 +148,8 @@ def fit_arguments(program: ProgramKey, lane_count: int) -> tuple:
         return examples, model
 
     values = train_values(run, [run] * lane_count)
-    values |= {"steepest": np.zeros(lane_count, dtype), "index": np.int32(0)}
+    room = (run.model.depth,) if program.by_layer else ()
+    values |= {"steepest": np.zeros((*room, lane_count), dtype), "index": np.zeros(room, np.int32)}
     values |= record_lengths(run.training)
     return values, *jax.eval_shape(per_lane(shapes), values["seed"])
 
@@ -182,21 +184,26 @@ def fit_values(group: CompileGroup, runs: Sequence[Run]) -> dict:
     """Returns the traced values of a training program: those of each run, and those that all share,
     the index of the activation and the number of records."""
     values = train_values(group.program.run, runs)
-    steepest = _largest_slopes_of_runs(group, values["activation"], len(runs))
     shared = record_lengths(group.training)
-    return values | {"steepest": steepest, "index": np.int32(group.activation)} | shared
+    numbers = np.int32(group.activation)
+    slopes = {
+        number: _largest_slopes_of_runs(of, values["activation"], len(runs))
+        for number, of in slope_keys(group).items()
+    }
+    steepest = slopes[int(numbers)] if not numbers.ndim else None
+    if steepest is None:  # one for each layer; of places without a layer, the last one's
+        numbers = np.pad(numbers, (0, group.program.run.model.depth - numbers.size), "edge")
+        steepest = np.stack([slopes[number] for number in numbers.tolist()])
+    return values | {"steepest": steepest, "index": numbers} | shared
 
 
-def _largest_slopes_of_runs(
-    group: CompileGroup, values: dict[str, np.ndarray], runs: int
-) -> np.ndarray:
+def _largest_slopes_of_runs(of: SlopeKey, values: dict[str, np.ndarray], runs: int) -> np.ndarray:
     """The largest |phi'| of each run, [run]. In the training program, all activations would stand
     once more for it.
 
     Args:
       values: of the activation, each [run].
     """
-    of = slope_key(group)
     own = (values[name].tolist() for name in of.floats)
     rows = list(zip(*own, strict=True)) if of.floats else [()] * runs
     with standard_settings(of.dtype == "float64"):

@@ -9,7 +9,14 @@ import numpy as np
 
 from fadeout import theory
 from fadeout.config import Activation, Init, Run
-from fadeout.networks.activations import ACTIVATIONS, SURROGATES, bind_static
+from fadeout.networks.activations import (
+    ACTIVATIONS,
+    SURROGATES,
+    bind_static,
+    is_by_layer,
+    layers_of_name,
+    name_of_layers,
+)
 from fadeout.networks.initializers import FROM_DATA, FROM_FILE, OWN_BIASES
 from fadeout.networks.probes import PROBES, get_probe
 from fadeout.networks.tasks import classes_of
@@ -50,8 +57,15 @@ def resolve(run: Run) -> Run:
     lookup(SURROGATES, run.activation.surrogate, "activation.surrogate")
     found: dict[str, Any] = {"probes": _probes_in_order(run.probes, tuple(PROBES))}
     found["model"] = run.model.without_unused()
+    by_layer = is_by_layer(run.activation.name)
+    if by_layer:
+        found["activation"] = _resolve_layers(run)
+        by_layer = is_by_layer(found["activation"].name)
+        run = dataclasses.replace(run, activation=found["activation"])
     for group in GROUPS:
         section = getattr(run, group)
+        if by_layer and group == "activation":
+            continue
         found[group] = _resolve_section(lookup(TABLES[group], section.name, group), group, section)
     classes = classes_of(run.task.name, dict(found["task"].options))
     _check_judgement(run, classes)
@@ -64,6 +78,11 @@ def resolve(run: Run) -> Run:
         weights = read_weights(found["init"].npz)
         if run.model.depth != (depth := len(weights.kernels) - 1):
             raise FadeoutError(f"{weights.name} has {depth} hidden layers: set model.depth={depth}")
+    if by_layer and (run.init.gain is None or run.init.name in ("critical", *FROM_DATA)):
+        raise FadeoutError(
+            f"activation={run.activation.name}: init.gain=auto, init=critical and init=lsuv follow "
+            "from one activation; give numbers"
+        )
     if run.init.gain is None:
         entry = lookup(ACTIVATIONS, run.activation.name, "activation")
         gain = _gain_of(found["activation"], _theory_function(found["activation"], entry))
@@ -84,6 +103,23 @@ def resolve(run: Run) -> Run:
            for name, value in found.items()):  # fmt: skip
         return run
     return dataclasses.replace(run, **found)
+
+
+def _resolve_layers(run: Run) -> Activation:
+    """An activation for each layer, under its one name.
+
+    Raises:
+      FadeoutError: there are not as many as hidden layers.
+    """
+    layers = layers_of_name(run.activation.name)
+    if run.activation.options:
+        raise FadeoutError(f"activation={run.activation.name} takes no parameters")
+    if len(layers) != run.model.depth:
+        raise FadeoutError(
+            f"activation={run.activation.name} is of {len(layers)} hidden layers, and model.depth "
+            f"is {run.model.depth}"
+        )
+    return dataclasses.replace(run.activation, name=name_of_layers(layers))
 
 
 def _check_judgement(run: Run, classes: int) -> None:

@@ -304,7 +304,7 @@ class Run(Section):
 
     >>> Run("relu", depth=8, learning_rate=0.1).model
     Model(depth=8, width=8, bias=True, output='linear', residual=0.0, residual_scale='constant', \
-normalization='none', affine=False)
+normalization='none', affine=False, parametrization='standard', base_width=8)
     """
 
     activation: Activation = field(default_factory=Activation)

@@ -193,7 +193,7 @@ def confidence_sequence(scores: np.ndarray, level: float = 0.95) -> Interval:
 
     >>> low, value, high = confidence_sequence(np.array([1.0] * 40))
     >>> round(low, 2), value, high
-    (0.86, 1.0, 1.0)
+    (0.84, 1.0, 1.0)
     """
     scores = np.asarray(scores, float)
     if not scores.size:

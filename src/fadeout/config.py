@@ -116,7 +116,8 @@ class Model(Section):
         Sennrich 2019) or batch (Ioffe & Szegedy 2015).
       affine: whether the normalisation has a trained gain and shift.
       parametrization: how initial weights and steps follow from the width: standard, not at all;
-        ntk (Jacot 2018) or mup (Yang & Hu 2021), in the rules for SGD or for Adam.
+        ntk (Jacot 2018) or mup (Yang et al. 2022), in the rules for SGD or for Adam, from
+        initialisers over the fan-in.
       base_width: the width at which all parametrisations are the same.
 
     `residual_scale` without branches and `affine` without normalisation have no effect. A sweep in

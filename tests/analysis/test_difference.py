@@ -57,7 +57,9 @@ def test_by_hand():
     assert float(found.median_b) == 4.0
     assert float(found.value) == 3.0 - 4.0, "of the seeds at which both are finite"
     assert not found.decided
-    assert float(found.more) == np.ceil(0.75 * 0.25 * (1.959964 / 0.25) ** 2) - 6
+    counts = [n for n in range(5, 60) if stats.binomtest(round(0.8 * n), n).pvalue < 0.05]
+    assert float(found.more) == pytest.approx(np.ceil(counts[0] * 6 / 5) - 6, abs=6)
+    assert float(found.ties) == 1
     assert found.attrs["a"] == "relu"
 
 
@@ -105,6 +107,8 @@ def test_seeds_that_are_not_shared_are_compared_with_one_another():
     assert found.attrs["paired"] == 0
     assert float(found.p) == pytest.approx(ranks.pvalue)
     assert float(found.win) == pytest.approx(1 - ranks.statistic / 81)
+    far = outcomes({"relu": {0: 1.0, 1: 1.1}, "tanh": {5: 2.0, 6: 2.1}})
+    assert float(fadeout.difference(far, A, B, by="loss").win_low) < 0.5, "two runs are not sure"
     assert float(found.win_low) < float(found.win) < float(found.win_high)
     with pytest.raises(FadeoutError, match="both configs need the same seeds"):
         standings(paired_groups(results, A, B, "loss", ()), 0.05)
@@ -160,12 +164,98 @@ def test_true_differences_are_found():
 
 
 def test_groups_share_the_error():
-    group = PairedGroup({}, np.zeros(40), np.ones(40), np.ones(40), True, np.arange(80))
+    group = PairedGroup(
+        {}, np.zeros(40), np.ones(40), np.ones(40), True, np.arange(80), np.arange(40)
+    )
+    assert group.until(10).scores.size == 10
     alone, among = standings([group], 0.05)[0], standings([group] * 20, 0.05)[0]
     assert alone.word == among.word == "a"
     assert among.win.low < alone.win.low
     equal = group._replace(scores=np.full(200, 0.5))
     assert standings([equal], 0.05)[0].word == "equal"
+
+
+def test_a_config_that_always_diverges_loses():
+    found = fadeout.difference(outcomes({"relu": [np.nan] * 9, "tanh": [1.0] * 9}), A, B, by="loss")
+    assert (float(found.win), bool(found.decided)) == (0, True)
+    assert np.isnan(found.value)
+
+
+def labelled(values, **labels):
+    results = outcomes(values)
+    return results.assign_coords({name: ("run", own) for name, own in labels.items()})
+
+
+def test_what_is_confounded_is_refused():
+    two = {"relu": [1.0, 2.0, 3.0], "tanh": [2.0, 3.0, 4.0]}
+    results = outcomes(two, depth=np.repeat([2, 16], 3))
+    with pytest.raises(FadeoutError, match=r"nowhere alike in all else \(depth is 2 and 16\)"):
+        fadeout.difference(results, A, B, by="loss")
+    found = fadeout.difference(results, A | {"depth": 2}, B | {"depth": 16}, by="loss")
+    assert float(found.win) == 1
+    assert found.attrs["a"] == "relu, depth=2"
+
+
+def test_what_one_side_alone_has_must_be_one_value():
+    two = {"leaky_relu": [1.0, 2.0, 3.0, 1.5, 2.5, 3.5], "tanh": [2.0, 3.0, 4.0]}
+    slopes = np.array([0.1] * 3 + [0.9] * 3 + [np.nan] * 3)
+    results = labelled(two, slope=slopes)
+    results["seed"] = "run", np.tile([0, 1, 2], 3)
+    own = {"activation": "leaky_relu"}
+    with pytest.raises(FadeoutError, match=r"several values of slope \(0\.1, 0\.9\): say which"):
+        fadeout.difference(results, own, B, by="loss")
+    assert float(fadeout.difference(results, own | {"slope": 0.9}, B, by="loss").win) == 1
+    depths = outcomes({"relu": [1.0, 2.0], "tanh": [0.5, 1.5, 9.0, 9.0]},
+                      depth=np.array([2, 2, 2, 2, 16, 16]))  # fmt: skip
+    depths["seed"] = "run", np.array([0, 1, 0, 1, 0, 1])
+    with pytest.raises(FadeoutError, match="tanh has several values of depth"):
+        fadeout.difference(depths, A | {"depth": 2}, B, by="loss")
+
+
+def test_pooling_pairs_before_it_averages():
+    results = outcomes({"relu": [1.0, 1.0, 9.0, 9.0], "tanh": [2.0, 2.0]},
+                       depth=np.array([2, 2, 16, 16, 2, 2]))  # fmt: skip
+    results["seed"] = "run", np.array([0, 1, 0, 1, 0, 1])
+    found = fadeout.difference(results, A, B, by="loss", pool=["depth"])
+    assert float(found.win) == 1, "depth 16 has no partner"
+
+
+def test_a_label_never_hides_a_result():
+    values = np.repeat([0.1, 0.2], 4)
+    results = labelled(
+        {"relu": [1.0] * 4, "tanh": [2.0] * 4}, value=np.tile([0.1, 0.1, 0.2, 0.2], 2)
+    )
+    results["seed"] = "run", np.tile([0, 1], 4)
+    found = fadeout.difference(results, A, B, by="loss")
+    assert found["config.value"].values.tolist() == sorted(set(values))
+    assert found["value"].values.tolist() == [-1, -1]
+
+
+def test_a_group_whose_runs_failed_does_not_count():
+    results = outcomes(
+        {"relu": [1.0] * 12, "tanh": [2.0] * 12}, depth=np.tile([2] * 6 + [4] * 6, 2)
+    )
+    results["seed"] = "run", np.tile(np.arange(6), 4)
+    status = results["status"].values.astype("<U8")
+    status[6:12] = "failed"
+    found = fadeout.difference(results.assign(status=("run", status)), A, B, by="loss")
+    assert float(np.ravel(found.p)[0]) == pytest.approx(2 * 0.5**6)
+
+
+def test_none_is_a_value():
+    results = labelled({"relu": [1.0] * 3 + [2.0] * 3}, clip=np.array([1.0] * 3 + [np.nan] * 3))
+    results["seed"] = "run", np.tile([0, 1, 2], 2)
+    for nothing in (None, "none", "null"):
+        found = fadeout.difference(results, {"clip": 1}, {"clip": nothing}, by="loss")
+        assert float(found.win) == 1
+
+
+def test_ties_and_extremes_have_a_width():
+    same = fadeout.difference(outcomes({"relu": [1.0] * 24, "tanh": [1.0] * 24}), A, B, by="loss")
+    assert float(same.win_low) < 0.35
+    assert int(same.ties) == 24
+    near = outcomes({"relu": [1.0, 1, 1, 1], "tanh": [2.0, 2, 2, 1]})
+    assert float(fadeout.difference(near, A, B, by="loss").win_high) <= 1
 
 
 @pytest.mark.parametrize(
@@ -205,11 +295,11 @@ def test_the_command_trains_until_it_is_decided(tmp_path):
     assert (tmp_path / "outputs/v/versus_tanh_step_by_loss.png").exists()
     again = script("versus", *words, *asked, cwd=tmp_path)
     assert fadeout.load(tmp_path / "outputs/v").sizes["run"] == runs, "the same command goes on"
-    assert again.stdout.splitlines()[-5:] == done.stdout.splitlines()[-5:]
+    assert again.stdout.splitlines()[-6:] == done.stdout.splitlines()[-6:]
     plain = script("versus", *words[:3], "--by", "loss", "--pool", "depth", cwd=tmp_path)
     found = fadeout.difference(results, {"activation": "tanh"}, {"activation": "step"}, "loss",
                                ["depth"])  # fmt: skip
-    assert f"in {float(found.win):.0%} of" in plain.stdout
+    assert f"it wins {float(found.win):.0%} of" in plain.stdout
     assert "of each seed the mean over depth" in plain.stdout
 
 
@@ -226,6 +316,8 @@ def test_the_command_trains_until_it_is_decided(tmp_path):
         ),
         (("o", "activation=a", "activation=b", "--indifference", "2"), "between 0 and 0.5"),
         (("o", "activation=a", "activation=b", "seed=1", "--until-decided"), "leave seed= out"),
+        (("o", "activation=a,activation=c", "activation=b"), "names activation twice"),
+        (("o", "activation=a", "activation=b", "--by", "los"), "did you mean loss?"),
     ],
 )
 def test_what_the_command_refuses(words, told, tmp_path):

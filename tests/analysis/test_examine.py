@@ -283,7 +283,7 @@ class Remat(linen.Module):
         (lambda: examine(MLP(nnx.Rngs(0)), jnp.ones((2, 5)), loss="mse"), "must be a function"),
         (
             lambda: examine(MLP(nnx.Rngs(0)), jnp.ones((2, 5)), loss=lambda o, t: 1),
-            "a real number, not",
+            "a real number, or one for each example, not of int32",
         ),
     ],
 )

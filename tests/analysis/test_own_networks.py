@@ -20,6 +20,7 @@ from flax import linen, nnx
 import fadeout
 from fadeout.analysis.layer_verdicts import layer_verdicts, one_look
 from fadeout.registry import FadeoutError
+from fadeout.sweeps.sweep import sweep
 from helpers import script
 
 KEY = jax.random.key(0)
@@ -280,6 +281,26 @@ def test_what_was_watched_is_stored_and_read(tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(FadeoutError, match=r"network\.nc is damaged"):
         fadeout.load(tmp_path / "mine")
+
+
+def test_a_network_and_a_sweep_do_not_share_a_folder(tmp_path):
+    watch = fadeout.watch(deep)
+    watch(small(KEY), jnp.ones((4, 48)))
+    watch.save(tmp_path / "mine")
+    runs = [fadeout.Run(steps=10, probes=())]
+    with pytest.raises(FadeoutError, match="holds a network of your own"):
+        sweep(runs, tmp_path / "mine")
+    sweep(runs, tmp_path / "other")
+    with pytest.raises(FadeoutError, match="is there already"):
+        watch.save(tmp_path / "other")
+    assert fadeout.load(tmp_path / "other").sizes["run"] == 1
+
+
+def test_most_networks_speak_for_all():
+    """One network of which no gradient is left does not take the others'."""
+    seen = fadeout.examine(deep, small, jax.random.normal(KEY, (64, 48)), seeds=5)
+    seen["delta_norm"].values[0] = 0
+    assert (one_look(seen).delta_norm > 0).all()
 
 
 # --- the monitor of an optimiser

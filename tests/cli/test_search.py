@@ -60,10 +60,17 @@ def test_the_space_is_hydras(loader):
         "++optimizer.learning_rate": d.FloatDistribution(0, 1),
         "model.depth": d.IntDistribution(1, 64, log=True),
         "activation": d.CategoricalDistribution(["tanh", "relu"]),
-        "seed": d.CategoricalDistribution(["0", "1", "2"]),
     }
-    assert space.names("seed")
-    assert "init=orthogonal" in space.overrides({"seed": "1"})
+    assert space.seeds == ["0", "1", "2"], "which are not searched"
+    assert "init=orthogonal" in space.overrides({"activation": "relu"})
+    jobs = []
+
+    def train(more):
+        jobs.extend(more)
+        return [0.0] * len(more)
+
+    own.search(space, 4, 2, 8, 0, False, train, lambda line: None)
+    assert all("++axes.seed=[0,1,2]" in job for job in jobs)
 
 
 def test_what_is_best_when_larger_is_better_and_what_was_asked_before():
@@ -112,6 +119,10 @@ def test_a_search_trains_batches_and_goes_on_from_what_is_stored(tmp_path):
         (["init.gain=interval(0,1)", "hydra.sweeper.n_trials=0"], "n_trials must be 1 or more"),
         (["init.gain=interval(0,1)", "hydra.sweeper.by=los"], "did you mean loss?"),
         (["init.gain=interval(0,1)", "hydra/launcher=basic"], "hydra/launcher=lanes"),
+        (["init.gain=interval(0,1)", "hydra.sweeper.by=solved_step"], "take solved, or loss"),
+        (["init.gain=interval(0,1)", "hydra.sweeper.by=validation_loss"], "needs training.held_"),
+        (["seed=interval(0,9)", "init.gain=interval(0,1)"], "seeds are not searched"),
+        (["model.depth=interval(1.2,1.9)"], "has no two whole numbers"),
     ],
 )
 def test_what_is_refused(words, told, tmp_path):

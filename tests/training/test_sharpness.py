@@ -98,6 +98,18 @@ def test_the_largest_and_not_the_largest_in_size():
         np.testing.assert_allclose(found, [3, 3], 1e-4)
 
 
+def test_all_below_zero():
+    matrix = jnp.diag(-jnp.arange(1.0, 4.0))
+    found = largest_eigenvalue(Curvature(lambda v: [matrix @ v[0]], [jnp.ones((3, 1))]))
+    assert float(found[0]) == pytest.approx(-1, rel=1e-4), "no direction is left, and 0 is none"
+
+
+@pytest.mark.few("identity", "step")
+def test_a_surrogate_has_no_hessian():
+    run = dataclasses.replace(BASE, activation=fadeout.Activation("step", surrogate="sigmoid"))
+    assert np.isnan(fadeout.train(run, cache=None, quiet=True).sharpness).all()
+
+
 @pytest.mark.few("identity", "tanh")
 def test_gradient_descent_ends_at_the_edge_of_stability():
     run = Run("tanh", Init("lecun_normal"), Task("circles", examples=32, noise=0.2), Model(3, 16),

@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy.special import ndtri
 
 from fadeout.analysis.comparison import is_share_of_runs
-from fadeout.analysis.groups import format_label, group_by, varies, with_remedy
+from fadeout.analysis.groups import REMEDY_LABELS, format_label, group_by, varies, with_remedy
 from fadeout.analysis.intervals import (
     Interval,
     bootstrap,
     confidence_sequence,
     mean_interval,
     paired_share_interval,
+    score_interval,
     share_interval,
 )
 from fadeout.analysis.ranking import is_higher_better, outcome_values
@@ -49,7 +49,8 @@ def difference(
       difference of shares (Newcombe's interval), or of medians of the seeds at which both are
       finite (paired bootstrap), with its 95 % interval `low` and `high`; of each config
       `median_a`, `median_b` (shares, for shares) and the interquartile means `iqm_a` and `iqm_b`;
-      `win`, the share of seeds at which A is better, with `win_low` and `win_high`; `p`, of the
+      `win`, the share of seeds at which A is better, with Wilson's interval `win_low` and
+      `win_high`, and how many `ties` are counted half in it; `p`, of the
       exact sign test, after Holm's correction for the number of groups; `decided`, whether that is
       below 0.05; `seeds`, how many; and `more`, about how many more would decide if things stay as
       they are, 0 where it is decided. Where fewer than two seeds are shared, runs are compared
@@ -70,12 +71,14 @@ def difference(
     rows = [_compared(group, is_share_of_runs(by), is_higher_better(by)) for group in groups]
     for row, p in zip(rows, _holm([row["p"] for row in rows]), strict=True):
         row |= {"p": p, "decided": p < 1 - _CONFIDENCE}
-        row["more"] = 0 if row["decided"] else _more_seeds(row)
+        row["more"] = 0 if row["decided"] else _more_seeds(row, len(rows))
     names = list(groups[0].labels)
     found = xr.Dataset({name: ("group", [row[name] for row in rows]) for name in rows[0]})
-    found = found.assign_coords(
-        {name: ("group", [group.labels[name] for group in groups]) for name in names}
-    )
+    found = found.assign_coords({
+        f"config.{name}" if name in found else name:
+            ("group", [group.labels[name] for group in groups])
+        for name in names
+    })  # fmt: skip
     found.attrs = {
         "by": by,
         "a": describe_config(a),
@@ -87,9 +90,13 @@ def difference(
     return found if names else found.isel(group=0)
 
 
+_SAID_ALONE = ("activation", "init", "task", "optimizer", "remedy")
+"""Labels whose values need no name: relu, and depth=8."""
+
+
 def describe_config(config: Mapping[str, Any]) -> str:
     return ", ".join(
-        str(value) if isinstance(value, str) else f"{name}={format_label(value)}"
+        str(value) if name in _SAID_ALONE else f"{name}={format_label(value)}"
         for name, value in config.items()
     )
 
@@ -101,10 +108,10 @@ class PairedGroup(NamedTuple):
       labels: what else varies, and its value here.
       a, b: outcomes, [seed] where they are paired; -inf and inf are runs that lost or won whatever
         the other did.
-      scores: 1 where A is better, 0 where B is, 1/2 where they are equal, [seed]; of pooled runs
-        the mean.
+      scores: 1 where A is better, 0 where B is, 1/2 where they are equal, [seed].
       paired: whether both have the same seeds.
       runs: the places of all its runs in the results.
+      seeds: in rising order, where they are paired.
     """
 
     labels: dict[str, Any]
@@ -113,6 +120,14 @@ class PairedGroup(NamedTuple):
     scores: np.ndarray
     paired: bool
     runs: np.ndarray
+    seeds: np.ndarray
+
+    def until(self, seed: int) -> "PairedGroup":
+        """The group with the seeds below a number alone."""
+        own = self.seeds < seed
+        return self._replace(
+            a=self.a[own], b=self.b[own], scores=self.scores[own], seeds=self.seeds[own]
+        )
 
 
 def paired_groups(
@@ -131,62 +146,82 @@ def paired_groups(
     ))  # fmt: skip
     own = [_chosen_runs(results, config) for config in (a, b)]
     for config, runs in zip((a, b), own, strict=True):
-        if not np.isfinite(values[runs]).any():
+        if np.isnan(values[runs]).all():
             raise FadeoutError(f"no run of {describe_config(config)} has a {by}")
     if (own[0] & own[1]).any():
         raise FadeoutError(
             f"{describe_config(a)} and {describe_config(b)} name the same runs: say in both what "
             "tells them apart"
         )
-    both = own[0] | own[1]
-    cut = results.isel(run=both)
-    told = {"seed", *a, *b, *_parts_of_remedy({*a, *b})}
     for name in pool:
         lookup(dict.fromkeys(map(str, config_labels(results))), name, "label to pool")
-    names = [
-        name
-        for name in config_labels(cut)
-        if name not in told and name not in pool and varies(cut, name)
-    ]
-    names = _without_followers(cut, names, own[0][both])
-    values, is_a, seeds = values[both], own[0][both], cut["seed"].values
+    both = own[0] | own[1]
+    cut, is_a = results.isel(run=both), own[0][both]
+    names = _labels_of_groups(cut, is_a, (a, b), pool)
+    cells = [cut[name].values.astype(str) for name in pool if name not in {*a, *b}]
+    values, seeds = values[both], cut["seed"].values
     found = []
     for _, members in group_by(cut, names):
         pair = [members[is_a[members] == side] for side in (True, False)]
+        pair = [part[~np.isnan(values[part])] for part in pair]
         if not all(part.size for part in pair):
             continue
-        labels = {name: cut[name].values[members[0]].item() for name in names}
+        labels = {name: np.asarray(cut[name].values[members[0]]).item() for name in names}
         runs = np.flatnonzero(both)[members]
-        found.append(_paired(labels, values, seeds, pair[0], pair[1], higher, runs))
+        found.append(_paired(labels, values, seeds, cells, pair[0], pair[1], higher, runs))
     if not found:
+        where = "; ".join(f"{name} is {_values_of(cut, name, is_a)} and "
+                          f"{_values_of(cut, name, ~is_a)}" for name in names)  # fmt: skip
         raise FadeoutError(
-            f"{describe_config(a)} and {describe_config(b)} are nowhere alike in all else: "
-            f"{', '.join(names)} vary"
+            f"{describe_config(a)} and {describe_config(b)} are nowhere alike in all else ({where})"
+            ": name it in both, or pool it"
         )
     return found
 
 
-def _parts_of_remedy(names: set[str]) -> tuple[str, ...]:
-    from fadeout.analysis.groups import REMEDY_LABELS
+def _labels_of_groups(
+    cut: xr.Dataset, is_a: np.ndarray, configs: tuple[Mapping, Mapping], pool: Sequence[str]
+) -> list[str]:
+    """The labels whose values make groups: what varies and is not named. An option that only one
+    side has is part of its config, and must have one value there.
 
-    return REMEDY_LABELS if "remedy" in names else ()
+    Raises:
+      FadeoutError: a side has several values of what the other names, or alone has.
+    """
+    a, b = configs
+    told = {"seed", *pool, *(REMEDY_LABELS if "remedy" in {*a, *b} else ())}
+    found = []
+    for name in config_labels(cut):
+        if name in told or (name in a and name in b) or not varies(cut, name):
+            continue
+        there = ~_is_missing(cut[name].values)
+        sides = [there & is_a, there & ~is_a]
+        if name in a or name in b:
+            alone = [sides[1 if name in a else 0]]
+        elif not (sides[0].any() and sides[1].any()):
+            alone = [sides[0] if sides[0].any() else sides[1]]
+        else:
+            found.append(name)
+            continue
+        for side in alone:
+            if np.unique(cut[name].values[side].astype(str)).size > 1:
+                config = a if is_a[side].any() else b
+                raise FadeoutError(
+                    f"{describe_config(config)} has several values of {name} "
+                    f"({_values_of(cut, name, side)}): say which, or pool it"
+                )
+    return found
 
 
-def _without_followers(cut: xr.Dataset, names: list[str], is_a: np.ndarray) -> list[str]:
-    """Leaves out labels that have one value in A and another in B: they belong to the configs, as
-    an activation's own parameter does."""
+def _is_missing(values: np.ndarray) -> np.ndarray:
+    """Flags of values that a run does not have."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.array([value is None or value != value or value == "" for value in values.tolist()])
 
-    def of_side(name: str, side: bool) -> set:
-        return set(cut[name].values[is_a == side].astype(str).tolist())
 
-    return [
-        name
-        for name in names
-        if not (
-            len(of_side(name, True)) == len(of_side(name, False)) == 1
-            or "nan" in of_side(name, True) ^ of_side(name, False)
-        )
-    ]
+def _values_of(cut: xr.Dataset, name: str, side: np.ndarray) -> str:
+    return ", ".join(format_label(value) for value in np.unique(cut[name].values[side])[:8])
 
 
 def _chosen_runs(results: xr.Dataset, config: Mapping[str, Any]) -> np.ndarray:
@@ -205,16 +240,19 @@ def _chosen_runs(results: xr.Dataset, config: Mapping[str, Any]) -> np.ndarray:
     for name, value in config.items():
         lookup(known, name, "config value")
         own = results[name].values
-        chosen &= _equals(own, value)
-        if not _equals(own, value).any():
-            there = ", ".join(format_label(v) for v in np.unique(own[own == own])[:20])
-            raise FadeoutError(f"no run has {name}={format_value(value)}: there are {there}")
+        chosen &= equals(own, value)
+        if not equals(own, value).any():
+            there = ", ".join(dict.fromkeys(map(format_label, own[~_is_missing(own)].tolist())))
+            raise FadeoutError(f"no run has {name}={format_value(value)}: there are {there:.200}")
     if not chosen.any():
         raise FadeoutError(f"no run has all of {describe_config(config)}")
     return chosen
 
 
-def _equals(own: np.ndarray, value: Any) -> np.ndarray:
+def equals(own: np.ndarray, value: Any) -> np.ndarray:
+    """Flags of the runs whose label has this value, also where it is given as text."""
+    if value is None or str(value).lower() in ("none", "null"):
+        return _is_missing(own) | np.array([str(v).lower() == "none" for v in own.tolist()])
     if own.dtype.kind in "iuf" and not isinstance(value, bool):
         try:
             return np.isclose(own.astype(float), float(value), rtol=1e-9, atol=0)
@@ -224,20 +262,34 @@ def _equals(own: np.ndarray, value: Any) -> np.ndarray:
 
 
 def _paired(
-    labels: dict[str, Any], values: np.ndarray, seeds: np.ndarray, a: np.ndarray, b: np.ndarray,
-    higher: bool, runs: np.ndarray,
+    labels: dict[str, Any], values: np.ndarray, seeds: np.ndarray, cells: Sequence[np.ndarray],
+    a: np.ndarray, b: np.ndarray, higher: bool, runs: np.ndarray,
 ) -> PairedGroup:  # fmt: skip
-    """Pairs runs by seed, those of one seed averaged."""
-    a, b = (own[~np.isnan(values[own])] for own in (a, b))
-    shared = np.intersect1d(seeds[a], seeds[b])
-    if shared.size < 2:
-        return PairedGroup(labels, values[a], values[b], np.empty(0), False, runs)
+    """Pairs runs by seed and by what is pooled, and averages the pairs of each seed.
 
-    def by_seed(own: np.ndarray) -> np.ndarray:
-        return np.array([values[own[seeds[own] == seed]].mean() for seed in shared])
+    Args:
+      cells: the labels that are pooled, each [run].
+    """
 
-    first, second = by_seed(a), by_seed(b)
-    return PairedGroup(labels, first, second, score(first, second, higher), True, runs)
+    def by_cell(own: np.ndarray) -> dict[tuple, float]:
+        keys = zip(seeds[own].tolist(), *(cell[own].tolist() for cell in cells), strict=True)
+        return dict(zip(keys, values[own].tolist(), strict=True))
+
+    first, second = by_cell(a), by_cell(b)
+    of_seed: dict[int, list[tuple]] = {}
+    for key in first:
+        if key in second:
+            of_seed.setdefault(key[0], []).append(key)
+    shared = sorted(of_seed)
+    if len(shared) < 2:
+        nothing = np.empty(0)
+        return PairedGroup(labels, values[a], values[b], nothing, False, runs, nothing)
+
+    def averaged(of: dict[tuple, float]) -> np.ndarray:
+        return np.array([np.mean([of[key] for key in of_seed[seed]]) for seed in shared])
+
+    own, other = averaged(first), averaged(second)
+    return PairedGroup(labels, own, other, score(own, other, higher), True, runs, np.array(shared))
 
 
 def score(a: np.ndarray, b: np.ndarray, higher: bool) -> np.ndarray:
@@ -252,14 +304,16 @@ def _compared(group: PairedGroup, shares: bool, higher: bool) -> dict[str, Any]:
 
     a, b = group.a, group.b
     middle = np.mean if shares else np.median
+    ties = 0
     if not group.paired:
         ranks = stats.mannwhitneyu(a, b, alternative="two-sided")
-        win = _win_unpaired(*((a, b) if higher else (-a, -b)))
-        p = float(ranks.pvalue)
-        value = _unpaired_difference(a, b, shares)
+        share = float(ranks.statistic) / (a.size * b.size)
+        win = score_interval(share if higher else 1 - share, min(a.size, b.size))
+        p, value = float(ranks.pvalue), _unpaired_difference(a, b, shares)
     else:
-        win = mean_interval(group.scores)
+        win = score_interval(float(group.scores.mean()), group.scores.size)
         wins, losses = int((group.scores > 0.5).sum()), int((group.scores < 0.5).sum())
+        ties = group.scores.size - wins - losses
         p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
         flags = shares and np.isin(np.concatenate([a, b]), (0.0, 1.0)).all()
         known = np.isfinite(a) & np.isfinite(b)
@@ -275,7 +329,7 @@ def _compared(group: PairedGroup, shares: bool, higher: bool) -> dict[str, Any]:
             "median_a": float(middle(a)), "median_b": float(middle(b)),
             "iqm_a": interquartile_mean(a), "iqm_b": interquartile_mean(b),
             "win": win.value, "win_low": win.low, "win_high": win.high,
-            "p": p, "seeds": int(min(a.size, b.size)),
+            "p": p, "seeds": int(min(a.size, b.size)), "ties": ties,
         }  # fmt: skip
 
 
@@ -290,15 +344,6 @@ def _unpaired_difference(a: np.ndarray, b: np.ndarray, shares: bool) -> Interval
     return Interval(
         p - q - np.hypot(p - low_a, high_b - q), p - q, p - q + np.hypot(high_a - p, q - low_b)
     )
-
-
-def _win_unpaired(a: np.ndarray, b: np.ndarray) -> Interval:
-    """How often a run of the one is larger than a run of the other."""
-    return bootstrap(lambda a, b, axis: _mean_score(a, b), a, b)
-
-
-def _mean_score(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return score(a[..., :, None], b[..., None, :], True).mean((-1, -2))
 
 
 def interquartile_mean(values: np.ndarray) -> float:
@@ -324,15 +369,30 @@ def _holm(p: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def _more_seeds(row: Mapping[str, Any]) -> float:
-    """About how many more seeds would decide: the width of an interval falls as their root."""
-    off = abs(row["win"] - 0.5)
-    if not np.isfinite(off) or off == 0:
+def _more_seeds(row: Mapping[str, Any], groups: int) -> float:
+    """About how many more seeds would make the sign test decide, at the same shares of wins and of
+    ties, and for all groups together; inf where wins and losses are equal."""
+    from scipy.stats import binomtest
+
+    seeds, ties = row["seeds"], row["ties"]
+    told = seeds - ties
+    wins = row["win"] * seeds - ties / 2
+    if not told or not np.isfinite(wins) or abs(2 * wins - told) < 1e-9:
         return np.inf
-    spread = row["win"] * (1 - row["win"])
-    wanted = np.ceil(max(spread, 0.01) * (float(ndtri(0.975)) / off) ** 2)
-    more = max(wanted - row["seeds"], 1)
-    return float(more) if more < _MOST_SEEDS else np.inf
+
+    def decides(count: int) -> bool:
+        return binomtest(round(wins / told * count), count).pvalue < (1 - _CONFIDENCE) / groups
+
+    high = told
+    while not decides(high):
+        high *= 2
+        if high > _MOST_SEEDS:
+            return np.inf
+    low = high // 2
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return float(max(np.ceil(high * seeds / told) - seeds, 1))
 
 
 def explain(row: xr.Dataset, about: Mapping[str, Any]) -> str:
@@ -343,20 +403,27 @@ def explain(row: xr.Dataset, about: Mapping[str, Any]) -> str:
       about: the attributes of the whole.
     """
     a, b = about["a"], about["b"]
-    win, seeds = float(row["win"]), int(row["seeds"])
-    interval = f"[{100 * float(row['win_low']):.0f}, {100 * float(row['win_high']):.0f} %]"
+    low, win, high = (float(row[name]) for name in ("win_low", "win", "win_high"))
+    seeds, ties, more = int(row["seeds"]), int(row["ties"]), float(row["more"])
     if bool(row["decided"]):
-        better, worse = (a, b) if win > 0.5 else (b, a)
-        share, ends = (win, interval) if win > 0.5 else (1 - win, (
-            f"[{100 * (1 - float(row['win_high'])):.0f}, {100 * (1 - float(row['win_low'])):.0f} %]"
-        ))  # fmt: skip
-        return f"{better} is better than {worse}: in {share:.0%} of {seeds} seeds {ends}"
-    more = float(row["more"])
-    seeds_wanted = f"about {more:,.0f} more seeds" if np.isfinite(more) else "no number of seeds"
+        if win < 0.5:
+            low, win, high, a, b = 1 - high, 1 - win, 1 - low, b, a
+        return f"{a} is better than {b}: it wins {_wins(low, win, high, seeds, ties)}"
+    wanted = f"about {more:,.0f} more seeds" if np.isfinite(more) else "no number of seeds"
     return (
-        f"not decided between {a} and {b}: {a} is better in {win:.0%} of {seeds} seeds {interval}; "
-        f"{seeds_wanted} would decide, if it stays so"
+        f"not decided: {a} wins against {b} in {_wins(low, win, high, seeds, ties)}; {wanted} "
+        "would decide, if it stays so"
     )
+
+
+def _wins(low: float, share: float, high: float, seeds: int, ties: int) -> str:
+    """A share of seeds with its interval, and how many of them are ties.
+
+    >>> _wins(0.5, 0.75, 0.9, 8, 2)
+    '75% of 8 seeds [50, 90 %], 2 ties counted half'
+    """
+    said = f", {ties} tie{'s' * (ties > 1)} counted half" if ties else ""
+    return f"{share:.0%} of {seeds} seeds [{100 * low:.0f}, {100 * high:.0f} %]{said}"
 
 
 # --- until it is decided
@@ -366,27 +433,28 @@ class Standing(NamedTuple):
     """The standing of a group after the seeds so far.
 
     Attributes:
-      win: the share of seeds at which A is better, with an interval that is valid at any stopping
-        time, for all groups together.
+      win: the share of seeds at which A is better, a tie counted half, with an interval that is
+        valid at any stopping time, for all groups together.
       word: a, b, equal or undecided.
     """
 
     labels: dict[str, Any]
     win: Interval
     seeds: int
+    ties: int
     word: str
 
     def explain(self, a: str, b: str, indifference: float) -> str:
         low, share, high = self.win
         if self.word == "b":
             low, share, high, a, b = 1 - high, 1 - share, 1 - low, b, a
-        ends = f"{share:.0%} of {self.seeds} seeds [{100 * low:.0f}, {100 * high:.0f} %]"
+        wins = _wins(low, share, high, self.seeds, self.ties)
         if self.word in ("a", "b"):
-            return f"{a} is better than {b}: in {ends}"
+            return f"{a} is better than {b}: it wins {wins}"
         if self.word == "equal":
             near = f"within 50 +- {100 * indifference:g} %"
-            return f"too close to matter: {a} is better than {b} in {ends}, {near}"
-        return f"not decided: {a} is better than {b} in {ends}"
+            return f"too close to matter: {a} wins against {b} in {wins}, {near}"
+        return f"not decided: {a} wins against {b} in {wins}"
 
 
 def standings(groups: Sequence[PairedGroup], indifference: float) -> list[Standing]:
@@ -409,5 +477,6 @@ def standings(groups: Sequence[PairedGroup], indifference: float) -> list[Standi
             word = "a" if win.low > 0.5 else "b"
         elif win.low > 0.5 - indifference and win.high < 0.5 + indifference:
             word = "equal"
-        found.append(Standing(group.labels, win, group.scores.size, word))
+        ties = int((group.scores == 0.5).sum())
+        found.append(Standing(group.labels, win, group.scores.size, ties, word))
     return found

@@ -1,14 +1,14 @@
 """The same quantities for a network of a user's own: one row a layer."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from fadeout.analysis.intervals import mean_interval
+from fadeout.analysis.intervals import Interval, mean_interval
 from fadeout.analysis.layer_verdicts import (
     Advice,
     factor_a_layer,
@@ -161,7 +161,7 @@ def _examine_many(loss: Callable, data: tuple, seeds: int) -> xr.Dataset:
     of_all = jax.jit(jax.vmap(of_one, (0, None)))
     keys = jax.random.split(jax.random.key(0), seeds)
 
-    def examined(factors: np.ndarray) -> tuple[xr.Dataset, tuple[int, ...]]:
+    def examined(factors: np.ndarray) -> tuple[xr.Dataset, tuple]:
         with user_errors(f"the loss {name_of(loss)}", "fails"):
             value, seen = of_all(keys, factors)
         found = dataset_of(seen, jnp.mean(value), name_of(loss), ("seed", "layer"))
@@ -179,7 +179,7 @@ def _examine_many(loss: Callable, data: tuple, seeds: int) -> xr.Dataset:
 
 
 def _try_scales(
-    found: xr.Dataset, advice: Advice, examined: Callable, own: tuple[int, ...], count: int
+    found: xr.Dataset, advice: Advice, examined: Callable, own: tuple, count: int
 ) -> str:
     """Gives the hidden kernels the advised scale, looks again, and mends the scale by what is seen.
 
@@ -187,38 +187,43 @@ def _try_scales(
 
     Args:
       examined: gives what is seen with each parameter times a factor.
-      own: the parameter of each layer; `count`, how many there are.
+      own: the parameters of each layer; `count`, how many there are in all.
 
     Returns:
       What to do.
     """
-    hidden, before = hidden_layers(one_look(found)), one_look(found)
+    before = one_look(found)
+    hidden = hidden_layers(before)
     sizes, scale = kernel_scales(before), advice.scale
-    assert scale is not None
+    start = loses(factor_a_layer(before.isel(layer=hidden)))
+    best: _Trial | None = None
     for _ in range(_MOST_TRIALS):
+        assert scale is not None
         factors = np.ones(count)
-        for parameter in {own[layer] for layer in hidden}:
-            layers = [layer for layer in hidden if own[layer] == parameter]
+        for parameter in {leaf for layer in hidden for leaf in own[layer]}:
+            layers = [layer for layer in hidden if parameter in own[layer]]
             factors[parameter] = np.sqrt(scale / np.exp(np.log(sizes[layers]).mean()))
         tried = examined(factors)
         delta = tried["delta_norm"].values[:, hidden]
         with np.errstate(divide="ignore", invalid="ignore"):
             decades = np.log10(delta[:, -1] / delta[:, 0]) / (hidden.size - 1)
         lost = mean_interval(decades, flags=False)
-        factor = 10.0**-lost.value
-        good = is_level(factor) and not is_saturated(one_look(tried).isel(layer=hidden))
-        if not np.isfinite(factor) or (good and abs(lost.value) < 0.02):
+        if not np.isfinite(lost.value):
             break
-        scale /= factor**2
-    start = loses(factor_a_layer(before.isel(layer=hidden)))
-    if not good:
+        trial = _Trial(tried, lost, int(np.isfinite(decades).sum()))
+        good = is_level(trial.factor) and not is_saturated(one_look(tried).isel(layer=hidden))
+        if good and (best is None or abs(lost.value) < abs(best.lost.value)):
+            best = trial
+        if good and abs(lost.value) < _LEVEL_DECADES:
+            break
+        scale /= trial.factor**2
+    if best is None:
         return (
             f"{start}, and no scale of the kernels levels it: add residual branches, or normalise"
         )
-    found["advised_delta_norm"] = found["delta_norm"].copy(data=tried["delta_norm"].values)
-    interval = ", ".join(f"{10**-end:.3g}" for end in (lost.high, lost.low))
-    scale_used = float(np.mean(kernel_scales(one_look(tried))[hidden]))
-    saturated = float(one_look(tried)["saturation"].values[hidden].mean())
+    found["advised_delta_norm"] = found["delta_norm"].copy(data=best.seen["delta_norm"].values)
+    after = one_look(best.seen)
+    saturated = float(after["saturation"].values[hidden].mean())
     price = (
         f"; but {saturated:.0%} of the units are saturated then: better normalise, or add "
         "residual branches"
@@ -226,9 +231,36 @@ def _try_scales(
         else ""
     )
     return (
-        f"{start}: {scaling_words(scale_used)} keeps it level, tried on {found.sizes['seed']} "
-        f"networks: {factor:.3g} times a layer [{interval}]{price}"
+        f"{start}: {scaling_words(float(np.mean(kernel_scales(after)[hidden])))} keeps it level, "
+        f"tried on {best.seeds} network{'s' * (best.seeds > 1)}: {best.words()}{price}"
     )
+
+
+_LEVEL_DECADES = 0.02
+"""Decades a layer below which no better scale is looked for."""
+
+
+class _Trial(NamedTuple):
+    """What was seen with another scale of the kernels.
+
+    Attributes:
+      lost: decades of delta a layer, on its way down.
+      seeds: networks in which it is finite.
+    """
+
+    seen: xr.Dataset
+    lost: Interval
+    seeds: int
+
+    @property
+    def factor(self) -> float:
+        return 10.0**-self.lost.value
+
+    def words(self) -> str:
+        """The factor a layer, with its interval where there is one."""
+        ends = [10**-end for end in (self.lost.high, self.lost.low)]
+        interval = f" [{ends[0]:.3g}, {ends[1]:.3g}]" if np.isfinite(ends).all() else ""
+        return f"{self.factor:.3g} times a layer{interval}"
 
 
 def dataset_of(seen: Look, loss: Any, name: str, dims: tuple[str, ...] = ("layer",)) -> xr.Dataset:

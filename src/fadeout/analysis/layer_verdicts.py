@@ -15,19 +15,14 @@ NOT_JUDGED = "unknown", "not_used"
 
 def one_look(found: xr.Dataset) -> xr.Dataset:
     """One row for each layer of what was seen of a network: of a watch the last look; of several
-    seeds the geometric mean of what is a size, else the mean."""
+    seeds the median."""
     if "step" in found.dims:
         last = found.isel(step=-1)
         return last.assign_attrs(loss=float(last["loss"]))
     if "seed" not in found.dims:
         return found
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sizes = {
-            name: np.exp(np.log(found[name]).mean("seed"))
-            for name in ("delta_norm", "weight_norm", "gradient_norm", "delta_over_time")
-        }
     words = [name for name in found if "seed" not in found[name].dims]
-    return found.drop_vars(words).mean("seed", keep_attrs=True).assign(sizes).assign(found[words])
+    return found.drop_vars(words).median("seed", keep_attrs=True).assign(found[words])
 
 
 def verdict_title(found: xr.Dataset) -> str:

@@ -222,8 +222,9 @@ def _predict_sharpness(labels: _Labels, steps: np.ndarray) -> np.ndarray | None:
              "parametrization": "standard"}  # fmt: skip
     if any(labels.get(key) != value for key, value in named.items()):
         return None
-    batch = _as_whole_number(labels.get("batch_size", 1))
-    if "learning_rate" not in labels or not labels["learning_rate"] or batch is not None:
+    if any(_as_whole_number(labels.get(key, 1)) is not None for key in ("batch_size", "clip")):
+        return None
+    if not labels.get("learning_rate"):
         return None
     return np.full(len(steps), 2 / labels["learning_rate"])
 

@@ -45,6 +45,9 @@ class Space:
       loader: Hydra's config loader.
       arguments: of the command line, `hydra.sweeper.params` before them.
 
+    Attributes:
+      seeds: of each trial, where the command line sweeps over them: they are not searched.
+
     Raises:
       FadeoutError: nothing is searched, or a space of one point.
     """
@@ -54,8 +57,11 @@ class Space:
         overrides = new_keys_allowed(parser, arguments)
         last = {(o.key_or_group, o.package): o for o in overrides}  # of one key the last counts
         self.fixed = [o for o in last.values() if not o.is_sweep_override()]
+        swept = [o for o in last.values() if o.is_sweep_override()]
+        seeds = [o for o in swept if o.key_or_group == "seed"]
+        self.seeds = [text for o in seeds for text in _seeds_of(o)]
         self.distributions = {
-            str(o.get_key_element()): _distribution(o) for o in last.values() if o not in self.fixed
+            str(o.get_key_element()): _distribution(o) for o in swept if o not in seeds
         }
         if not self.distributions:
             raise FadeoutError(
@@ -70,10 +76,15 @@ class Space:
         fixed = [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in self.fixed]
         return [*fixed, *(f"{key}={format_number(value)}" for key, value in values.items())]
 
-    def picture(self, by: str) -> list[str]:
-        """Asks for the quantity over the first number that is searched, where no figure is asked
+    def picture(self, by: str, jobs: Sequence[Sequence[str]]) -> list[str]:
+        """Asks for the quantity over the first number that was searched, where no figure is asked
         for."""
-        numbers = [key for key, own in self.distributions.items() if hasattr(own, "low")]
+        numbers = [
+            key
+            for key, own in self.distributions.items()
+            if hasattr(own, "low")
+            and len({word for job in jobs for word in job if word.startswith(f"{key}=")}) > 1
+        ]
         if not numbers or any(str(o.key_or_group).startswith("figure") for o in self.fixed):
             return []
         label = numbers[0].rpartition(".")[2]
@@ -94,6 +105,13 @@ def format_number(value: Any) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
+def _seeds_of(override: Override) -> list[str]:
+    """The seeds of a choice or a range."""
+    if isinstance(override.value(), IntervalSweep):
+        raise FadeoutError(f"{typed(override)}: seeds are not searched: give a range or a list")
+    return override_value_texts(override)
+
+
 def _distribution(override: Override) -> Any:
     """The distribution that a word of Hydra's grammar means."""
     own = optuna().distributions
@@ -107,7 +125,10 @@ def _distribution(override: Override) -> Any:
                 f"{typed(override)}: an interval goes from a number{least} to a higher one"
             )
         if isinstance(low, int) or _takes_whole(str(override.key_or_group)):
-            return own.IntDistribution(int(low), int(high), log=log)
+            low, high = math.ceil(low), math.floor(high)
+            if low >= high:
+                raise FadeoutError(f"{typed(override)} has no two whole numbers")
+            return own.IntDistribution(low, high, log=log)
         return own.FloatDistribution(float(low), float(high), log=log)
     if isinstance(value, ChoiceSweep | RangeSweep):
         words = override_value_texts(override)
@@ -149,24 +170,31 @@ def search_by(
         if not isinstance(number, int) or number < 1:
             raise FadeoutError(f"hydra.sweeper.{name} must be 1 or more, not {number}")
     lookup(dict.fromkeys(KNOWN), by, "hydra.sweeper.by")
+    if by in ("solved_step", "reached_step"):
+        raise FadeoutError(
+            f"hydra.sweeper.by={by} is of the runs that get there alone: take solved, or loss"
+        )
     if not hasattr(launcher, "launch_with"):
         raise FadeoutError(
             "hydra/sweeper=fadeout_optuna trains whole batches: hydra/launcher=lanes"
         )
     space = Space(loader, arguments)
+    if by.startswith("validation") and not space.names("training.held_out"):
+        raise FadeoutError(f"hydra.sweeper.by={by} needs training.held_out")
 
     def train(jobs: list[list[str]]) -> list[float]:
         return [job.return_value for job in launcher.launch_with(jobs, {"by": by, "quiet": True})]
 
     higher = is_higher_better(by)
     best, value, jobs = search(space, n_trials, batch, seeds, sampler_seed, higher, train, print)
-    picture = space.picture(by)
-    returns = launcher.launch_with([[*job, *picture] for job in jobs], {"by": by})
-    words = " ".join(shlex.quote(word.lstrip("+")) for word in best)
-    print(
-        f"best {by.replace('_', ' ')} {value:.4g}, of {len(jobs)} trials:\n  fadeout train {words}"
-    )
-    return [returns]
+    if math.isfinite(value):
+        words = " ".join(shlex.quote(word.lstrip("+")) for word in best)
+        print(f"best {by.replace('_', ' ')} {value:.4g}, of {len(jobs)} trials:")
+        print(f"  fadeout train {words}", flush=True)
+    else:
+        print(f"no trial of {len(jobs)} ended with a finite {by.replace('_', ' ')}", flush=True)
+    picture = space.picture(by, jobs)
+    return [launcher.launch_with([[*job, *picture] for job in jobs], {"by": by})]
 
 
 def search(
@@ -193,9 +221,11 @@ def search(
     library = optuna()
     sampler = library.samplers.TPESampler(seed=sampler_seed, n_startup_trials=min(10, batch))
     study = library.create_study(sampler=sampler, direction="maximize" if higher else "minimize")
-    shared = (
-        [] if space.names("seed") or space.names("axes.seed") else [f"++axes.seed=range:0:{seeds}"]
-    )
+    shared = []
+    if space.seeds:
+        shared = [f"++axes.seed=[{','.join(space.seeds)}]"]
+    elif not (space.names("seed") or space.names("axes.seed")):
+        shared = [f"++axes.seed=range:0:{seeds}"]
     known: dict[tuple[str, ...], float] = {}
     asked = 0
     while asked < n_trials:

@@ -54,6 +54,9 @@ def largest_eigenvalue(curvature: Curvature, steps: int = _STEPS) -> Float[Array
 
     zeros = jnp.zeros((steps, runs), dtype)
     _, diagonal, beside = lax.fori_loop(0, steps, step, (basis, zeros, zeros))
+    reached = jnp.cumprod(jnp.pad(beside[:-1] > 0, ((1, 0), (0, 0)), constant_values=True), axis=0)
+    least = jnp.min(jnp.where(reached == 1, diagonal, jnp.inf), axis=0)
+    diagonal = jnp.where(reached == 1, diagonal, least)  # what no direction was left for
     return largest_of_tridiagonal(diagonal, beside[:-1])
 
 

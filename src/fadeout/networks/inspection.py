@@ -47,7 +47,7 @@ class Look:
       layers: their labels, in the order of calls: the paths of their parameters.
       kinds: dense, convolution or embedding.
       units: how many each has.
-      parameters: of each, its kernel's number among the real arrays of the parameters.
+      parameters: of each, those of which its kernel is made, counted among the real arrays.
       unseen: in words, parameters of two axes and more that no weighted sum was found of, or not
         of all their uses.
     """
@@ -56,7 +56,7 @@ class Look:
     layers: tuple[str, ...]
     kinds: tuple[str, ...]
     units: tuple[int, ...]
-    parameters: tuple[int, ...]
+    parameters: tuple[tuple[int, ...], ...]
     unseen: tuple[str, ...]
 
 
@@ -431,7 +431,7 @@ def _look(
         tuple(words for _, words, _, _ in rows),
         tuple(own.kind for _, _, own, _ in rows),
         tuple(taps.dimensions(own)[2] for _, _, own, _ in rows),
-        tuple(own.leaf for _, _, own, _ in rows),
+        tuple(own.leaves for _, _, own, _ in rows),
         tuple(unseen),
     )
 

@@ -73,7 +73,7 @@ def monitor(optimizer: Any, every: int = 10) -> optax.GradientTransformationExtr
         updates, inner = own.update(gradients, state.inner, parameters, **more)
 
         def look() -> MonitorState:
-            sizes = jax.tree.map(_size, gradients)
+            sizes = jax.tree.map(_size, gradients, state.gradient_norm)
             first = jax.tree.map(
                 lambda size, known: jnp.where(
                     (known < 0) & ~jnp.isfinite(size), state.count, known
@@ -82,9 +82,18 @@ def monitor(optimizer: Any, every: int = 10) -> optax.GradientTransformationExtr
                 state.not_finite,
             )
             known = parameters is not None
-            weights = jax.tree.map(_size, parameters) if known else state.parameter_norm
+            weights = (
+                jax.tree.map(_size, parameters, state.parameter_norm)
+                if known
+                else state.parameter_norm
+            )
             return MonitorState(
-                state.count, sizes, weights, jax.tree.map(_size, updates), first, inner
+                state.count,
+                sizes,
+                weights,
+                jax.tree.map(_size, updates, state.update_norm),
+                first,
+                inner,
             )
 
         found = jax.lax.cond(state.count % every == 0, look, lambda: state._replace(inner=inner))
@@ -94,8 +103,13 @@ def monitor(optimizer: Any, every: int = 10) -> optax.GradientTransformationExtr
 
 
 def _dtype_of(leaf: Any) -> Any:
-    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+    """The precision of a norm: of a complex array that of its parts."""
+    kind = jnp.result_type(leaf)
+    kind = jnp.finfo(kind).dtype if jnp.issubdtype(kind, jnp.inexact) else jnp.float32
+    return jnp.promote_types(kind, jnp.float32)
 
 
-def _size(leaf: Array) -> Array:
-    return norm(jnp.asarray(leaf, _dtype_of(leaf)))
+def _size(leaf: Array, like: Array) -> Array:
+    """The norm of a leaf, in the precision of another number."""
+    size = jnp.abs(leaf) if jnp.iscomplexobj(leaf) else leaf
+    return norm(jnp.asarray(size, _dtype_of(leaf))).astype(like.dtype)

@@ -388,7 +388,8 @@ def displacement(layer: Layer) -> Float[Array, ""]:
 def sharpness(curvature: Curvature) -> Float[Array, "run"]:
     """Largest eigenvalue of the Hessian of the loss; of the whole network, the same in each layer.
 
-    Gradient descent is stable below 2 / learning rate (Cohen et al. 2021).
+    Gradient descent is stable below 2 / learning rate (Cohen et al. 2021). NaN with a surrogate
+    slope, whose backward pass is no gradient of any function.
     """
     return largest_eigenvalue(curvature)
 

@@ -155,7 +155,7 @@ def _read_file(
         + (f"; left out: {', '.join(left_out)}" if left_out else "")
     )
     copies = [n for n, own in zip(columns, inputs.T, strict=True) if _copies(own, labels.targets)]
-    if copies and len(inputs) >= _MANY_ROWS:
+    if copies and labels.names and len(inputs) >= _MANY_ROWS:
         about += f"; {copies[0]} tells the target in every row: if it is no feature, task.drop="
         about += copies[0]
     counting = [n for n in columns if len(inputs) >= _MANY_ROWS and _counts_rows(columns[n])]

@@ -56,7 +56,7 @@ def draw_versus(
     right.axvline(0.5, color=BLACK, linewidth=1)
     right.set_xlim(-0.03, 1.03)
     right.xaxis.set_major_formatter(PercentFormatter(1))
-    right.set_xlabel(f"seeds at which {about['a']} is better")
+    right.set_xlabel(f"seeds at which {about['a']} is better, ties counted half")
     left.set_yticks(rows, words)
     left.set_ylim(len(groups) - 0.4, -0.6)
     headline(figure, _title(found, decided))
@@ -93,14 +93,18 @@ def _title(found: xr.Dataset, decided: Sequence[Standing] | None) -> str:
 
 def _draw_shares(ax, groups: Sequence[PairedGroup], words: tuple[str, str, str]) -> None:
     for row, group in enumerate(groups):
-        wins, losses = np.mean(group.a > group.b), np.mean(group.a < group.b)
         if not group.paired:
-            wins, losses = np.mean(group.a), np.mean(group.b)
+            for place, own, color in ((-0.16, group.a, GREEN), (0.16, group.b, RED)):
+                ax.barh(row + place, np.mean(own), 0.3, color=color)
+            continue
+        wins, losses = np.mean(group.a > group.b), np.mean(group.a < group.b)
         start = 0.0
         shares = wins, 1 - wins - losses, losses
         for share, color, word in zip(shares, (GREEN, "0.85", RED), words, strict=True):
             ax.barh(row, share, 0.6, left=start, color=color, label=word if row == 0 else None)
             start += share
+    if not any(group.paired for group in groups):
+        return
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize="small")
     ax.set_xlim(0, 1)
     ax.grid(axis="y", visible=False)

@@ -20,8 +20,8 @@ def check_new(folder: Path) -> None:
     Raises:
       FadeoutError: it holds a network or a sweep.
     """
-    for taken in (folder / NETWORK_FILE, folder / "results"):
-        if taken.exists():
+    for taken in (folder / NETWORK_FILE, folder / "results", folder):
+        if taken.exists() and (taken != folder or not folder.is_dir()):
             raise FadeoutError(f"{taken} is there already: choose another name")
 
 

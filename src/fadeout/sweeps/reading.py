@@ -225,15 +225,16 @@ def load(folder: str | Path) -> xr.Dataset:
     if not isinstance(folder, str | os.PathLike) or "\0" in str(folder):
         raise FadeoutError(f"load takes a folder, outputs/<name>, not {format_value(folder)}")
     folder = Path(folder)
-    own = folder / NETWORK_FILE if folder.is_dir() else folder
-    if own.is_file():
-        return load_network(own)
+    if folder.is_file():
+        return load_network(folder)
     try:
         paths = result_files(folder)
     except OSError as error:
         raise FadeoutError(
             f"{format_value(str(folder))} cannot be read: {error.strerror}"
         ) from error
+    if not paths and (folder / NETWORK_FILE).is_file():
+        return load_network(folder / NETWORK_FILE)
     if not paths:
         raise FadeoutError(
             f"no results under {folder}: expected {folder / RESULTS_FOLDER}/*.nc, "

@@ -14,6 +14,7 @@ from fadeout.registry import FadeoutError
 from fadeout.sweeps import store
 from fadeout.sweeps.chunks import check_memory, split_runs
 from fadeout.sweeps.joining import join_parts
+from fadeout.sweeps.networks import NETWORK_FILE
 from fadeout.sweeps.results import identity_numbers
 from fadeout.sweeps.run_index import RunIndex, index_runs
 from fadeout.sweeps.training_queue import CompiledProgram, FinishedChunk, Queue
@@ -80,6 +81,10 @@ def check_sweep(folder: Path, index: RunIndex) -> list[str]:
       FadeoutError
     """
     store.check_folder(folder)
+    if (folder / NETWORK_FILE).exists():
+        raise FadeoutError(
+            f"{folder} holds a network of your own ({NETWORK_FILE}): choose another name"
+        )
     return store.check_protocol(folder, index.take(np.unique(index.group, return_index=True)[1]))
 
 

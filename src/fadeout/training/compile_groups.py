@@ -17,7 +17,7 @@ from fadeout.networks.activations import ACTIVATIONS, is_by_layer, layers_of_nam
 from fadeout.networks.initializers import FROM_DATA
 from fadeout.networks.jaxprs import memoizing
 from fadeout.networks.optimizers import OPTIMIZERS
-from fadeout.networks.parametrization import step_exponent
+from fadeout.networks.parametrization import check_initializer, step_exponent
 from fadeout.networks.settings import standard_settings
 from fadeout.registry import FadeoutError, is_builtin, parameters
 from fadeout.schema import static_options
@@ -163,6 +163,7 @@ def _compile_group_of_static(run: Run, activations: tuple[ActivationBranch, ...]
     size = run.training.batch_size
     if run.model.parametrization != "standard":
         step_exponent(OPTIMIZERS[run.optimizer.name])  # refuses an optimiser of neither kind
+        check_initializer(run.model.parametrization, run.init.name, dict(run.init.options))
     if run.model.normalization == "batch" and 1 in (count, size, run.training.held_out):
         raise FadeoutError(
             "batch normalisation of one example gives 0, whatever comes in: take more examples, or "

@@ -469,6 +469,8 @@ class _TrainingRun:
             curvature = self.curvature(state.trained.model)
             for name, probe in of_network.items():
                 own = probe.function(curvature)
+                if self.run.activation.surrogate != "none":  # no gradient of any function
+                    own = own * jnp.nan
                 found[name] = jnp.broadcast_to(own, (places, *own.shape))
         return {
             name: infinite_gradients(found[name], evaluation.delta, evaluation.signals.slope)

@@ -39,7 +39,7 @@ def run() -> int:
         raise FadeoutError(f"--seeds must be at least 1, not {chosen.seeds}")
     if (chosen.seeds is not None) != bool(inspect.signature(make).parameters):
         raise FadeoutError(
-            f"{what} must take a key for --seeds, as {make.__name__}(key)"
+            f"{what} must take a key for --seeds"
             if chosen.seeds is not None
             else f"{what} takes arguments: add --seeds 64, or let it take none"
         )

@@ -1,7 +1,7 @@
 """Whether a config scales: signal and gradient against width and depth, after a few steps.
 
 fadeout scaling activation=tanh init=lecun_normal
-fadeout scaling optimizer=adam model.parametrization=mup --over width=64,128,256,512
+fadeout scaling init=lecun_normal model.parametrization=mup --over width=64,128,256,512
 fadeout scaling activation=relu init=he_normal --over depth=4,16,64 --steps 0 --name mine
 
 Words are those of fadeout train. Each axis is a sweep of its own; runs are stored, and the same
@@ -28,7 +28,7 @@ def run() -> int:
     )
     parser.add_argument("--steps", default="0,1,10", help="after which is looked (0,1,10)")
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--name", default="scaling", help="of the folder in --outputs")
+    parser.add_argument("--name", help="of the folder in --outputs; else from the words")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     chosen = parser.parse_intermixed_args()
     axes = [_parse_axis(text) for text in chosen.over or [_DEFAULT]]
@@ -68,6 +68,7 @@ def _parse_steps(text: str) -> tuple[int, ...]:
 def _check(chosen: argparse.Namespace, over: str, sizes: list[int], steps: tuple[int, ...]) -> None:
     """Trains what is missing of one axis, prints the slopes and draws them."""
     import math
+    import re
 
     from fadeout import expand, load
     from fadeout.analysis.scaling import PROBES_OF_SCALING, check_runs, slopes
@@ -87,7 +88,9 @@ def _check(chosen: argparse.Namespace, over: str, sizes: list[int], steps: tuple
         f"probes=[{','.join(PROBES_OF_SCALING)}]",
     ]  # fmt: skip
     index = index_runs(expand(" ".join(f"'{word}'" for word in (*chosen.words, *more))))
-    folder = chosen.outputs / chosen.name / over
+    words = re.sub(r"[^\w.=+-]+", "_", "_".join(chosen.words)) or "default"
+    usual = f"scaling/{words[:120]}" + ("" if chosen.steps == "0,1,10" else f"_steps_{steps}")
+    folder = chosen.outputs / (chosen.name or re.sub(r"[ (),]+", "_", usual).strip("_")) / over
     TRAINING.set()
     with console.progress() as watch:
         sweep(index, folder, watch)

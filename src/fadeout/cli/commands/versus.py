@@ -17,7 +17,7 @@ from typing import Any
 from fadeout.cli.app import TRAINING, command, stoppable
 from fadeout.config import Run
 from fadeout.extensions import load_extensions
-from fadeout.registry import FadeoutError
+from fadeout.registry import FadeoutError, lookup
 
 
 def run() -> int:
@@ -43,9 +43,13 @@ def run() -> int:
     _check_numbers(chosen)
     a, b = map(_parse_config, (chosen.a, chosen.b))
     load_extensions(chosen.extensions)
+    from fadeout.analysis.ranking import KNOWN
     from fadeout.cli.deciding import Question
 
-    question = Question(a, b, chosen.by, chosen.pool, chosen.indifference)
+    lookup(dict.fromkeys(KNOWN), chosen.by, "--by")
+    shared = {word.partition("=")[0].rpartition(".")[2]: word.partition("=")[2].split(",")
+              for word in chosen.shared}  # fmt: skip
+    question = Question(a, b, chosen.by, chosen.pool, chosen.indifference, shared)
     decided = None
     if chosen.until_decided:
         with stoppable():
@@ -77,7 +81,10 @@ def _parse_config(text: str) -> dict[str, Any]:
         path, equals, value = word.partition("=")
         if not equals or not path or not value:
             raise FadeoutError(f"{text}: write a config as activation=relu,depth=8")
-        found[path.lstrip("+").rpartition(".")[2]] = value
+        label = path.lstrip("+").rpartition(".")[2]
+        if label in found:
+            raise FadeoutError(f"{text} names {label} twice")
+        found[label] = value
     return found
 
 
@@ -138,9 +145,12 @@ def _show(folder: Path, question: Any, decided: list | None) -> None:
     if about["pooled"]:
         print(f"of each seed the mean over {about['pooled']}")
     if not about["paired"]:
-        print("unpaired: the configs share no seeds")
+        print("unpaired: the configs share fewer than two seeds")
     if decided is not None:
-        print("these intervals are valid whenever one looks, for all groups together")
+        print(
+            "the intervals in words are valid whenever one looks, for all groups together; those "
+            "of the table are of these seeds alone"
+        )
     print(save_versus(found, groups, decided, folder)[0])
 
 

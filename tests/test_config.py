@@ -107,7 +107,8 @@ def test_values_by_their_labels_are_those_of_the_sections():
 
 def test_no_parameter_may_be_called_as_what_a_section_has_itself():
     own = {name for name in dir(Choice("x")) if not name.startswith("__")}
-    assert own | {"self", "defaults"} == SECTION_NAMES, "beside what Python and Hydra take"
+    axes = {"step", "layer", "run", "activation"}
+    assert own | axes | {"self", "defaults"} == SECTION_NAMES, "beside what Python and Hydra take"
 
 
 def test_a_run_of_another_seed_is_as_one_that_was_checked():

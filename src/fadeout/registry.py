@@ -220,10 +220,10 @@ def entry_name(function: Callable, kind: str) -> str:
 
 SECTION_NAMES = frozenset((
     "name", "options", "all_keys", "as_dict", "as_text", "placeholder_floats", "traced", "self",
-    "defaults", "step", "layer", "run", "activation", "init", "task", "model", "optimizer",
-    "training", "probes", "seed", "keep", "sources", "id", "config", "depth", "width", "steps",
+    "defaults", "step", "layer", "run", "activation",
 ))  # fmt: skip
-"""What the section of an entry has besides its parameters, or a config: none may be called so."""
+"""What the section of an entry has besides its parameters, or a config, or results as axes: none
+may be called so."""
 
 
 class _Entries(dict[str, Any]):

@@ -65,4 +65,4 @@ def summarize_scaling(check: Check, table: pd.DataFrame) -> str:
 
 
 def _moment(step: int) -> str:
-    return "at the start" if step == 0 else f"after {step} step{'s' * (step > 1)}"
+    return "at the start" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"

@@ -241,7 +241,7 @@ _LEVEL_DECADES = 0.02
 
 
 class _Trial(NamedTuple):
-    """What was seen with another scale of the kernels.
+    """A look with another scale of the kernels.
 
     Attributes:
       lost: decades of delta a layer, on its way down.

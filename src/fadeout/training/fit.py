@@ -89,7 +89,7 @@ class ProgramKey(NamedTuple):
 
     @property
     def by_layer(self) -> bool:
-        """Whether every hidden layer has an activation of its own."""
+        """Returns whether every hidden layer has an activation of its own."""
         return is_by_layer(self.run.activation.name)
 
     @property

@@ -116,13 +116,12 @@ def update_all(
 ) -> TrainState:
     """Updates all layers at once, with any optimiser. Padded layers stay as they are."""
     updates, state = per_lane(change)(hyperparameters, gradients, before.optimizer, before.model)
-    parts = {name: _scaled(getattr(updates, name), factors, name) for name in StepFactors._fields}
-    updates = MLP(**parts)
     factor = hyperparameters["readout_factor"]
+    readout = _scaled(updates.readout, factors, "readout")
     updates = MLP(
-        updates.first,
-        mask_from(updates.hidden, count.each),
-        jax.tree.map(lambda update: factor * update, updates.readout),
+        _scaled(updates.first, factors, "first"),
+        mask_from(_scaled(updates.hidden, factors, "hidden"), count.each),
+        jax.tree.map(lambda update: factor * update, readout),
     )
     return TrainState(
         apply_updates(before.model, updates),

@@ -156,19 +156,18 @@ def _show(folder: Path, question: Any, decided: list | None) -> None:
 
 def _table(found: Any) -> Any:
     """The dataset as a table, without what the sentences say."""
-    frame = (found if "group" in found.dims else found.expand_dims("group")).to_dataframe()
     from fadeout.analysis.comparison import is_share_of_runs
 
+    frame = (found if "group" in found.dims else found.expand_dims("group")).to_dataframe()
     about = found.attrs
-    names = {"median_a": about["a"], "median_b": about["b"], "value": "difference"}
-    if about["a"] == about["b"]:
-        names = {}
-    labels = list(found.coords)
-    shown = [*labels, "seeds", "median_a", "median_b", "value", "low", "high"]
+    names = {
+        "median_a": about["a"], "median_b": about["b"], "value": "difference",
+        "iqm_a": f"iqm {about['a']}", "iqm_b": f"iqm {about['b']}",
+    }  # fmt: skip
+    shown = [*found.coords, "seeds", "median_a", "median_b", "value", "low", "high"]
     if not is_share_of_runs(about["by"]):
         shown += ["iqm_a", "iqm_b"]
-    frame = frame.reset_index()[shown].rename(columns=names)
-    return frame.rename(columns={"iqm_a": f"iqm {about['a']}", "iqm_b": f"iqm {about['b']}"})
+    return frame.reset_index()[shown].rename(columns=names)
 
 
 def main() -> int:

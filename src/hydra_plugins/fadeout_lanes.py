@@ -36,7 +36,7 @@ class _OptunaSweeperConf:
     n_trials: int = 64
     batch: int = 8
     seeds: int = 8
-    by: str = "loss"
+    by: Any = "loss"
     sampler_seed: int = 0
 
 
@@ -104,7 +104,7 @@ class OptunaSweeper(LanesSweeper):
       n_trials: in all; what is stored already is not trained again.
       batch: trials that are asked for at once.
       seeds: of each trial, where the command line names none.
-      by: what is searched for: loss, validation_loss, solved, accuracy, ...
+      by: what is searched for: loss, validation_loss, solved, accuracy, ...; or several of them.
       sampler_seed: decides which trials are asked.
     """
 

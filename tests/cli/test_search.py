@@ -36,9 +36,9 @@ def trials_needed(space, batch, seed):
 
     def train(jobs):
         told.extend(map(quadratic, jobs))
-        return list(map(quadratic, jobs))
+        return [(quadratic(job),) for job in jobs]
 
-    own.search(space, 96, batch, 1, seed, False, train, lambda line: None)
+    own.search(space, 96, batch, 1, seed, [False], train, lambda line: None)
     return next((n + 1 for n, value in enumerate(told) if value < 0.01), 96)
 
 
@@ -67,16 +67,41 @@ def test_the_space_is_hydras(loader):
 
     def train(more):
         jobs.extend(more)
-        return [0.0] * len(more)
+        return [(0.0,)] * len(more)
 
-    own.search(space, 4, 2, 8, 0, False, train, lambda line: None)
+    own.search(space, 4, 2, 8, 0, [False], train, lambda line: None)
     assert all("++axes.seed=[0,1,2]" in job for job in jobs)
 
 
 def test_what_is_best_when_larger_is_better_and_what_was_asked_before():
-    known = {("a",): 0.5, ("b",): math.nan, ("c",): 0.75}
-    assert own._best(known, True) == (("c",), 0.75)
-    assert own._best(known, False) == (("a",), 0.5)
+    known = {("a",): (0.5,), ("b",): (math.nan,), ("c",): (0.75,)}
+    assert own._best(known, [True]) == [(["c"], (0.75,))]
+    assert own._best(known, [False]) == [(["a"], (0.5,))]
+
+
+def test_of_several_quantities_all_are_best_that_none_beats():
+    known = {
+        ("a",): (0.5, 0.9), ("b",): (0.4, 0.8), ("c",): (0.6, 0.9), ("d",): (0.5, 0.9),
+        ("e",): (math.nan, 1.0), ("f",): (math.inf, 0.1),
+    }  # fmt: skip
+    found = own._best(known, [False, True])
+    assert [job for job, _ in found] == [["b"], ["a"], ["e"]]
+
+
+def test_a_front_of_two_quadratics(loader):
+    """(x - 0.2)^2 and (x - 0.8)^2: none between them beats another, those outside are beaten."""
+    space = own.Space(loader, ["init.gain=interval(0,1)"])
+
+    def train(jobs):
+        gains = [float(job[-2].split("=")[1]) for job in jobs]
+        return [((x - 0.2) ** 2, (x - 0.8) ** 2) for x in gains]
+
+    found = own.search(space, 48, 8, 1, 0, [False, False], train, lambda line: None)
+    between = [float(job[-2].split("=")[1]) for job, _ in found.best]
+    assert len(between) >= 24, "half of them at least"
+    assert min(between) > 0.15
+    assert max(between) < 0.85
+    assert all(0.2 <= x <= 0.8 for x in between[1:-1])
 
 
 def command(*words, cwd):
@@ -109,6 +134,14 @@ def test_a_search_trains_batches_and_goes_on_from_what_is_stored(tmp_path):
     assert fadeout.load(tmp_path / "outputs/searched").sizes["run"] == 96, "the same runs"
 
 
+def test_a_search_for_two_things_at_once(tmp_path):
+    words = ("optimizer.learning_rate=tag(log,interval(1e-3,1))", "training.steps=60", "name=two",
+             "hydra.sweeper.n_trials=8", "hydra.sweeper.by=[loss,solved]")  # fmt: skip
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "of 8 trials that no other beats in all of loss, solved:" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -118,6 +151,11 @@ def test_a_search_trains_batches_and_goes_on_from_what_is_stored(tmp_path):
         (["init.gain=tag(log,interval(0,1))"], "an interval goes from a number above 0"),
         (["init.gain=interval(0,1)", "hydra.sweeper.n_trials=0"], "n_trials must be 1 or more"),
         (["init.gain=interval(0,1)", "hydra.sweeper.by=los"], "did you mean loss?"),
+        (
+            ["init.gain=interval(0,1)", "hydra.sweeper.by=[loss,loss]"],
+            "give a quantity, or several",
+        ),
+        (["init.gain=interval(0,1)", "hydra.sweeper.by=[loss,los]"], "did you mean loss?"),
         (["init.gain=interval(0,1)", "hydra/launcher=basic"], "hydra/launcher=lanes"),
         (["init.gain=interval(0,1)", "hydra.sweeper.by=solved_step"], "take solved, or loss"),
         (["init.gain=interval(0,1)", "hydra.sweeper.by=validation_loss"], "needs training.held_"),

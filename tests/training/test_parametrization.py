@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import fadeout
+from fadeout.analysis.scaling import PROBES_OF_SCALING
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.parametrization import scale_steps, step_exponent, step_factors
 from fadeout.registry import FadeoutError
@@ -111,7 +112,7 @@ def checked(parametrization):
         Run("tanh", Init("lecun_normal"), Task("circles"), Model(3, width, base_width=64,
             parametrization=parametrization) if parametrization == "mup" else Model(3, width),
             Optimizer("adam", learning_rate=0.003), Training(10, 1), seed=seed,
-            probes=("activation_mean", "activation_std", "delta_norm"))
+            probes=PROBES_OF_SCALING)
         for width in (64, 128, 256) for seed in range(6)
     ]  # fmt: skip
     return fadeout.scaling(fadeout.train(runs, cache=None, quiet=True))
@@ -125,10 +126,29 @@ def test_the_coordinate_check_passes_with_mup_and_not_without():
     assert (found[found.quantity == "signal"].slope).abs().max() < 0.06
     assert set(found.step) == {0, 1, 10}
     assert set(found[found.quantity == "delta"].wanted) == {-0.5}
+    update = found[(found.quantity == "update") & (found.step == 0)].set_index("position")
+    assert update.wanted.to_dict() == {"first": 0.0, "middle": -0.5, "last": -0.5}
     plain = checked("standard")
     last = plain[(plain.quantity == "signal") & (plain.position == "last")].set_index("step")
     assert last.word[0] in ("PASS", "undecided")
     assert last.word[10] == "GROWS"
+
+
+def test_the_start_scales_as_theory_expects():
+    """Glorot's first kernel is over fan_in + fan_out, so that its signal falls with the width."""
+    runs = [
+        dataclasses.replace(
+            run_of("standard", ADAM, width, Model().base_width, init=Init("glorot_normal")),
+            seed=seed, probes=PROBES_OF_SCALING, task=Task("xor", "bipolar"),
+        )
+        for width in (64, 128, 256) for seed in range(4)
+    ]  # fmt: skip
+    found = fadeout.scaling(fadeout.train(runs, quiet=True), steps=[0])
+    own = found[found.quantity == "signal"]
+    assert (own.theory < -0.4).all()
+    assert (own.slope - own.theory).abs().max() < 0.06
+    assert own.theory.between(own.low, own.high).all()
+    assert found[found.quantity != "signal"].theory.isna().all()
 
 
 def make(width, key):

@@ -36,7 +36,7 @@ def hue_looks(hues: Sequence[str]) -> dict[str, dict[str, str]]:
     anything else in turn."""
     from fadeout.networks.activations import DISPLAYS  # imports JAX, which `check_formats` spares
 
-    numbers = len(hues) > 2 and all(map(_is_number, hues))
+    numbers = len(hues) > 2 and all(map(is_number, hues))
     looks = {}
     for i, hue in enumerate(hues):
         color, line, marker = _LOOK_CYCLE[i % len(_LOOK_CYCLE)]
@@ -65,7 +65,8 @@ def _scale_color(place: float) -> str:
     return "#" + "".join(f"{value:02x}" for value in rgb)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Returns whether a label is a finite number."""
     try:
         return bool(np.isfinite(float(text)))
     except ValueError:

@@ -9,8 +9,10 @@ import optax
 import pandas as pd
 import xarray as xr
 
+from fadeout.analysis.comparison import shared_labels
 from fadeout.analysis.groups import varies
 from fadeout.analysis.intervals import mean_interval
+from fadeout.analysis.predictions import PREDICTIONS
 from fadeout.networks.inspection import Look, as_tree, tapped
 from fadeout.registry import FadeoutError, format_value, lookup, user_errors
 from fadeout.sweeps.results import takes_results, with_run_dim
@@ -18,7 +20,7 @@ from fadeout.sweeps.results import takes_results, with_run_dim
 _TOLERANCE = 0.05
 """A slope this close to what is right passes: a factor of 1.12 over a decade of widths."""
 
-PROBES_OF_SCALING = ("activation_mean", "activation_std", "delta_norm")
+PROBES_OF_SCALING = ("activation_mean", "activation_std", "delta_norm", "update_ratio")
 _POSITIONS = ("first", "middle", "last")
 _STEPS = (0, 1, 10)
 
@@ -28,11 +30,13 @@ class Measured(NamedTuple):
 
     Attributes:
       values: [size, seed, step, position].
-      wanted: the exponent that is right.
+      wanted: the exponent that is right, of each position.
+      theory: what is expected at step 0, [size, position]; None where theory says nothing.
     """
 
     values: np.ndarray
-    wanted: float
+    wanted: np.ndarray
+    theory: np.ndarray | None = None
 
 
 class Check(NamedTuple):
@@ -53,11 +57,12 @@ class Check(NamedTuple):
 def check_runs(results: xr.Dataset, over: str = "width", steps: Sequence[int] = _STEPS) -> Check:
     """Measures a sweep over widths or depths.
 
-    The signal is the root mean square of a hidden layer's activations, delta the norm of dL/dz.
+    The signal is the root mean square of a hidden layer's activations, delta the norm of dL/dz, and
+    update the norm of a kernel's update over that of the kernel.
 
     Args:
       results: of runs that differ in their width (or depth) and seed alone, with the probes
-        `activation_mean`, `activation_std` and `delta_norm`.
+        `activation_mean`, `activation_std`, `delta_norm` and `update_ratio`.
       over: width or depth.
       steps: recorded ones.
 
@@ -100,15 +105,35 @@ def check_runs(results: xr.Dataset, over: str = "width", steps: Sequence[int] = 
         picked = values[places][:, :, at]  # size seed step layer
         return np.take_along_axis(picked, layers[:, :, None, :] - 1, -1)
 
-    signal = np.sqrt(results["activation_std"] ** 2 + results["activation_mean"] ** 2)
+    signal = np.hypot(results["activation_std"], results["activation_mean"])
     mup = "parametrization" in results.coords and results["parametrization"].values[0] == "mup"
-    wanted = -0.5 if mup and over == "width" else 0.0
+    unknown, flat = np.full(len(shown), np.nan), np.zeros(len(shown))
+    wanted = {"delta": flat, "update": unknown}
+    if mup and over == "width":  # a square kernel grows with sqrt(width), and its update does not
+        wanted = {"delta": flat - 0.5, "update": np.where(np.array(shown) == 0, 0.0, -0.5)}
     quantities = {
-        "signal": Measured(gathered(signal.values), 0.0),
-        "delta": Measured(gathered(results["delta_norm"].values), wanted),
+        "signal": Measured(
+            gathered(signal.values), flat, _expected_signal(results, places, layers)
+        ),
+        "delta": Measured(gathered(results["delta_norm"].values), wanted["delta"]),
+        "update": Measured(gathered(results["update_ratio"].values), wanted["update"]),
     }
     positions = tuple(_POSITIONS[p] for p in shown)
     return Check(over, sizes, tuple(steps), positions, quantities)
+
+
+def _expected_signal(
+    results: xr.Dataset, places: np.ndarray, layers: np.ndarray
+) -> np.ndarray | None:
+    """What mean field expects of random networks of infinite width, at every size and position."""
+    rows = []
+    for run, own in zip(places[:, 0], layers[:, 0], strict=True):
+        labels = shared_labels(results.isel(run=[run]))
+        parts = [PREDICTIONS[f"activation_{of}", "layer"](labels, own) for of in ("std", "mean")]
+        if any(part is None for part in parts):
+            return None
+        rows.append(np.hypot(*parts))
+    return np.array(rows)
 
 
 def check_networks(
@@ -153,8 +178,8 @@ def check_networks(
     if not hidden.size:
         raise FadeoutError("no layer with an activation function was found")
     quantities = {
-        "signal": Measured(np.array(signal)[..., hidden], 0.0),
-        "delta": Measured(np.array(delta)[..., hidden], np.nan),
+        "signal": Measured(np.array(signal)[..., hidden], np.zeros(hidden.size)),
+        "delta": Measured(np.array(delta)[..., hidden], np.full(hidden.size, np.nan)),
     }
     assert names is not None
     return Check(over, np.array(sizes), steps, tuple(names[n] for n in hidden), quantities)
@@ -203,7 +228,7 @@ def _train_looking(
 def scaling(
     what: xr.Dataset | Callable, over: str = "width", steps: Sequence[int] = _STEPS, **networks: Any
 ) -> pd.DataFrame:
-    """The slopes of signal and delta against width or depth, on logarithmic axes.
+    """The slopes of signal, delta and update against width or depth, on logarithmic axes.
 
     What is right is flat: a network of any width then learns alike, and the best learning rate
     stands still (Yang et al. 2022).
@@ -218,9 +243,9 @@ def scaling(
     Returns:
       For each quantity, position and step the `slope` of log10 against log10 of the size, with its
       95 % interval over seeds `low` and `high`; the slope that is right, `wanted`, where it is
-      known; and a word: PASS, within 0.05 of that, and the interval within 0.1; GROWS or
-      SHRINKS, by the whole interval; undecided, where more seeds or wider networks are needed; or
-      not finite, where a seed is not.
+      known; the slope that mean field expects of the start, `theory`; and a word: PASS, within 0.05
+      of what is right, and the interval within 0.1; GROWS or SHRINKS, by the whole interval;
+      undecided, where more seeds or wider networks are needed; or not finite, where a seed is not.
 
     Raises:
       FadeoutError: something is missing, or something else varies.
@@ -248,17 +273,23 @@ def slopes(check: Check) -> pd.DataFrame:
     rows = []
     axis = np.log10(check.sizes.astype(float))
     axis = axis - axis.mean()
-    for name, (values, wanted) in check.quantities.items():
+
+    def slope_of(values: np.ndarray) -> np.ndarray:
+        """Of what stands at each size, [size ...]."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log10(values)
-        each = np.einsum("s,s...->...", axis, logs) / (axis @ axis)  # seed step position
+            return np.einsum("s,s...->...", axis, np.log10(values)) / (axis @ axis)
+
+    for name, (values, wanted, expected) in check.quantities.items():
+        each = slope_of(values)  # seed step position
+        known = np.full(wanted.shape, np.nan) if expected is None else slope_of(expected)
         for n, step in enumerate(check.steps):
             for p, position in enumerate(check.positions):
                 low, value, high = mean_interval(each[:, n, p], flags=False)
                 rows.append({
                     "quantity": name, "position": position, "step": step, "slope": value,
-                    "low": low, "high": high, "wanted": wanted,
-                    "word": _word(low, value, high, wanted, np.isfinite(each[:, n, p]).all()),
+                    "low": low, "high": high, "wanted": wanted[p],
+                    "theory": known[p] if step == 0 else np.nan,
+                    "word": _word(low, value, high, wanted[p], np.isfinite(each[:, n, p]).all()),
                 })  # fmt: skip
     return pd.DataFrame(rows)
 

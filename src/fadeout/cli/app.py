@@ -42,7 +42,7 @@ class Launch(NamedTuple):
       executor: who trains, by its name in `executors`.
       jobs: into how many parts it is cut for workers.
       options: of the executor.
-      by: the quantity that is returned of each config.
+      by: the quantities that are returned of each config.
       quiet: nothing is drawn or shown but progress.
     """
 
@@ -50,7 +50,7 @@ class Launch(NamedTuple):
     executor: str = "local"
     jobs: int = 4
     options: Mapping[str, Any] = {}
-    by: str = "loss"
+    by: Sequence[str] = ("loss",)
     quiet: bool = False
 
 
@@ -75,7 +75,7 @@ def run_job(config: DictConfig) -> float:
       Refused
     """
     with error_boundary(alone=False):
-        return _search_objective(_train_all([read_config(config)])[0])
+        return _search_objective(_train_all([read_config(config)])[0, 0])
 
 
 def _search_objective(value: float, by: str = "loss") -> float:
@@ -86,7 +86,9 @@ def _search_objective(value: float, by: str = "loss") -> float:
     return (-math.inf if is_higher_better(by) else math.inf) if math.isnan(value) else value
 
 
-def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> list[float]:
+def run_jobs(
+    jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch
+) -> list[float] | list[tuple[float, ...]]:
     """All jobs of a multirun at once, as our launcher calls it.
 
     Args:
@@ -95,7 +97,8 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
       launch: how they are carried out.
 
     Returns:
-      The final loss of each job, or what `launch.by` asks for, the mean over its runs.
+      The final loss of each job, or what `launch.by` asks for, the mean over its runs; of several
+      quantities, tuples.
 
     Raises:
       Refused
@@ -106,8 +109,9 @@ def run_jobs(jobs: Jobs, overrides: Sequence[Sequence[str]], launch: Launch) -> 
             print(f"{len(overrides):,} jobs: reading and checking each of them", flush=True)
         configs = compose_jobs(jobs.context.config_loader, jobs.master, overrides)
         jobs.start(overrides)
-        losses = _train_all(configs, launch, compose_seconds=perf_counter() - began)
-        return [_search_objective(loss, launch.by) for loss in losses]
+        ends = _train_all(configs, launch, compose_seconds=perf_counter() - began)
+        told = [tuple(map(_search_objective, row, launch.by)) for row in ends.tolist()]
+        return told if len(launch.by) > 1 else [value for (value,) in told]
 
 
 @contextmanager
@@ -250,12 +254,12 @@ def _trainable_runs(grids: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
 
 def _train_all(
     configs: Sequence[Config], launch: Launch = _LOCAL_LAUNCH, compose_seconds: float = 0.0
-) -> list[float]:
+) -> np.ndarray:
     """Trains the runs of all configs, stores them, and shows what became of them.
 
     Returns:
-      The final loss of each config, the mean over its runs; NaN after a forecast, which trains
-      nothing.
+      What `launch.by` asks for of each config, the mean over its runs, [config, quantity]; NaN
+      after a forecast, which trains nothing.
 
     Raises:
       FadeoutError: before any compute, where a run or a folder is not good.
@@ -272,11 +276,11 @@ def _train_all(
     drawn = bool(configs) and bool(configs[0].formats) and not forecasts and not launch.quiet
     with start_plot_worker(several and drawn and core_count() > 1) as other:
         planned = plan_sweeps(configs, launch)
-        losses = np.full(len(configs), np.nan)
+        returned = np.full((len(configs), len(launch.by)), np.nan)
         if forecasts:
             for folder, sweep in planned.items():
                 console.show_forecast(forecast(sweep.index, folder), folder)
-            return losses.tolist()
+            return returned
         cache, scratch = configs[0].cache, Path(configs[0].outputs)
         extensions = load_extensions(_extensions_used(configs))  # by their full paths, for workers
         failed = False
@@ -305,10 +309,11 @@ def _train_all(
                 failed |= bool(summary.errors)
             ends = _show_and_draw(sweep.index, folder, draw, launch.by)
             parts = np.split(ends, sweep.ends[:-1])
-            losses[sweep.members] = [part.mean() if part.size else np.nan for part in parts]
+            for member, part in zip(sweep.members, parts, strict=True):
+                returned[member] = part.mean(0) if part.size else np.nan
     if failed:
         raise SystemExit(1)
-    return losses.tolist()
+    return returned
 
 
 def _import_pictures() -> None:
@@ -359,25 +364,25 @@ def _draw_nothing(results, meanwhile: Callable[[], None]) -> None:
     pass
 
 
-def _show_and_draw(index, folder: Path, draw: Callable, by: str) -> np.ndarray:
-    """Shows what is stored of a sweep, draws it, and returns how each run ended, by a quantity."""
+def _show_and_draw(index, folder: Path, draw: Callable, by: Sequence[str]) -> np.ndarray:
+    """Shows what is stored of a sweep, draws it, and gives how each run ended, [run, quantity]."""
     from fadeout.analysis.ranking import outcome_values
     from fadeout.cli import console
     from fadeout.sweeps import reading
     from fadeout.sweeps.results import identity_numbers, select_identities
 
     if not reading.result_files(folder):  # all workers died
-        return np.full(index.identity.size, np.nan)
+        return np.full((index.identity.size, len(by)), np.nan)
     results = reading.load(folder)
     own = select_identities(results, index.identity)
     if not own.sizes["run"]:
-        return np.full(index.identity.size, np.nan)
+        return np.full((index.identity.size, len(by)), np.nan)
     draw(results, partial(console.show_results, own))
     identities = identity_numbers(own["id"].values)
     order = np.argsort(identities)
     place = np.searchsorted(identities, index.identity, sorter=order).clip(max=order.size - 1)
-    ends = outcome_values(own, by)[order[place]]
-    return np.where(identities[order[place]] == index.identity, ends, np.nan)
+    ends = np.stack([outcome_values(own, quantity) for quantity in by], -1)[order[place]]
+    return np.where((identities[order[place]] == index.identity)[:, None], ends, np.nan)
 
 
 def _draw_all(

@@ -4,14 +4,15 @@ import math
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
 from fadeout.cli.compose import new_keys_allowed, override_value_texts, typed
 from fadeout.cli.config import Config
-from fadeout.registry import FadeoutError, lookup
+from fadeout.registry import FadeoutError, format_value, lookup
 from fadeout.schema import kinds, sections_of
 
 _LEAST_OPTUNA = 4
@@ -88,7 +89,7 @@ class Space:
         if not numbers or any(str(o.key_or_group).startswith("figure") for o in self.fixed):
             return []
         label = numbers[0].rpartition(".")[2]
-        return [f"++figure.quantity={by}", f"++figure.x={label}"]
+        return [f"++figure.quantity='{by}'", f"++figure.x={label}"]
 
     def names(self, key: str) -> bool:
         """Returns whether a key is set or searched."""
@@ -150,7 +151,7 @@ def _takes_whole(path: str) -> bool:
 
 def search_by(
     loader: Any, arguments: Sequence[str], launcher: Any, n_trials: int, batch: int, seeds: int,
-    by: str, sampler_seed: int,
+    by: Any, sampler_seed: int,
 ) -> list:  # fmt: skip
     """Searches as `hydra/sweeper=fadeout_optuna` is asked to, and draws all trials in the end.
 
@@ -164,43 +165,86 @@ def search_by(
     Raises:
       FadeoutError: before any compute, where nothing can be searched.
     """
-    from fadeout.analysis.ranking import KNOWN, is_higher_better
+    from fadeout.analysis.ranking import is_higher_better
 
     for name, number in (("n_trials", n_trials), ("batch", batch), ("seeds", seeds)):
         if not isinstance(number, int) or number < 1:
             raise FadeoutError(f"hydra.sweeper.{name} must be 1 or more, not {number}")
-    lookup(dict.fromkeys(KNOWN), by, "hydra.sweeper.by")
-    if by in ("solved_step", "reached_step"):
-        raise FadeoutError(
-            f"hydra.sweeper.by={by} is of the runs that get there alone: take solved, or loss"
-        )
+    quantities = _quantities(by)
     if not hasattr(launcher, "launch_with"):
         raise FadeoutError(
             "hydra/sweeper=fadeout_optuna trains whole batches: hydra/launcher=lanes"
         )
     space = Space(loader, arguments)
-    if by.startswith("validation") and not space.names("training.held_out"):
-        raise FadeoutError(f"hydra.sweeper.by={by} needs training.held_out")
+    for name in quantities:
+        if name.startswith("validation") and not space.names("training.held_out"):
+            raise FadeoutError(f"hydra.sweeper.by={name} needs training.held_out")
 
-    def train(jobs: list[list[str]]) -> list[float]:
-        return [job.return_value for job in launcher.launch_with(jobs, {"by": by, "quiet": True})]
+    def train(jobs: list[list[str]]) -> list[tuple[float, ...]]:
+        told = launcher.launch_with(jobs, {"by": quantities, "quiet": True})
+        values = [job.return_value for job in told]
+        return [(value,) for value in values] if len(quantities) == 1 else values
 
-    higher = is_higher_better(by)
-    best, value, jobs = search(space, n_trials, batch, seeds, sampler_seed, higher, train, print)
-    if math.isfinite(value):
-        words = " ".join(shlex.quote(word.lstrip("+")) for word in best)
-        print(f"best {by.replace('_', ' ')} {value:.4g}, of {len(jobs)} trials:")
+    higher = [is_higher_better(name) for name in quantities]
+    found = search(space, n_trials, batch, seeds, sampler_seed, higher, train, print)
+    _print_best(found, quantities)
+    picture = space.picture(",".join(quantities), found.jobs)
+    return [launcher.launch_with([[*job, *picture] for job in found.jobs], {"by": quantities})]
+
+
+def _quantities(by: Any) -> tuple[str, ...]:
+    """What is searched for, checked."""
+    from fadeout.analysis.ranking import KNOWN
+
+    quantities = (by,) if isinstance(by, str) else tuple(by)
+    if not quantities or len(set(quantities)) < len(quantities):
+        raise FadeoutError(f"hydra.sweeper.by={format_value(by)}: give a quantity, or several")
+    for name in quantities:
+        lookup(dict.fromkeys(KNOWN), str(name), "hydra.sweeper.by")
+        if name in ("solved_step", "reached_step"):
+            raise FadeoutError(
+                f"hydra.sweeper.by={name} is of the runs that get there alone: take solved, or loss"
+            )
+    return quantities
+
+
+def _print_best(found: "Search", quantities: Sequence[str]) -> None:
+    """Prints the best trials, each with its command: of several quantities those that no other is
+    better than in all."""
+    named = ", ".join(name.replace("_", " ") for name in quantities)
+    finite = [(job, value) for job, value in found.best if all(map(math.isfinite, value))]
+    if not finite:
+        print(f"no trial of {len(found.jobs)} ended with a finite {named}", flush=True)
+    elif len(quantities) > 1:
+        print(f"{len(finite)} of {len(found.jobs)} trials that no other beats in all of {named}:")
+    for job, value in finite:
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {own:.4g}"
+            for name, own in zip(quantities, value, strict=True)
+        )
+        of = f"best {told}, of {len(found.jobs)} trials:" if len(quantities) == 1 else f"{told}:"
+        print(of)
+        words = " ".join(shlex.quote(word.lstrip("+")) for word in job)
         print(f"  fadeout train {words}", flush=True)
-    else:
-        print(f"no trial of {len(jobs)} ended with a finite {by.replace('_', ' ')}", flush=True)
-    picture = space.picture(by, jobs)
-    return [launcher.launch_with([[*job, *picture] for job in jobs], {"by": by})]
+
+
+class Search(NamedTuple):
+    """What a search found.
+
+    Attributes:
+      best: overrides and values of the trials than which none is better in all quantities.
+      jobs: overrides of all trials, each once.
+    """
+
+    best: list[tuple[list[str], tuple[float, ...]]]
+    jobs: list[list[str]]
 
 
 def search(
-    space: Space, n_trials: int, batch: int, seeds: int, sampler_seed: int, higher: bool,
-    train: Callable[[list[list[str]]], Sequence[float]], tell: Callable[[str], None],
-) -> tuple[list[str], float, list[list[str]]]:  # fmt: skip
+    space: Space, n_trials: int, batch: int, seeds: int, sampler_seed: int,
+    higher: Sequence[bool], train: Callable[[list[list[str]]], Sequence[tuple[float, ...]]],
+    tell: Callable[[str], None],
+) -> Search:  # fmt: skip
     """Asks for trials in batches, until there are enough.
 
     The sampler's seed decides what is asked, so that the same command asks the same again, and goes
@@ -211,22 +255,20 @@ def search(
       batch: asked at once. Tree-structured Parzen estimators need more trials the fewer results
         they know: of two numbers, 33 one at a time, 41 by batches of 8, 46 of 16, 62 of 32.
       seeds: of each trial, whose mean is told; where neither `seed` nor `axes.seed` is given.
-      higher: whether larger values are better.
-      train: trains jobs and gives the value of each.
+      higher: of each quantity, whether larger values are better.
+      train: trains jobs and gives the values of each.
       tell: is told how the search stands.
-
-    Returns:
-      The best trial's overrides, its value, and the overrides of all trials, each once.
     """
     library = optuna()
     sampler = library.samplers.TPESampler(seed=sampler_seed, n_startup_trials=min(10, batch))
-    study = library.create_study(sampler=sampler, direction="maximize" if higher else "minimize")
+    directions = ["maximize" if upwards else "minimize" for upwards in higher]
+    study = library.create_study(sampler=sampler, directions=directions)
     shared = []
     if space.seeds:
         shared = [f"++axes.seed=[{','.join(space.seeds)}]"]
     elif not (space.names("seed") or space.names("axes.seed")):
         shared = [f"++axes.seed=range:0:{seeds}"]
-    known: dict[tuple[str, ...], float] = {}
+    known: dict[tuple[str, ...], tuple[float, ...]] = {}
     asked = 0
     while asked < n_trials:
         with warnings.catch_warnings():
@@ -238,12 +280,26 @@ def search(
         for trial, job in zip(trials, jobs, strict=True):
             study.tell(trial, known[job])
         asked += len(trials)
-        tell(f"{asked} of {n_trials} trials, the best {_best(known, higher)[1]:.4g}")
-    best, value = _best(known, higher)
-    return list(best), value, [list(job) for job in known]
+        best = _best(known, higher)
+        stands = (
+            f"the best {best[0][1][0]:.4g}" if len(higher) == 1 else f"{len(best)} that none beats"
+        )
+        tell(f"{asked} of {n_trials} trials, {stands}")
+    return Search(_best(known, higher), [list(job) for job in known])
 
 
-def _best(known: dict[tuple[str, ...], float], higher: bool) -> tuple[tuple[str, ...], float]:
-    worst = -math.inf if higher else math.inf
-    order = sorted(known.items(), key=lambda item: item[1] if item[1] == item[1] else worst)
-    return order[-1] if higher else order[0]
+def _best(
+    known: dict[tuple[str, ...], tuple[float, ...]], higher: Sequence[bool]
+) -> list[tuple[list[str], tuple[float, ...]]]:
+    """The trials than which none is better: one of one quantity, a front of several, in order."""
+    signs = np.where(higher, -1.0, 1.0)
+    costs = np.array([signs * value for value in known.values()])
+    costs[np.isnan(costs)] = np.inf
+    trials = [(list(job), value) for job, value in known.items()]
+    if len(signs) == 1:
+        return [trials[int(costs[:, 0].argmin())]]
+    no_worse = (costs[:, None] <= costs).all(-1)
+    better = no_worse & (costs[:, None] < costs).any(-1)
+    alone = [n for n in range(len(trials)) if not better[:, n].any()]
+    first = {costs[n].tobytes(): n for n in reversed(alone)}  # of equal ones the first
+    return [trials[n] for n in sorted(first.values(), key=lambda n: costs[n].tolist())]

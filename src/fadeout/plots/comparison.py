@@ -48,8 +48,10 @@ from fadeout.plots.style import (
     grid,
     has_one_panel,
     headline,
+    is_outer,
     legend_below,
     to_logarithmic,
+    wrapped,
 )
 from fadeout.sweeps.variables import is_share, variable_attributes, variable_dims
 
@@ -78,14 +80,18 @@ def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> 
     if by_layer:
         hues = [str(layer) for layer in range(1, int(results["depth"].max()) + 2)]
     chosen = groups.fitting_hues(hues)
-    row_words, column_words = groups.subsample(rows, MOST_CELLS), fitting(columns)
-    quantities = asked.quantities()
+    row_words, quantities = groups.subsample(rows, MOST_CELLS), asked.quantities()
     if has_one_panel():
         row_words, quantities = row_words[-1:], quantities[:1]
+    one_row = len(quantities) * len(row_words) == 1
+    column_words = fitting(columns, lines=2 if one_row else 1)
     counts = (chosen, hues), (row_words, rows), (column_words, columns)
     cells = [(quantity, row) for quantity in quantities for row in row_words]
-    figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
-    looks = line_looks(chosen)
+    if one_row:
+        figure, axes = wrapped(len(column_words))
+    else:
+        figure, axes = grid(len(cells), len(column_words), sharex="col", sharey="row")
+    looks, spread = line_looks(chosen, str(asked.color)), False
     shown = (row_words, column_words, [""] if by_layer else chosen)
     for (row, column, hue), own in groups.group_by(results, facets, shown):
         for i, (quantity, its_row) in enumerate(cells):
@@ -95,10 +101,11 @@ def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> 
             for word in chosen if by_layer else [hue]:
                 one = dataclasses.replace(asked, layer=int(word)) if by_layer else asked
                 if not by_layer or int(word) <= runs["depth"].max() + 1:
-                    _draw_line(ax, runs, quantity, one, looks[word])
+                    spread |= _draw_line(ax, runs, quantity, one, looks[word])
     for i, ((quantity, row), strip) in enumerate(zip(cells, axes, strict=True)):
-        strip[0].set_ylabel(_label_of(quantity, asked, where=not title))
         for column, ax in zip(column_words, strip, strict=True):
+            if is_outer(ax.yaxis):
+                ax.set_ylabel(_label_of(quantity, asked, where=not title))
             pairs = (asked.row, row), (asked.column, column)
             if asked.row or not i:  # without rows, the columns are named once
                 ax.set_title(", ".join(_facet_title(name, word) for name, word in pairs if name))
@@ -106,7 +113,8 @@ def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> 
         own = [strip for (q, _), strip in zip(cells, axes, strict=True) if q == quantity]
         _finish_axes(own, quantity)
     for ax in axes[-1]:
-        ax.set_xlabel(_axis_label(str(asked.x), quantities))
+        if is_outer(ax.xaxis):
+            ax.set_xlabel(_axis_label(str(asked.x), quantities))
         if asked.x == "layer":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         elif asked.x not in RECORD_DIMS:
@@ -115,15 +123,21 @@ def draw_comparison(results: xr.Dataset, asked: Comparison, title: str = "") -> 
     what = "Comparison" if several else _title_of(quantity)
     headline(figure, title or _heading(what, str(asked.x)))
     words = (
-        _comparison_note(asked) + pooled_labels(asked, results) + describe_left_out(asked, counts)
+        _comparison_note(asked, spread)
+        + pooled_labels(asked, results)
+        + describe_left_out(asked, counts)
     )
     words += groups.describe_subsample(len(quantities), len(asked.quantities()), "quantities")
     legend_below(figure, axes.flat, words)
     return figure
 
 
-def _draw_line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dict) -> None:
-    """One colour of a cell: measured with its spread, and dashed what theory expects."""
+def _draw_line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, look: dict) -> bool:
+    """One colour of a cell: measured with its spread, and dashed what theory expects.
+
+    Returns:
+      Whether it has a spread.
+    """
     if asked.x in RECORD_DIMS:
         values = comparison_values(runs, quantity, asked)
         every = {
@@ -133,18 +147,22 @@ def _draw_line(ax: Axes, runs: xr.Dataset, quantity: str, asked: Comparison, loo
         values = values.isel({asked.x: every[asked.x]})
         x, middle = values[asked.x].values, groups.quantile_spread(values).median
         marker = {"marker": ""} if asked.x == "step" and x.size > 40 else {}
-        band(ax, x, values, look | marker)
+        spread = band(ax, x, values, look | marker)
     else:
         x, low, middle, high = axis_points(runs, quantity, asked)
         some = np.isfinite(middle)
         reach = np.clip([middle - low, high - middle], 0, None)
         if x.dtype.kind not in "fiu":
             look = look | {"linestyle": ""}  # nothing lies between two words
-        ax.errorbar(x[some], middle[some], yerr=reach[:, some], capsize=3, **look)
+        spread = runs.sizes["run"] > x.size
+        ax.errorbar(
+            x[some], middle[some], yerr=reach[:, some] if spread else None, capsize=3, **look
+        )
     expected = theory_line(runs, quantity, str(asked.x), asked, x, middle)
     if expected is not None:
         ax.plot(x, expected, color=BLACK, linestyle=(0, (4, 2)), linewidth=1.3, zorder=5,
                 label="theory")  # fmt: skip
+    return spread
 
 
 # --- maps
@@ -236,7 +254,8 @@ def _title_of(quantity: str) -> str:
 
 
 def _heading(what: str, where: str) -> str:
-    words = f"{what} over {where.replace('_', ' ')}"
+    over = {"step": "during training", "layer": "over layers"}
+    words = f"{what} {over.get(where) or 'over ' + where.replace('_', ' ')}"
     return "\n".join(textwrap.wrap(words[0].upper() + words[1:], 56))
 
 
@@ -310,9 +329,10 @@ def _finish_axes(strips: Sequence[np.ndarray], quantity: str) -> None:
             strip[0].set_ylim(max(low, positive.min() / 1e3), min(high, positive.max() * 1e3))
 
 
-def _comparison_note(asked: Comparison) -> str:
+def _comparison_note(asked: Comparison, spread: bool) -> str:
     shares = all(is_share_of_runs(quantity) for quantity in asked.quantities())
     if shares:
         return f"colour: {asked.color}; bars: Wilson 95 % intervals".replace("_", " ")
-    words = f"colour: {asked.color}; line: median; band: 10th to 90th percentile"
+    bands = "line: median; band: 10th to 90th percentile" if spread else "one run a line"
+    words = f"colour: {asked.color}; {bands}"
     return words.replace("_", " ")

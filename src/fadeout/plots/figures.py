@@ -44,7 +44,7 @@ _UNITS = ("saturation", "dead_units")
 
 
 def _units_over_layers(results: xr.Dataset) -> Figure:
-    """Saturated and dead units over layers: dashed at initialisation, solid after training.
+    """Saturated and dead units over layers: solid after training, dashed at initialisation.
 
     What to conclude: a saturated unit passes hardly any gradient, a dead one none; where they are
     many in every layer, the profile above them falls.
@@ -67,7 +67,7 @@ def _units_over_layers(results: xr.Dataset) -> Figure:
         axes[row, 0].set_ylim(-0.03, 1.03)
     _label_columns(results, axes, HIDDEN_LAYER)
     headline(figure, "Units that pass no gradient on")
-    note = f"{_color_words(results)}mean over runs; dashed: at initialisation, solid: at the end"
+    note = f"{_color_words(results)}mean over runs; solid: at the end, dashed: at initialisation"
     note += _depths_left_out(results)
     legend_below(figure, axes.flat, note + _units_note(results, quantities))
     return figure
@@ -78,7 +78,7 @@ def _units_note(results: xr.Dataset, quantities: Sequence[str]) -> str:
     activation."""
     means = {
         "dead_units": "dead: the slope is 0 on every example",
-        "saturation": "saturated: at most 5 % of its steepest, on an example",
+        "saturation": "saturated: at most 5\N{NO-BREAK SPACE}% of its steepest, on an example",
     }
     words = "\n" + "; ".join(text for name, text in means.items() if name in quantities)
     if "saturation" not in quantities:
@@ -298,7 +298,8 @@ def _decades_lost(values: np.ndarray | None) -> float:
 
 def _groups_to_draw(results: xr.Dataset):
     """Yields every group with its column and its look."""
-    looks, columns = line_looks(groups.drawn_hues(results)), _columns_of(results)
+    hue, columns = groups.choose_hue(results), _columns_of(results)
+    looks = line_looks(groups.drawn_hues(results), hue)
     for group in groups.group_runs(results):
         if group.depth in columns:
             yield group, columns.index(group.depth), looks[group.hue]

@@ -8,7 +8,11 @@ from matplotlib.ticker import NullLocator
 from fadeout.analysis.scaling import Check
 from fadeout.plots.style import grid, headline
 
-_SYMBOLS = {"signal": r"$\sqrt{\mathrm{E}\,\phi(z)^2}$", "delta": r"$\|\partial L/\partial z\|$"}
+_SYMBOLS = {
+    "signal": r"$\sqrt{\mathrm{E}\,\phi(z)^2}$",
+    "delta": r"$\|\partial L/\partial z\|$",
+    "update": r"$\|\Delta W\| / \|W\|$",
+}
 
 
 def draw_scaling(check: Check, table: pd.DataFrame) -> Figure:
@@ -19,7 +23,7 @@ def draw_scaling(check: Check, table: pd.DataFrame) -> Figure:
     networks need a smaller learning rate, or another scale at the start.
     """
     figure, axes = grid(len(check.quantities), len(check.steps), sharex=True, sharey="row")
-    for row, (name, (values, _)) in enumerate(check.quantities.items()):
+    for row, (name, (values, _, expected)) in enumerate(check.quantities.items()):
         for column, step in enumerate(check.steps):
             ax = axes[row, column]
             for p, position in enumerate(check.positions):
@@ -36,6 +40,9 @@ def draw_scaling(check: Check, table: pd.DataFrame) -> Figure:
                 )
                 ax.fill_between(check.sizes, np.nanmin(own, 1), np.nanmax(own, 1),
                                 color=drawn.get_color(), alpha=0.2, linewidth=0)  # fmt: skip
+            if expected is not None and step == 0:
+                ax.plot(check.sizes, expected, "k--", linewidth=1.2)
+                ax.plot([], [], "k--", linewidth=1.2, label="theory")
             ax.set_xscale("log")
             ax.set_xticks(check.sizes, [str(size) for size in check.sizes], minor=False)
             ax.xaxis.set_minor_locator(NullLocator())

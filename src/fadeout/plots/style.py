@@ -1,5 +1,6 @@
 """One look for all figures: colours, marks, sizes, and files that are equal byte for byte."""
 
+import copy
 import io
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,9 @@ import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from fadeout.analysis.groups import subsample
@@ -172,10 +175,31 @@ def grid(rows: int, columns: int, width: float = 4.2, height: float = 3.6, **sha
     return figure, figure.subplots(rows, columns, squeeze=False, **share)
 
 
-def fitting(values: list) -> list:
-    """The values that get a panel each, side by side: the last alone, or evenly spread ones."""
+def wrapped(count: int) -> tuple[Figure, np.ndarray]:
+    """A figure and its [1, count] axes, in as many lines as they need, with one vertical axis."""
+    across = min(count, current.get().columns)
+    lines = -(-count // across)
+    figure, axes = grid(lines, across, sharex="col", sharey=True)
+    for ax in axes.flat[count:]:
+        ax.remove()
+    for ax in axes.flat[max(count - across, 0) : count]:
+        ax.xaxis.set_tick_params(labelbottom=True)
+    return figure, axes.reshape(1, -1)[:, :count]
+
+
+def is_outer(axis: Axis) -> bool:
+    """Returns whether an axis shows its numbers: of those that panels share, the outer one does."""
+    return any(axis.get_tick_params().get(f"label{side}") for side in ("left", "bottom"))
+
+
+def fitting(values: list, lines: int = 1) -> list:
+    """The values that get a panel each: the last alone, or evenly spread ones.
+
+    Args:
+      lines: of panels side by side.
+    """
     style = current.get()
-    return values[-1:] if style.columns == 1 else subsample(values, style.columns)
+    return values[-1:] if style.columns == 1 else subsample(values, style.columns * lines)
 
 
 def fitting_rows(values: list, height: float) -> list:
@@ -267,14 +291,21 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
     """One legend for all axes, and one line that says what the bands are."""
     handles: dict[str, Any] = {}
     for ax in axes:
-        handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles[label] = _clearer(handles.get(label), handle)
+    for label, handle in handles.items():
+        if isinstance(handle, Line2D) and _points(handle) <= 1 and handle.get_marker():
+            mark = copy.copy(handle)
+            mark.set_linestyle("")  # dots beside a marker look like a broken one
+            handles[label] = mark
     if "theory" in handles:
         handles["theory"] = handles.pop("theory")  # last
-    longest = max(map(len, handles), default=0)
-    each = _SIZES["legend.fontsize"] * current.get().letters * (0.56 * longest + 4.5)
-    columns = min(len(handles), 7, max(int(figure.get_figwidth() * 72 / each), 1)) or 1
+    lengths = [len(word) for word in handles]
+    room = figure.get_figwidth() * 72 / (_SIZES["legend.fontsize"] * current.get().letters)
+    narrow = current.get().width is not None
+    columns = _fitting_columns(lengths, room, 3.2 if narrow else 4.5)
     note = _wrap_words(figure.get_figwidth(), note, 0.833)
-    if current.get().width is not None:  # a paper grows by what stands below its panels
+    if narrow:  # a paper grows by what stands below its panels
         lines = -(-len(handles) // columns) + note.count("\n") + 1
         below = lines * 1.5 * current.get().letters / 72 + 0.2
         figure.set_figheight(figure.get_figheight() + below)
@@ -285,7 +316,37 @@ def legend_below(figure: Figure, axes: Sequence[Axes], note: str) -> None:
         ncols=columns,
         title=note,
         title_fontsize="small",
+        **{"handlelength": 1.4, "handletextpad": 0.5, "columnspacing": 1.0} if narrow else {},
     )
+
+
+def _points(line: Line2D) -> int:
+    """How many points of a line are drawn."""
+    y = np.asarray(line.get_ydata(), float)
+    shown = y > 0 if line.axes is not None and line.axes.get_yscale() == "log" else np.isfinite(y)
+    return int(shown.sum())
+
+
+def _clearer(known: Any, other: Any) -> Any:
+    """Of two handles of one label, the line with more points."""
+    if isinstance(known, Line2D) and isinstance(other, Line2D):
+        return max(known, other, key=_points)
+    return other
+
+
+def _fitting_columns(lengths: Sequence[int], room: float, besides: float) -> int:
+    """How many columns of a legend stand side by side, which is filled column by column.
+
+    Args:
+      lengths: of its words, in letters.
+      room: in ems, as `besides`: what each column takes besides its words.
+    """
+    for columns in range(min(len(lengths), 7), 1, -1):
+        high = -(-len(lengths) // columns)
+        longest = [max(lengths[at : at + high]) for at in range(0, len(lengths), high)]
+        if sum(0.56 * length + besides for length in longest) <= room:
+            return columns
+    return 1
 
 
 def save_figure(figure: Figure, folder: Path, name: str, about: str) -> list[Path]:

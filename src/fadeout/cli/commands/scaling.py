@@ -97,7 +97,8 @@ def _check(chosen: argparse.Namespace, over: str, sizes: list[int], steps: tuple
     results: Any = select_identities(load(folder), index.identity)
     check = check_runs(results, over, steps)
     table = slopes(check)
-    print(table.drop(columns="wanted").to_string(index=False, float_format="{:+.3f}".format))
+    shown = table.drop(columns="wanted" if table.theory.notna().any() else ["wanted", "theory"])
+    print(shown.to_string(index=False, float_format="{:+.3f}".format, na_rep=""))
     for path in save_scaling(check, table, folder)[:1]:
         print(path)
 

@@ -44,7 +44,7 @@ class Jobs:
             self.context.callbacks.on_job_start(config=config, task_function=self.task_function)
             self.configs.append(config)
 
-    def end(self, jobs: Sequence[Sequence[str]], losses: Sequence[float]) -> list[JobReturn]:
+    def end(self, jobs: Sequence[Sequence[str]], losses: Sequence[Any]) -> list[JobReturn]:
         """Tells the callbacks that jobs end, and returns what Hydra expects of a launcher."""
         returns = [
             JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=loss)

@@ -9,11 +9,12 @@ import pytest
 
 import fadeout
 from fadeout import theory
+from fadeout.claims.table import CLAIMS
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.initializers import kernel_variance
 from fadeout.pages import write_playground
-from fadeout.pages.playground import INITS, page_texts
+from fadeout.pages.playground import INITS, page_texts, page_tours
 from fadeout.pages.translate import javascript
 from fadeout.registry import FadeoutError
 
@@ -113,10 +114,10 @@ def test_training_in_the_browser_is_fadeouts(page, activation, optimizer, rate, 
           Object.assign(state, settings);
           reset();
           give(kernels, biases);
-          const losses = [lab.seen.loss];
-          for (let k = 0; k < 10; k += 1) { advance(20); losses.push(lab.seen.loss); }
-          const now = measured(state, lab.seen);
-          return { losses, kernels: lab.net.kernels.map((k) => Array.from(k)), ...now };
+          const losses = [labs[0].seen.loss];
+          for (let k = 0; k < 10; k += 1) { advance(20); losses.push(labs[0].seen.loss); }
+          const now = measured(state, labs[0].seen);
+          return { losses, kernels: labs[0].net.kernels.map((k) => Array.from(k)), ...now };
         }""",
         [settings, *([weights[f"{kind}_{layer}"].tolist() for layer in range(1, 5)]
                      for kind in ("kernel", "bias"))],
@@ -173,25 +174,52 @@ def test_networks_are_drawn_with_fadeouts_variances(page):
 def test_no_text_is_missing_in_either_language():
     told = page_texts()
     assert told["en"].keys() == told["zh"].keys()
-    assert all(told[language][key].strip() for language in ("en", "zh") for key in told["en"])
+    texts = [key for key in told["en"] if key != "options"]
+    assert all(told[language][key].strip() for language in ("en", "zh") for key in texts)
     holes = {
         language: {
-            key: sorted(re.findall(r"\{(\w+)\}", text)) for key, text in told[language].items()
+            key: sorted(re.findall(r"\{(\w+)\}", text))
+            for key, text in told[language].items()
+            if key != "options"
         }
         for language in ("en", "zh")
     }
     assert holes["en"] == holes["zh"]
-    script, page = (
-        OWN.joinpath("playground.js").read_text(),
-        OWN.joinpath("playground.html").read_text(),
-    )
-    asked = set(re.findall(r'\bt\("(\w+)"', script)) | set(re.findall(r'data-word="(\w+)"', page))
-    asked |= set(re.findall(r'group\("(\w+)"', script))
+    names = ("playground.js", "panels.js", "tours.js", "experiments.js", "playground.html")
+    script = "\n".join(OWN.joinpath(name).read_text() for name in names)
+    asked = set(re.findall(r'\bt\("(\w+)"', script)) | set(re.findall(r'data-word="(\w+)"', script))
+    asked |= set(re.findall(r'(?:group|part)\("(\w+)"', script))
     panels = json.loads(re.search(r"const PANELS = (\[.*?\]);", script)[1])
-    asked |= {f"{panel}_{kind}" for panel in panels for kind in ("title", "why")}
-    assert asked <= told["en"].keys(), asked - told["en"].keys()
-    for tour in told["tours"]:
-        assert all(stop["en"] and stop["zh"] for stop in tour["stops"])
+    asked |= {f"{panel}_{kind}" for panel in [*panels, "predict"] for kind in ("title", "why")}
+    for measure in ("solved", "dead_layer"):
+        asked |= {f"guess_{measure}", f"answer_{measure}"}
+    words = told["en"].keys()
+    assert asked <= words, asked - words
+    spare = {key for key in words - asked if f'"{key}"' not in script and key != "options"}
+    assert not spare, f"texts that nothing shows: {spare}"
+
+
+def texts_of(value):
+    """Every text of the tours, in both languages."""
+    if isinstance(value, dict) and "en" in value:
+        yield value
+    for inside in value.values() if isinstance(value, dict) else value:
+        if isinstance(inside, dict | list):
+            yield from texts_of(inside)
+
+
+def test_tours_have_all_their_texts():
+    guide = page_tours()
+    assert all(text["en"].strip() and text["zh"].strip() for text in texts_of(guide))
+    assert len(guide["starts"]) == 8
+    for tour in guide["tours"]:
+        assert len(tour["objectives"]) == len(tour["questions"]) == 3
+        assert "ask" in tour["stops"][0], "first a guess"
+        assert set(tour["claims"]) <= set(CLAIMS)
+        assert all("look" in stop or "ask" in stop for stop in tour["stops"])
+        for text in texts_of(tour["stops"]):
+            assert "last panel" not in text["en"]
+            assert "first panel" not in text["en"]
 
 
 def test_it_speaks_the_browsers_language_and_the_other(opened, playground):
@@ -221,9 +249,9 @@ def test_a_network_trains_before_your_eyes(opened, playground):
     page.locator("#play").click()
     page.wait_for_selector("#status[data-word=solved]", timeout=20_000)
     page.locator("#play").click()
-    steps = page.evaluate("lab.step")
+    steps = page.evaluate("labs[0].step")
     page.wait_for_timeout(200)
-    assert page.evaluate("lab.step") == steps, "it is paused"
+    assert page.evaluate("labs[0].step") == steps, "it is paused"
     assert page.evaluate("byId('loss').data[0].y.length") > 10
     page.locator("#reset").click()
     assert "step 0" in page.locator("#status").inner_text()
@@ -235,12 +263,12 @@ def test_what_is_paused_is_drawn_and_one_more_step_is_one(opened, playground):
     page.locator("#play").click()
     page.wait_for_timeout(800)
     page.locator("#play").click()
-    step, shown = page.evaluate("[lab.step, byId('status').textContent]")
+    step, shown = page.evaluate("[labs[0].step, byId('status').textContent]")
     assert f"step {step} " in shown
     loss = shown.split("loss ")[1].split(" ")[0]
     assert page.locator("#loss-text").inner_text().startswith(f"Loss {loss};")
     page.locator("#one").click()
-    assert page.evaluate("lab.step") == step + 1
+    assert page.evaluate("labs[0].step") == step + 1
 
 
 def test_a_text_does_not_stay_beside_what_it_is_not_of(opened, playground):
@@ -257,20 +285,20 @@ def test_who_solves_without_a_gradient_is_said_to(opened, playground):
     page = opened(playground, "activation=step&depth=2&optimizer=adam&rate=0.01")
     page.evaluate("advance(600); drawNow()")
     assert page.locator("#status").get_attribute("data-word") == "solved_above"
-    page.evaluate("lab.now.delta = [0, 1e9, 1]; lab.seen.accuracy = 0.5; drawNow()")
+    page.evaluate("labs[0].now.delta = [0, 1e9, 1]; labs[0].seen.accuracy = 0.5; drawNow()")
     assert page.locator("#status").get_attribute("data-word") == "exploding"
 
 
 def test_sigmoid_of_twenty_layers_does_not_train_even_with_adam(opened, playground):
     """As the tour says."""
     page = opened(playground, "depth=20&optimizer=adam&rate=0.01")
-    assert page.evaluate("advance(400); lab.seen.accuracy") < 1
+    assert page.evaluate("advance(400); labs[0].seen.accuracy") < 1
 
 
 def test_long_training_keeps_few_records(opened, playground):
     page = opened(playground, "activation=tanh&depth=1&width=2")
     found = page.evaluate(
-        "advance(3000); ({ kept: lab.records.length, step: lab.records.at(-1).step })"
+        "advance(3000); ({ kept: labs[0].records.length, step: labs[0].records.at(-1).step })"
     )
     assert 200 <= found["kept"] <= 401
     assert found["step"] > 2900
@@ -336,30 +364,58 @@ def test_the_command_is_what_is_on_the_screen(opened, playground):
 
 
 TOLD = (
-    ("learning", "vanishing", "vanishing", "solved", "solved", "solved"),
-    ("vanishing", "learning", "solved", "exploding"),
-    ("no_gradient", "no_gradient", "solved"),
-    ("no_gradient", "no_gradient", "vanishing", "solved"),
-    ("vanishing", "exploding", "learning", "solved"),
-)
-"""What the state of each stop must be, for its text to be true."""
+    ("vanishing", "learning", "learning", "vanishing", "vanishing", "vanishing",
+     "vanishing solved", "solved", "vanishing"),
+    ("vanishing", "vanishing", "vanishing", "learning", "vanishing solved", "vanishing", "exploding"),
+    ("learning", "learning", "learning", "no_gradient", "no_gradient solved", "learning",
+     "solved"),
+    ("vanishing", "no_gradient", "no_gradient", "vanishing", "vanishing solved"),
+    ("exploding", "exploding", "vanishing", "learning", "solved vanishing", "learning"),
+)  # fmt: skip
+"""What the state of each stop must be, of a race those of both, for its text to be true."""
+
+SCREENS = {"laptop": {"width": 1300, "height": 850}, "telephone": {"width": 390, "height": 800}}
 
 
+def is_on_screen(page, place):
+    """Whether something stands between the transport and the tour's words, or in the window."""
+    box, height = page.locator(place).bounding_box(), page.viewport_size["height"]
+    if place.endswith("-panel"):
+        top = page.locator("#transport").bounding_box()["height"]
+        return box["y"] >= top - 1 and box["y"] + box["height"] <= (
+            page.locator("#tour").bounding_box()["y"] + 1
+        )
+    return box["y"] >= 0 and box["y"] + box["height"] <= height + 1
+
+
+@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("tour", range(5))
-def test_every_tour_ends_as_it_says(opened, playground, tour):
-    """Each stop is shown, and those that train come to their end; by keyboard alone."""
-    page = opened(playground)
+def test_every_tour_keeps_its_promise_on_every_screen(opened, playground, tour, screen):
+    """Each stop's text, its panel and the way on are on the screen; each guess is answered by
+    twenty networks as the sheet says; what trains comes to its end. By keyboard alone."""
+    language = {"laptop": "en", "telephone": "zh"}[screen]
+    page = opened(playground, f"lang={language}", viewport=SCREENS[screen], color_scheme="dark")
     page.locator("#tours").select_option(str(tour))
-    stops = page_texts()["tours"][tour]["stops"]
+    stops = page_tours()["tours"][tour]["stops"]
     assert len(stops) == len(TOLD[tour])
     for number, (stop, wanted) in enumerate(zip(stops, TOLD[tour], strict=True)):
-        assert page.locator("#tour-text").inner_text() == stop["en"]
+        where = f"stop {number + 1}"
+        assert page.locator("#tour-text").inner_text() == stop["text"][language]
         assert page.locator("#tour-place").inner_text() == f"{number + 1} / {len(stops)}"
         for key, value in stop["set"].items():
             assert settings(page)[key] == value
+        if "ask" in stop:
+            page.locator("#run-twenty").click()
+            page.wait_for_selector("#predict[data-done=yes]", timeout=60_000)
+            low, high = stop["ask"]["expected"]
+            assert low <= page.evaluate("answerOf(asked).middle") <= high, where
         if "steps" in stop:
-            page.evaluate("play(false); advance(view.until - lab.step); drawNow()")
-        assert page.locator("#status").get_attribute("data-word") == wanted, number
+            page.evaluate("play(false); advance(view.until - labs[0].step); drawNow()")
+        assert page.evaluate("labs.map((lab) => lab.state).join(' ')") == wanted, where
+        looked = "predict" if "ask" in stop else stop["look"]
+        for place in (f"#{looked}-panel", "#tour-text", "#back", "#next"):
+            assert is_on_screen(page, place), f"{where}: {place}"
+        assert page.locator(".looked").get_attribute("id") == f"{looked}-panel"
         if number < len(stops) - 1:
             page.locator("#next").focus()
             page.keyboard.press("Enter")

@@ -15,7 +15,7 @@ import xarray as xr
 
 from fadeout.files import write_atomically
 from fadeout.pages.network import network_summary
-from fadeout.pages.playground import functions, page_texts, playground_data
+from fadeout.pages.playground import functions, page_texts, page_tours, playground_data
 from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
 
@@ -56,11 +56,12 @@ def write_playground(path: str | Path) -> Path:
     Raises:
       FadeoutError: plotly is not installed.
     """
-    own = page_texts()
+    words, guide = page_texts(), page_tours()
     scripts = [
         functions(),
-        f"const WORDS = {as_json(own)}, TOURS = WORDS.tours;",
-        read_text("networks.js"),
+        f"const WORDS = {as_json(words)};",
+        f"const {{ tours: TOURS, starts: STARTS }} = {as_json(guide)};",
+        *map(read_text, ("networks.js", "experiments.js", "panels.js", "tours.js")),
     ]
     data = playground_data()
     return _write_page(Path(path), "fadeout playground", "playground", data, *scripts)

@@ -62,7 +62,7 @@ const CHARTING = {
 
 function draw(id, traces, x, y, more = {}) {
   const layout = {
-    margin: { l: 50, r: 10, t: 8, b: 40 }, xaxis: x, yaxis: y, showlegend: false, hovermode: "closest",
+    margin: { l: 50, r: 10, t: 8, b: 40 }, height: byId(id).clientHeight, xaxis: x, yaxis: y, showlegend: false, hovermode: "closest",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 }, ...more,
   };

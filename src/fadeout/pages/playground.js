@@ -1,7 +1,8 @@
 "use strict";
-const NAMES = Object.keys(DATA.activations), TASKS = Object.keys(DATA.tasks);
+/* The page that trains: its settings, how it plays, and what the address says. */
+const NAMES = Object.keys(DATA.activations);
 const CHOICES = {
-  task: TASKS, activation: NAMES, init: Object.keys(DATA.inits), optimizer: Object.keys(DATA.optimizers),
+  task: Object.keys(DATA.tasks), activation: NAMES, init: Object.keys(DATA.inits), optimizer: Object.keys(DATA.optimizers),
   loss: ["cross_entropy", "squared_error"], normalization: ["none", "layer", "rms", "batch"],
   scale: ["constant", "sqrt_depth", "zero"],
 };
@@ -12,14 +13,15 @@ const LADDERS = {
   rate: [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3],
   residual: [0, 0.1, 0.2, 0.3, 0.5, 0.7, 1],
 };
+const RACED = ["activation", "depth", "width", "init", "gain", "optimizer", "rate", "loss", "residual", "scale", "normalization"];
 const SPEEDS = [2, 20, 100, 500, Infinity];
 const DEFAULTS = {
   task: "xor", activation: "sigmoid", init: "glorot_normal", gain: 1, depth: 10, width: 16, optimizer: "sgd", rate: 0.1,
   loss: "cross_entropy", residual: 0, scale: "constant", normalization: "none", seed: 1,
 };
-const state = { ...DEFAULTS }, view = { language: "en", playing: false, speed: 2, tour: -1, stop: 0 };
-const MOST_RECORDS = 400;
-let lab = null;
+const state = { ...DEFAULTS }, race = { key: null, value: null };
+const view = { language: "en", playing: false, speed: 2, tour: -1, stop: 0, drawing: 0, rate: 0 };
+let labs = []; // the network, and its rival in a race
 
 // --- words
 
@@ -27,351 +29,114 @@ function t(key, values = {}) {
   return WORDS[view.language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
+/** How an option is called on the page; in Chinese beside what it is called in the command. */
+function optionWord(key, value, before = "") {
+  const known = WORDS[view.language].options[value];
+  if (known) return before + known;
+  return before + (key === "init" && value === "torch" ? "torch (PyTorch)" : String(value));
+}
+
 // --- the experiment
 
-/** Draws a network anew; training starts again. */
+/** Draws the networks anew; training starts again. */
 function reset() {
-  const task = DATA.tasks[state.task], features = task.inputs[0].length;
-  const x = Float64Array.from(task.inputs.flat()), targets = Float64Array.from(task.targets);
-  const size = x.reduce((sum, v) => sum + v * v, 0) / x.length;
   view.playing = false;
-  if (kernelVariance(state, 1, 1) === null) { lab = null; return; }
-  const net = drawNetwork(state, features, generator(state.seed)), seen = see(state, net, x, targets);
-  const start = measured(state, seen);
-  lab = { net, x, targets, features, seen, start, now: start, memory: begin(net), step: 0, every: 1, records: [],
-    expected: theory(state, features, size), others: othersOf(features, x, targets) };
-  record();
-}
-
-/** The deltas and signals of other draws, as many as take no time. */
-function othersOf(features, x, targets) {
-  const cost = state.depth * state.width ** 2 * targets.length, count = Math.max(2, Math.min(11, Math.floor(2e6 / cost)));
-  const normal = generator(state.seed + 1000);
-  return Array.from({ length: count }, () => measured(state, see(state, drawNetwork(state, features, normal), x, targets)));
-}
-
-function record() {
-  lab.records.push({ step: lab.step, loss: lab.seen.loss, accuracy: lab.seen.accuracy, delta: lab.now.delta });
-  if (lab.records.length > MOST_RECORDS) {
-    lab.records = lab.records.filter((_, i) => i % 2 === 0);
-    lab.every *= 2;
-  }
+  const all = [{ ...state }, ...(race.key ? [{ ...state, [race.key]: race.value }] : [])];
+  labs = all.every((settings) => kernelVariance(settings, 1, 1) !== null) ? all.map((settings) => new Experiment(settings)) : [];
+  labs.forEach((lab) => lab.compare());
 }
 
 /** Some steps of training, fewer if they take longer than so many milliseconds; how many. */
 function advance(steps, milliseconds = Infinity) {
   const began = performance.now();
   let done = 0;
-  while (done < steps && Number.isFinite(lab.seen.loss)) {
-    update(state, lab.net, lab.memory, lab.seen.gradients);
-    lab.seen = see(state, lab.net, lab.x, lab.targets);
-    lab.step += 1;
+  while (done < steps && labs.some((lab) => lab.finite)) {
+    for (const lab of labs) if (lab.finite) lab.advance();
     done += 1;
-    if (lab.step % lab.every === 0) { lab.now = measured(state, lab.seen); record(); }
     if (performance.now() - began > milliseconds) break;
   }
-  if (done) lab.now = measured(state, lab.seen);
+  if (done) for (const lab of labs) lab.now = measured(lab.settings, lab.seen);
   return done;
 }
 
 /** For the tests: begins with these weights, kernels [in][out] and biases, bottom to top. */
 function give(kernels, biases) {
+  const [lab] = labs;
   kernels.forEach((k, layer) => lab.net.kernels[layer].set(k.flat()));
   biases.forEach((b, layer) => lab.net.biases[layer].set(b));
-  lab.seen = see(state, lab.net, lab.x, lab.targets);
+  lab.look();
 }
 
 // --- playing
 
-let last = 0, owed = 0, drawn = 0, charted = 0;
+let last = 0, owed = 0, drawn = 0, charted = 0, counted = 0, since = 0;
 function frame(now) {
-  if (!view.playing || !lab) return;
-  const speed = SPEEDS[view.speed], fastest = speed === Infinity;
+  if (!view.playing || !labs.length) return;
+  const speed = SPEEDS[view.speed], fastest = speed === Infinity, step = () => Math.max(...labs.map((lab) => lab.step));
   owed += fastest ? 0 : ((now - last) / 1000) * speed;
   last = now;
-  const wanted = fastest ? Infinity : Math.floor(owed), left = (view.until ?? Infinity) - lab.step;
-  owed = Math.min(owed - advance(Math.min(wanted, left), 14), speed); // what a slow machine cannot keep up with is let go
-  if (fastest) owed = 0;
-  if (!Number.isFinite(lab.seen.loss) || lab.step >= (view.until ?? Infinity)) play(false);
-  // charts take longest: half of the time is left for training
+  const left = (view.until ?? Infinity) - step();
+  // as much time for training as drawing takes; what a slow machine cannot keep up with is let go
+  const done = advance(Math.min(fastest ? Infinity : Math.floor(owed), left), Math.max(14, view.drawing));
+  owed = fastest ? 0 : Math.min(owed - done, speed);
+  counted += done;
+  if (now - since > 1000) { view.rate = (1000 * counted) / (now - since); counted = 0; since = now; }
+  if (!labs.some((lab) => lab.finite) || step() >= (view.until ?? Infinity)) play(false);
   if (now - drawn > 100 || !view.playing) {
     drawn = now;
-    const charts = now - charted > 350 || !view.playing;
+    const charts = now - charted > 350 || !view.playing, began = performance.now();
     if (charts) charted = now;
     drawNow(charts);
+    view.drawing = performance.now() - began;
   }
-  const spent = performance.now() - now; // a large network leaves as much time to whoever clicks
-  if (spent > 40) setTimeout(() => requestAnimationFrame(frame), spent);
+  if (performance.now() - now > 40) setTimeout(() => requestAnimationFrame(frame), 20); // for whoever clicks
   else requestAnimationFrame(frame);
 }
 
 function play(on) {
-  if (view.playing && !on) drawNow();
-  view.playing = on && lab !== null;
+  const stopped = view.playing && !on;
+  view.playing = on && labs.length > 0;
+  if (stopped) drawNow();
   byId("play").textContent = t(view.playing ? "pause" : "play");
-  if (view.playing) requestAnimationFrame((now) => { last = now; owed = 0; frame(now); });
+  if (view.playing) requestAnimationFrame((now) => { last = since = now; owed = counted = view.rate = 0; frame(now); });
 }
-
-// --- panels
-
-const PANELS = ["gradient", "network", "surface", "loss", "image", "weights", "units", "signal", "curve"];
-const CANVASES = ["network", "surface", "image"];
-
-function makePanels() {
-  for (const id of PANELS) {
-    const figure = element("figure"), caption = element("figcaption", undefined, { id: `${id}-title` });
-    const why = element("details", undefined, { class: "why" });
-    why.append(element("summary", "?"), element("p", undefined, { id: `${id}-why` }));
-    const chart = CANVASES.includes(id) ? element("canvas", undefined, { class: "chart", id }) : element("div", undefined, { class: "chart", id });
-    figure.append(caption, why, chart, element("p", undefined, { class: "soft", id: `${id}-text` }));
-    byId("charts").append(figure);
-  }
-}
-
-const positive = (values) => Array.from(values, (v) => (v > 0 && Number.isFinite(v) ? v : null));
-const color = () => visible(DATA.activations[state.activation].color);
-
-function line(x, y, name, style, more = {}) {
-  return { x, y, type: "scatter", mode: "lines", name, line: style, hovertemplate: "%{y:.3g}", ...more };
-}
-
-/** An axis that a factor of two or less does not fill. */
-function logarithmic(series) {
-  const all = series.flat().filter((v) => v !== null && v > 0).map(Math.log10);
-  if (!all.length) return { type: "linear", range: [0, 1], showticklabels: false };
-  const low = Math.min(...all), high = Math.max(...all), pad = Math.max(0.15, (1 - (high - low)) / 2, (high - low) * 0.05);
-  const range = [low - pad, high + pad];
-  if (high - low > 1.3) return { type: "log", exponentformat: "power", range, dtick: high - low > 6 ? undefined : 1 };
-  const ticks = [];
-  for (let k = Math.floor(range[0]); k <= range[1]; k += 1) ticks.push(...[1, 2, 5].map((digit) => digit * 10 ** k));
-  return { type: "log", range, tickvals: ticks, ticktext: ticks.map(short) };
-}
-
-function layered(id, now, start, expected, others = []) {
-  const at = now.map((_, i) => i + 1), series = [now, start, expected || [], ...others].map(positive);
-  const traces = others.map((own) => line(at, positive(own), "", { color: faint(color()).replace("0.16", "0.3"), width: 1 }, { hoverinfo: "skip", hovertemplate: undefined, showlegend: false }));
-  if (lab.step) traces.push(line(at, positive(start), t("start"), { color: css("--soft"), width: 2, dash: "dot" }));
-  if (expected) traces.push(line(at, positive(expected), t("theory"), { color: css("--ink"), width: 2, dash: "dash" }));
-  traces.push(line(at, positive(now), t("now"), { color: color(), width: 3 }, { mode: "lines+markers" }));
-  draw(id, traces, axis(t(id === "weights" ? "weight_layer" : "layer"), { dtick: now.length > 12 ? 5 : 1 }), axis("", logarithmic(series)), { showlegend: true, legend: LEGEND });
-}
-
-const LEGEND = { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 };
-
-function drawCharts() {
-  const { now, start, expected } = lab, top = start.delta.at(-1), passes = now.delta.some((v) => v > 0);
-  layered("gradient", now.delta, start.delta, expected && top > 0 && expected.delta.map((v) => v * top), lab.step ? [] : lab.others.map((o) => o.delta));
-  const low = now.delta[0], high = now.delta.at(-1), ratio = low / high;
-  const factors = now.delta.slice(0, -1).map((v, i) => v / now.delta[i + 1]).reverse();
-  const product = factors.length > 8 ? [...factors.slice(0, 7).map(short), "…"] : factors.map(short);
-  describe("gradient", !passes ? t("nothing") : state.depth === 1 ? t("one_layer")
-    : t("factors", { list: product.join(" × "), product: short(ratio), first: short(low) }));
-  layered("weights", now.weights, start.weights, null);
-  describe("weights", t("weights_text", { first: short(now.weights[0]), top: short(now.weights.at(-1)) }));
-  layered("signal", now.signal, start.signal, expected && expected.signal);
-  describe("signal", t("signal_text", { first: short(now.signal[0]), top: short(now.signal.at(-1)) }));
-  const at = now.dead.map((_, i) => i + 1);
-  draw("units", [
-    line(at, now.saturated, t("saturated"), { color: "#e69f00", width: 3 }, { mode: "lines+markers", hovertemplate: "%{y:.0%}" }),
-    line(at, now.dead, t("dead"), { color: "#d55e00", width: 3, dash: "dash" }, { mode: "lines+markers", hovertemplate: "%{y:.0%}" }),
-  ], axis(t("layer"), { dtick: at.length > 12 ? 5 : 1 }), axis("", { range: [-0.03, 1.03], tickformat: ".0%" }), { showlegend: true, legend: LEGEND });
-  describe("units", t("units_text", { dead: percent(mean(now.dead)), saturated: percent(mean(now.saturated)) }));
-  const steps = lab.records.map((r) => r.step);
-  draw("loss", [
-    line(steps, positive(lab.records.map((r) => r.loss)), t("loss"), { color: color(), width: 3 }, { mode: steps.length > 1 ? "lines" : "markers" }),
-    line(steps, lab.records.map((r) => r.accuracy), t("accuracy"), { color: css("--soft"), width: 2, dash: "dot" }, { yaxis: "y2", hovertemplate: "%{y:.0%}" }),
-  ], axis(t("steps"), { range: [0, Math.max(10, lab.step)] }), axis("", { ...logarithmic([positive(lab.records.map((r) => Math.max(r.loss, 1e-8)))]), title: { text: t("loss") } }), {
-    showlegend: true, legend: LEGEND, margin: { l: 50, r: 50, t: 8, b: 40 },
-    yaxis2: { overlaying: "y", side: "right", range: [-0.03, 1.03], tickvals: [0, 0.5, 1], tickformat: ".0%", showgrid: false },
-  });
-  describe("loss", t("loss_text", { loss: short(lab.seen.loss), right: Math.round(lab.seen.accuracy * lab.targets.length), all: lab.targets.length }));
-}
-
-const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
-
-function drawCurve() {
-  const n = 401, z = Float64Array.from({ length: n }, (_, i) => (i - 200) / 40), h = new Float64Array(n), s = new Float64Array(n);
-  PHI[state.activation](z, h, s);
-  draw("curve", [
-    line(Array.from(z), Array.from(h), t("value"), { color: color(), width: 3 }),
-    line(Array.from(z), Array.from(s), t("slope"), { color: color(), width: 2, dash: "dash" }),
-  ], axis("z"), axis("", { range: [-1.8, 3.2] }), { showlegend: true, legend: LEGEND });
-  describe("curve", t("curve_text", { name: state.activation, slope: short(DATA.activations[state.activation].steepest) }));
-}
-
-/** A canvas as large as it is shown, in CSS pixels. */
-function canvas(id) {
-  const box = byId(id), ratio = devicePixelRatio || 1, { width, height } = box.getBoundingClientRect();
-  box.width = Math.round(width * ratio);
-  box.height = Math.round(height * ratio);
-  const context = box.getContext("2d");
-  context.scale(ratio, ratio);
-  context.font = "13px system-ui, sans-serif";
-  return { context, width, height };
-}
-
-const BLUE = [0, 114, 178], ORANGE = [230, 159, 0];
-function mix(a, b, part) { return a.map((v, i) => Math.round(v + (b[i] - v) * part)); }
-const rgb = (c, alpha = 1) => `rgba(${c[0]},${c[1]},${c[2]},${alpha})`;
-const paper = () => (matchMedia("(prefers-color-scheme: dark)").matches ? [22, 22, 26] : [255, 255, 255]);
-
-/** What the network answers everywhere: 0 blue, 1 orange, undecided the page's own colour. */
-function drawSurface() {
-  const { context, width, height } = canvas("surface");
-  if (lab.features !== 2) {
-    context.fillStyle = css("--soft");
-    context.fillText(t("no_surface", { features: lab.features }), 8, height / 2);
-    describe("surface", t("no_surface", { features: lab.features }));
-    return;
-  }
-  const cost = state.depth * state.width ** 2, n = Math.max(12, Math.min(48, Math.floor(Math.sqrt(1e7 / cost))));
-  const reach = 1.25 * Math.max(...lab.x.map(Math.abs)), grid = new Float64Array(n * n * 2);
-  for (let i = 0; i < n; i += 1) for (let j = 0; j < n; j += 1) {
-    grid[2 * (i * n + j)] = reach * ((2 * (j + 0.5)) / n - 1);
-    grid[2 * (i * n + j) + 1] = reach * (1 - (2 * (i + 0.5)) / n);
-  }
-  // of a batch's statistics a point elsewhere would be a part
-  const { output } = forward(state.normalization === "batch" ? { ...state, normalization: "none" } : state, lab.net, grid);
-  const side = Math.min(width, height), left = (width - side) / 2, cell = side / n;
-  const answer = (y) => (state.loss === "cross_entropy" ? 1 / (1 + Math.exp(-y)) : Math.min(1, Math.max(0, y)));
-  if (state.normalization !== "batch") output.forEach((y, k) => {
-    const p = answer(y), tint = p > 0.5 ? mix(paper(), ORANGE, 2 * p - 1) : mix(paper(), BLUE, 1 - 2 * p);
-    context.fillStyle = Number.isFinite(p) ? rgb(tint) : css("--soft");
-    context.fillRect(left + (k % n) * cell, Math.floor(k / n) * cell, cell + 0.7, cell + 0.7);
-  });
-  lab.targets.forEach((target, e) => {
-    const x = left + (side * (lab.x[2 * e] / reach + 1)) / 2, y = (side * (1 - lab.x[2 * e + 1] / reach)) / 2;
-    context.beginPath();
-    context.arc(x, y, lab.targets.length > 8 ? 5 : 9, 0, 7);
-    context.fillStyle = rgb(target > 0.5 ? ORANGE : BLUE);
-    context.fill();
-    context.lineWidth = 2;
-    context.strokeStyle = css("--ink");
-    context.stroke();
-  });
-  describe("surface", t(state.normalization === "batch" ? "surface_batch" : "surface_text"));
-}
-
-const MOST_UNITS = 16;
-
-/** Units by their mean activation, edges by their weight's sign and the size of its gradient. */
-function drawNetworkPicture() {
-  const { context, width, height } = canvas("network");
-  const sizes = lab.net.sizes, shown = sizes.map((n) => Math.min(n, MOST_UNITS)), columns = sizes.length;
-  const x = (column) => 18 + ((width - 36) * column) / (columns - 1);
-  const y = (column, unit) => (height * (unit + 0.5)) / shown[column];
-  const largest = Math.max(...lab.seen.gradients.kernels.map((g) => g.reduce((m, v) => Math.max(m, Math.abs(v)), 0)));
-  for (let layer = 0; layer < columns - 1; layer += 1) {
-    const kernel = lab.net.kernels[layer], gradient = lab.seen.gradients.kernels[layer];
-    for (let i = 0; i < shown[layer]; i += 1) for (let o = 0; o < shown[layer + 1]; o += 1) {
-      const at = i * sizes[layer + 1] + o, part = Math.abs(gradient[at]) / largest;
-      const seen = part > 0 ? Math.max(0, 1 + Math.log10(part) / 4) : 0; // four decades
-      if (seen < 0.03) continue;
-      context.strokeStyle = rgb(kernel[at] > 0 ? ORANGE : BLUE, seen);
-      context.lineWidth = 0.4 + 1.6 * seen;
-      context.beginPath();
-      context.moveTo(x(layer), y(layer, i));
-      context.lineTo(x(layer + 1), y(layer + 1, o));
-      context.stroke();
-    }
-  }
-  const deadIn = [null, ...lab.seen.layers.map((layer) => deadUnits(layer.slope, state.width))];
-  const radius = Math.max(2.5, Math.min(8, (width - 36) / columns / 3, height / 40));
-  for (let column = 0; column < columns; column += 1) {
-    const values = column === 0 ? lab.x : column === columns - 1 ? lab.seen.output : lab.seen.layers[column - 1].h;
-    const scale = values.reduce((m, v) => Math.max(m, Math.abs(v)), 0) || 1;
-    for (let unit = 0; unit < shown[column]; unit += 1) {
-      let sum = 0;
-      for (let e = unit; e < values.length; e += sizes[column]) sum += values[e];
-      const part = (sum * sizes[column]) / values.length / scale;
-      const dead = deadIn[column]?.[unit];
-      context.beginPath();
-      context.arc(x(column), y(column, unit), radius, 0, 7);
-      context.fillStyle = rgb(mix(paper(), part > 0 ? ORANGE : BLUE, Math.min(1, Math.abs(part))));
-      context.fill();
-      context.lineWidth = 1.3;
-      context.strokeStyle = dead ? css("--soft") : css("--ink");
-      context.stroke();
-      if (dead) {
-        context.beginPath();
-        context.moveTo(x(column) - radius, y(column, unit) - radius);
-        context.lineTo(x(column) + radius, y(column, unit) + radius);
-        context.stroke();
-      }
-    }
-  }
-  describe("network", t("network_text", { shown: Math.min(state.width, MOST_UNITS), width: state.width }));
-}
-
-const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
-function ramp(part) {
-  const at = Math.min(RAMP.length - 1.0001, Math.max(0, part * (RAMP.length - 1))), i = Math.floor(at);
-  return rgb(mix(RAMP[i], RAMP[i + 1], at - i));
-}
-
-/** The gradient over layers, from the top down, and over time, to the right. */
-function drawImage() {
-  const { context, width, height } = canvas("image"), records = lab.records;
-  const logs = records.map((r) => r.delta.map((v) => (v > 0 ? Math.log10(v) : null)));
-  const all = logs.flat().filter((v) => v !== null && Number.isFinite(v)), low = Math.min(...all), high = Math.max(...all);
-  const left = 34, bottom = 22, wide = (width - left) / Math.max(records.length, 40), tall = (height - bottom) / state.depth;
-  logs.forEach((column, k) => column.forEach((v, i) => {
-    context.fillStyle = v === null || !Number.isFinite(v) ? css("--paper") : ramp(high > low ? (v - low) / (high - low) : 1);
-    context.fillRect(left + k * wide, (state.depth - 1 - i) * tall, wide + 0.7, tall + 0.7);
-  }));
-  context.fillStyle = css("--ink");
-  context.textAlign = "right";
-  for (const layer of new Set([1, state.depth])) context.fillText(String(layer), left - 6, (state.depth - layer + 0.5) * tall + 5);
-  context.textAlign = "left";
-  context.fillText("0", left, height - 6);
-  const last = String(lab.step), room = context.measureText(last).width;
-  if (lab.step) context.fillText(last, Math.min(width - room, left + records.length * wide - room / 2), height - 6);
-  describe("image", all.length ? t("image_text", { low: short(10 ** low), high: short(10 ** high) }) : t("nothing"));
-}
-
-function drawNow(charts = true) {
-  if (!lab) return;
-  if (charts) drawCharts();
-  drawSurface();
-  drawNetworkPicture();
-  drawImage();
-  const top = lab.now.delta.at(-1), passes = lab.now.delta.some((v) => v > 0), solved = lab.seen.accuracy > 1 - 1e-9;
-  const word = !Number.isFinite(lab.seen.loss) ? "diverged" : solved ? (passes ? "solved" : "solved_above") : !passes ? "no_gradient"
-    : Math.max(...lab.now.delta) > DATA.exploding * top ? "exploding" : lab.now.delta[0] < DATA.vanishing * top ? "vanishing"
-    : lab.step >= 500 && lab.seen.loss > 0.95 * lab.records[0].loss ? "stuck" : "learning";
-  byId("status").textContent = t("status", { step: lab.step, loss: short(lab.seen.loss), word: t(word) });
-  byId("status").dataset.word = word;
-}
-
-CHARTING.displayModeBar = false;
 
 function drawAll() {
   drawCurve();
-  byId("charts").classList.toggle("impossible", !lab);
-  if (lab) drawNow();
-  else byId("status").textContent = t("no_edge", { name: state.activation });
-  byId("play").disabled = byId("one").disabled = !lab;
+  byId("charts").classList.toggle("impossible", !labs.length);
+  if (labs.length) drawNow();
+  else byId("status").textContent = t("no_edge", { name: [state.activation, race.value].find((name) => NAMES.includes(name) && DATA.activations[name].critical === null) });
+  byId("play").disabled = byId("one").disabled = !labs.length;
+  drawAsk();
 }
 
 // --- settings
 
-function command() {
-  const task = DATA.tasks[state.task], boolean = ["xor", "and", "parity", "noisy_xor"].includes(state.task);
-  const words = {
-    activation: [state.activation, "tanh"], "model.depth": [state.depth, 2], "model.width": [state.width, 8],
-    init: [state.init, "glorot_normal"], "init.gain": [state.gain, 1], task: [state.task, "xor"],
-    "task.inputs": [boolean ? "bipolar" : "binary", "binary"], optimizer: [state.optimizer, "adam"],
-    "optimizer.learning_rate": [state.rate, 0.01], "training.loss_function": [state.loss, "cross_entropy"],
-    "model.residual": [state.residual, 0], "model.residual_scale": [state.residual ? state.scale : "constant", "constant"],
-    "model.normalization": [state.normalization, "none"],
+/** What a network's settings are called in fadeout's commands, with what is usual. */
+function commandWords(s) {
+  const boolean = ["xor", "and", "parity", "noisy_xor"].includes(s.task);
+  const own = s.task === "own", options = Object.entries(DATA.tasks[s.task].options);
+  return {
+    activation: [s.activation, "tanh"], "model.depth": [s.depth, 2], "model.width": [s.width, 8],
+    init: [s.init, "glorot_normal"], "init.gain": [s.gain, 1], task: [own ? "table" : s.task, "xor"],
+    "task.inputs": [boolean ? "bipolar" : "binary", "binary"], optimizer: [s.optimizer, "adam"],
+    "optimizer.learning_rate": [s.rate, 0.01], "training.loss_function": [s.loss, "cross_entropy"],
+    "model.residual": [s.residual, 0], "model.residual_scale": [s.residual ? s.scale : "constant", "constant"],
+    "model.normalization": [s.normalization, "none"], ...Object.fromEntries(options.map(([key, value]) => [`task.${key}`, [value, null]])),
   };
-  const options = Object.entries(task.options).map(([key, value]) => `task.${key}=${value}`);
-  return ["fadeout train", ...Object.entries(words).filter(([, [is, usual]]) => is !== usual).map(([key, [is]]) => `${key}=${is}`), ...options].join(" ");
+}
+
+function command() {
+  const [own, rival] = [state, race.key && { ...state, [race.key]: race.value }].filter(Boolean).map(commandWords);
+  const words = Object.entries(own).filter(([path, [is, usual]]) => is !== usual || (rival && rival[path][0] !== usual))
+    .map(([path, [is]]) => (rival && rival[path][0] !== is ? `${path}=${is},${rival[path][0]}` : `${path}=${is}`));
+  return [rival ? "fadeout train -m" : "fadeout train", ...words].join(" ");
 }
 
 /** Settings in the address, so that a page can be sent on. */
 function address() {
   const own = Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key]).map(([key, value]) => `${key}=${value}`);
+  if (race.key) own.push(`against=${race.key}:${race.value}`);
   if (view.language !== browserLanguage()) own.push(`lang=${view.language}`);
   const fragment = own.length ? `#${own.join("&")}` : "#";
   if (location.hash !== fragment && !(fragment === "#" && !location.hash)) history.replaceState(null, "", fragment);
@@ -380,15 +145,23 @@ function address() {
 
 function browserLanguage() { return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en"; }
 
+/** A value of a setting as it is written, or undefined where the page does not know it. */
+function settingOf(key, text) {
+  if (CHOICES[key]?.includes(text)) return text;
+  return LADDERS[key]?.find((value) => value === Number(text));
+}
+
 /** What the address says, where it is something that the page knows. */
 function read() {
   Object.assign(state, DEFAULTS);
+  Object.assign(race, { key: null, value: null });
   view.language = browserLanguage();
-  for (const [key, value] of new URLSearchParams(location.hash.slice(1))) {
-    if (key === "lang" && WORDS[value]) view.language = value;
-    else if (CHOICES[key]?.includes(value)) state[key] = value;
-    else if (LADDERS[key]?.includes(Number(value))) state[key] = Number(value);
-    else if (key === "seed" && Number.isSafeInteger(Number(value))) state.seed = Number(value);
+  for (const [key, text] of new URLSearchParams(location.hash.slice(1))) {
+    const value = settingOf(key, text), [raced, other] = text.split(":");
+    if (value !== undefined) state[key] = value;
+    else if (key === "lang" && WORDS[text]) view.language = text;
+    else if (key === "seed" && Number.isSafeInteger(Number(text))) state.seed = Number(text);
+    else if (key === "against" && RACED.includes(raced) && settingOf(raced, other) !== undefined) Object.assign(race, { key: raced, value: settingOf(raced, other) });
   }
 }
 
@@ -400,86 +173,170 @@ function changed() {
   drawAll();
 }
 
+/** A list or a slider for a setting. */
+function control(key, value, change, title = t(key)) {
+  if (CHOICES[key]) return choice(title, CHOICES[key].map((word) => optionWord(key, word)), CHOICES[key].indexOf(value), (i) => change(CHOICES[key][i]));
+  return slider(title, 0, LADDERS[key].length - 1, LADDERS[key].indexOf(value), (i) => change(LADDERS[key][i]), (i) => String(LADDERS[key][i]));
+}
+
+/** The rival that is proposed: what comes next in the list. */
+function rivalOf(key) {
+  if (key === "activation") return state.activation === "tanh" ? "sigmoid" : "tanh";
+  const values = CHOICES[key] || LADDERS[key], at = values.indexOf(state[key]);
+  return values[at + 1 < values.length ? at + 1 : at - 1];
+}
+
 function makeControls() {
   const box = byId("controls");
-  box.replaceChildren();
-  const set = (key, value) => { state[key] = value; leaveTour(); changed(); };
-  const pick = (key) => choice(t(key), CHOICES[key].map((word) => (key === "init" && word === "torch" ? "torch (PyTorch)" : word)),
-    CHOICES[key].indexOf(state[key]), (i) => set(key, CHOICES[key][i]));
-  const slide = (key) => slider(t(key), 0, LADDERS[key].length - 1, LADDERS[key].indexOf(state[key]),
-    (i) => set(key, LADDERS[key][i]), (i) => String(LADDERS[key][i]));
-  const group = (title, ...inside) => { const set = element("fieldset"); set.append(element("legend", t(title)), ...inside); return set; };
-  box.append(
-    group("group_network", pick("activation"), slide("depth"), slide("width")),
-    group("group_start", pick("init"), slide("gain")),
-    group("group_training", pick("task"), pick("optimizer"), slide("rate"), pick("loss")),
-    group("group_remedies", slide("residual"), pick("scale"), pick("normalization")),
+  const set = (key) => (value) => { state[key] = value; leaveTour(); changed(); };
+  const own = (key) => control(key, state[key], set(key));
+  const group = (title, ...inside) => { const part = element("fieldset"); part.append(element("legend", t(title)), ...inside); return part; };
+  const keys = [null, ...RACED];
+  const rival = choice(t("race_key"), keys.map((key) => (key ? t(key) : t("no_rival"))), keys.indexOf(race.key), (i) => {
+    Object.assign(race, keys[i] ? { key: keys[i], value: rivalOf(keys[i]) } : { key: null, value: null });
+    leaveTour();
+    makeControls();
+    changed();
+  });
+  const rivals = race.key ? [control(race.key, race.value, (value) => { race.value = value; leaveTour(); changed(); }, t("race_value"))] : [];
+  box.replaceChildren(
+    group("group_network", own("activation"), own("depth"), own("width")),
+    group("group_start", own("init"), own("gain")),
+    group("group_training", own("task"), own("optimizer"), own("rate"), own("loss")),
+    group("group_remedies", own("residual"), own("scale"), own("normalization")),
+    group("group_race", rival, ...rivals),
   );
   byId("speed").replaceChildren(slider(t("speed"), 0, SPEEDS.length - 1, view.speed, (i) => { view.speed = i; owed = 0; },
     (i) => (SPEEDS[i] === Infinity ? t("fastest") : t("a_second", { steps: SPEEDS[i] }))));
 }
 
-// --- tours
+// --- starting points
 
-function showStop() {
-  const tour = TOURS[view.tour];
-  byId("tour-steps").hidden = !tour;
-  byId("tour-text").textContent = "";
-  if (!tour) return;
-  const stop = tour.stops[view.stop];
-  Object.assign(state, DEFAULTS, ...tour.stops.slice(0, view.stop + 1).map((s) => s.set));
+const SKETCH = { width: 132, height: 56 };
+
+/** Settings worth a look, each with the gradient over its layers at step 0. */
+function makeStarts() {
+  byId("starts").replaceChildren(...STARTS.map((start) => {
+    const button = element("button", undefined, { type: "button" }), box = element("canvas", undefined, { "aria-hidden": "true", width: 2 * SKETCH.width, height: 2 * SKETCH.height });
+    button.append(box, element("span", spoken(start.title)));
+    button.addEventListener("click", () => {
+      leaveTour();
+      const [key, value] = Object.entries(start.against || { none: null })[0];
+      Object.assign(state, DEFAULTS, start.set);
+      Object.assign(race, key === "none" ? { key: null, value: null } : { key, value });
+      makeControls();
+      changed();
+    });
+    sketch(box.getContext("2d"), start);
+    return button;
+  }));
+}
+
+function sketch(context, { set, against }) {
+  const settings = { ...DEFAULTS, ...set }, decades = 8;
+  context.scale(2, 2);
+  context.strokeStyle = css("--line");
+  context.strokeRect(0.5, 0.5, SKETCH.width - 1, SKETCH.height - 1);
+  for (const own of [settings, ...(against ? [{ ...settings, ...against }] : [])]) {
+    const { delta } = new Experiment(own).now;
+    context.beginPath();
+    delta.forEach((v, i) => {
+      const power = v > 0 ? Math.log10(v / delta.at(-1)) : -decades;
+      const at = Math.max(4, Math.min(SKETCH.height - 4, (SKETCH.height * (4 - power)) / (decades + 6)));
+      context.lineTo(6 + ((SKETCH.width - 12) * i) / Math.max(1, delta.length - 1), at);
+    });
+    context.lineWidth = 2.5;
+    context.strokeStyle = visible(DATA.activations[own.activation].color);
+    context.stroke();
+  }
+}
+
+// --- data of one's own
+
+const MOST_ROWS = 500, MOST_COLUMNS = 16;
+
+/** Examples of a table: numbers, and in the last column one of two answers. Columns get mean 0 and variance 1. */
+function examplesOf(source) {
+  const rows = source.split(/\r?\n/).map((row) => row.trim()).filter(Boolean).map((row) => row.split(/[,;\t]/).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
+  const number = (cell) => cell !== "" && Number.isFinite(Number(cell));
+  if (rows.length && !rows[0].slice(0, -1).every(number)) rows.shift(); // a header
+  if (rows.length < 2) throw new Error(t("data_rows"));
+  if (rows.length > MOST_ROWS) throw new Error(t("data_many", { most: MOST_ROWS, rows: rows.length }));
+  const columns = rows[0].length - 1;
+  if (columns < 1 || columns > MOST_COLUMNS) throw new Error(t("data_columns", { most: MOST_COLUMNS }));
+  rows.forEach((row, i) => {
+    if (row.length !== columns + 1) throw new Error(t("data_width", { row: i + 1, is: row.length, wanted: columns + 1 }));
+    row.slice(0, -1).forEach((cell, k) => { if (!number(cell)) throw new Error(t("data_number", { row: i + 1, column: k + 1, cell: cell.slice(0, 20) })); });
+  });
+  const answers = [...new Set(rows.map((row) => row.at(-1)))].sort((a, b) => (number(a) && number(b) ? a - b : a < b ? -1 : 1));
+  if (answers.length !== 2) throw new Error(t("data_answers", { count: answers.length }));
+  const values = rows.map((row) => row.slice(0, -1).map(Number));
+  for (let k = 0; k < columns; k += 1) {
+    const middle = mean(values.map((row) => row[k])), deviation = Math.sqrt(mean(values.map((row) => (row[k] - middle) ** 2)));
+    for (const row of values) row[k] = deviation > 0 ? (row[k] - middle) / deviation : 0;
+  }
+  return { inputs: values, targets: rows.map((row) => answers.indexOf(row.at(-1))), options: { file: "data.csv" } };
+}
+
+function useData() {
+  const box = byId("data-fault");
+  try {
+    DATA.tasks.own = examplesOf(byId("data-text").value);
+  } catch (error) {
+    box.textContent = error.message;
+    return;
+  }
+  const { inputs, targets } = DATA.tasks.own;
+  box.textContent = t("data_taken", { rows: inputs.length, columns: inputs[0].length, ones: mean(targets) ? targets.reduce((a, b) => a + b) : 0 });
+  if (!CHOICES.task.includes("own")) CHOICES.task.push("own");
+  state.task = "own";
+  leaveTour();
   makeControls();
   changed();
-  byId("tour-text").textContent = stop[view.language];
-  byId("tour-place").textContent = `${view.stop + 1} / ${tour.stops.length}`;
-  byId("back").disabled = view.stop === 0;
-  byId("next").disabled = view.stop === tour.stops.length - 1;
-  if (stop.steps) { view.until = stop.steps; view.speed = 3; makeControls(); play(true); }
 }
 
-/** A text must not stand beside what it is not of. */
-function leaveTour() {
-  view.tour = -1;
-  byId("tours").value = -1;
-  byId("tour-steps").hidden = true;
-  byId("tour-text").textContent = "";
-}
-
-function makeTours() {
-  const list = byId("tours");
-  list.replaceChildren(element("option", t("no_tour"), { value: -1 }), ...TOURS.map((tour, i) => element("option", tour[view.language], { value: i })));
-  list.value = view.tour;
-}
+// --- the page
 
 /** All texts, in the language that is chosen. */
 function speak() {
   document.documentElement.lang = view.language === "zh" ? "zh-CN" : "en";
   document.title = `${t("title")} - fadeout`;
   for (const box of document.querySelectorAll("[data-word]")) if (box.id !== "status") box.textContent = t(box.dataset.word);
-  for (const id of PANELS) { byId(`${id}-title`).textContent = t(`${id}_title`); byId(`${id}-why`).textContent = t(`${id}_why`); }
+  for (const id of ["predict", ...PANELS]) { byId(`${id}-title`).textContent = t(`${id}_title`); byId(`${id}-why`).textContent = t(`${id}_why`); }
   byId("language").textContent = t("other_language");
   byId("language").lang = view.language === "zh" ? "en" : "zh-CN";
   byId("controls").setAttribute("aria-label", t("settings"));
   byId("transport").setAttribute("aria-label", t("training"));
+  byId("data-text").setAttribute("aria-label", t("data_title"));
   byId("play").textContent = t(view.playing ? "pause" : "play");
   byId("copied").textContent = "";
   makeControls();
   makeTours();
-  if (TOURS[view.tour]) byId("tour-text").textContent = TOURS[view.tour].stops[view.stop][view.language];
+  makeStarts();
+  tellStop();
+  if (asked) makeGuess();
+  if (!byId("sheet").hidden) makeSheet();
   address();
   drawAll();
 }
 
 function listen() {
   const on = (id, kind, act) => byId(id).addEventListener(kind, act);
+  const go = (by) => () => { view.stop += by; showStop(); };
   on("play", "click", () => { delete view.until; play(!view.playing); });
   on("one", "click", () => { play(false); advance(1); drawNow(); });
   on("reset", "click", changed);
   on("again", "click", () => { state.seed += 1; changed(); }); // a tour may ask for it
   on("language", "click", () => { view.language = view.language === "zh" ? "en" : "zh"; speak(); });
   on("tours", "change", () => { view.tour = Number(byId("tours").value); view.stop = 0; showStop(); });
-  on("back", "click", () => { view.stop -= 1; showStop(); });
-  on("next", "click", () => { view.stop += 1; showStop(); });
+  on("back", "click", go(-1));
+  on("next", "click", go(1));
+  on("leave", "click", leaveTour);
+  on("sheet-button", "click", () => showSheet(true));
+  on("sheet-close", "click", () => showSheet(false));
+  on("sheet-print", "click", () => print());
+  on("tour-file", "change", async (event) => { const [file] = event.target.files; event.target.value = ""; if (file) addTour(await file.text()); });
+  on("data-use", "click", useData);
   on("copy", "click", async () => {
     getSelection().selectAllChildren(byId("command"));
     byId("copied").textContent = t("selected");
@@ -488,11 +345,14 @@ function listen() {
   on("controls", "submit", (event) => event.preventDefault());
   addEventListener("hashchange", () => { leaveTour(); read(); reset(); speak(); });
   addEventListener("resize", () => { if (!view.playing) drawAll(); });
-  onColorScheme(drawAll);
+  onColorScheme(() => { makeStarts(); drawAll(); });
+  listenToDrawing();
 }
 
 read();
 makePanels();
+byId("predict").after(element("div", undefined, { id: "guess" }));
+byId("predict-panel").hidden = true;
 reset();
 speak();
 listen();

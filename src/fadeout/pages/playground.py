@@ -99,3 +99,10 @@ def page_texts() -> dict[str, Any]:
     from fadeout.pages import read_text
 
     return json.loads(read_text("words.json"))
+
+
+def page_tours() -> dict[str, Any]:
+    """The page's tours and starting points, each with its texts in both languages."""
+    from fadeout.pages import read_text
+
+    return json.loads(read_text("tours.json"))

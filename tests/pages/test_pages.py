@@ -12,9 +12,10 @@ import pytest
 from conftest import small_runs
 from fadeout import load, train
 from fadeout.analysis import groups
+from fadeout.analysis.verdicts import verdicts
 from fadeout.cli.compose import compose_jobs
-from fadeout.config import Activation, Optimizer, Run, Training
-from fadeout.pages import as_json, write_report
+from fadeout.config import Activation, Model, Optimizer, Run, Training
+from fadeout.pages import as_json, page_texts, write_report
 from fadeout.pages.summary import NOTHING, ZERO, encode_values, summary
 from fadeout.registry import FadeoutError
 from fadeout.training.resolve import resolve
@@ -61,6 +62,29 @@ def test_the_groups_hold_the_statistics_of_their_runs(results):
     found = decoded(group["values"]["delta_norm"], share=False).reshape(expected.shape)
     np.testing.assert_allclose(found, expected, rtol=0.0012)
     assert group["steps"] == [0, 3, 6]
+
+
+def test_findings_are_those_of_the_runs(results):
+    """Per activation at its greatest depth: decades from the highest hidden layer to the lowest."""
+    found = {own["name"]: own for own in summary(results, "x")["findings"]}
+    assert set(found) == {"step", "tanh"}
+    assert found["step"]["zero"]
+    assert found["step"]["decades"] is None
+    own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 5)).values)
+    ratio = own["delta_norm"].sel(step=0, layer=1) / own["delta_norm"].sel(step=0, layer=5)
+    assert found["tanh"]["depth"] == 5
+    assert found["tanh"]["decades"] == pytest.approx(float(np.median(np.log10(ratio))))
+    assert found["tanh"]["solved"] == float((own["status"] == "solved").mean())
+
+
+def test_a_remedy_is_counted_once():
+    runs = [
+        Run(Activation("relu"), model=Model(2, 4, **remedy), training=Training(2, 1), seed=seed)
+        for remedy in ({}, {"residual": 1.0, "residual_scale": "sqrt_depth"}) for seed in (0, 1)
+    ]  # fmt: skip
+    data = summary(train(runs, quiet=True), "x")
+    assert data["axes"][0]["name"] == "remedy"
+    assert data["pooled"] == ["seed"]
 
 
 def test_verdicts_in_the_page_add_up(results):
@@ -132,6 +156,7 @@ def test_charts_are_drawn_and_a_script_in_a_config_stays_text(opened, report):
         assert page.locator(f"#{chart} svg").count() > 0
         assert len(page.locator(f"#{chart}").get_attribute("aria-label")) > 30
     assert page.locator("#name").inner_text() == EVIL
+    assert page.locator("#question").inner_text().strip() == f"Why? {EVIL}"
     assert page.title() != "taken"
     assert page.locator("h1 b").count() == 0
 
@@ -257,3 +282,111 @@ def test_dark_pages_and_telephones(opened, report):
     page = opened(report, color_scheme="dark", viewport={"width": 380, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 26)"
+
+
+def test_the_headline_is_what_was_found(opened, report):
+    page = opened(report)
+    headline = "Over 5 layers the gradient is exactly zero with step and gets through with tanh."
+    assert page.locator("h1").inner_text() == headline
+    assert page.locator("#outcome").inner_text().startswith("Solved there by ")
+    page.evaluate(
+        "DATA.findings = ['a', 'b', 'c', 'd', 'e', 'f', '0.5'].map((name, i) => ({ name, depth: 9,"
+        " decades: [-8.24, -3, 4, 0, 0, 0, -5][i], zero: false, solved: null })); makeTexts()"
+    )
+    assert page.locator("h1").inner_text() == (
+        "Over 9 layers the gradient vanishes with a (8.2 decades lost), b (3.0 decades lost) and "
+        "activation 0.5 (5.0 decades lost), explodes with c (4.0 decades gained) and gets through "
+        "with d, e and f."
+    )
+    assert page.locator("#outcome").inner_text() == ""
+
+
+def test_a_report_in_chinese(opened, report):
+    page = opened(report, locale="zh-CN")
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+    assert page.locator("h1").inner_text().startswith("5 层下来，梯度在 step 中恰好为零")
+    shown = page.locator("#charts").inner_text() + page.locator("#controls").inner_text()
+    assert not re.search(r"Median|percentile|layer|Loss|Verdicts", shown), shown
+    page.locator("#language").click()
+    assert page.locator("#loss-title").inner_text() == "Loss during training"
+
+
+@pytest.mark.parametrize("page_name", ["report", "playground"])
+def test_texts_are_the_same_in_both_languages(page_name):
+    told = page_texts(page_name)
+    assert told["en"].keys() == told["zh"].keys()
+    groups = [key for key in told["en"] if isinstance(told["en"][key], dict)]
+    for key in told["en"].keys() - set(groups):
+        holes = [sorted(re.findall(r"\{(\w+)\}", told[language][key])) for language in told]
+        assert holes[0] == holes[1], key
+        assert all(told[language][key].strip() for language in told)
+
+
+def test_no_text_of_the_report_is_missing():
+    from importlib.resources import files
+
+    own = files("fadeout.pages")
+    script = "".join(own.joinpath(f"report.{kind}").read_text() for kind in ("js", "html"))
+    script += own.joinpath("common.js").read_text()
+    asked = set(re.findall(r'\bt\("(\w+)"', script)) | set(
+        re.findall(r'data-(?:word|name)"?[=:] ?"(\w+)"', script)
+    )
+    words = page_texts("report")["en"].keys()
+    assert asked <= words, asked - words
+    spare = {key for key in words - asked if f'"{key}"' not in script and key != "names"}
+    panels = ("profile", "image", "loss", "solved", "units", "verdicts")
+    assert spare <= {f"{panel}_{kind}" for panel in panels for kind in ("why", "title")}
+
+
+def test_every_panel_is_explained_and_fills_the_screen(opened, report):
+    page = opened(report)
+    for panel in page.evaluate("[...PANELS, 'verdicts']"):
+        figure = page.locator(f"#{panel}-panel")
+        figure.locator("summary").click()
+        assert len(figure.locator(".why p").inner_text()) > 30
+        figure.locator("summary").click()
+    page.locator("#profile-panel .full").click()
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.fullscreenElement.id") == "profile-panel"
+    assert page.evaluate("byId('profile').layout.showlegend") is True
+    chart = page.locator("#profile").bounding_box()
+    assert chart["height"] > 0.7 * page.viewport_size["height"]
+    assert page.locator("#profile .legend").bounding_box()["y"] < chart["y"] + 80
+
+
+def test_verdicts_follow_the_filter(opened, report, results):
+    page = opened(report)
+    assert page.locator("#verdicts th").all_inner_texts() == ["step", "tanh", "all"]
+    page.locator("#filter").fill("activation=tanh depth=5")
+    counts(page.locator("#runs tbody tr"), 2)
+    assert page.locator("#verdicts th").all_inner_texts() == ["tanh", "all"]
+    own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 5)).values)
+    (word,) = set(verdicts(own).tolist())
+    assert page.locator("#verdicts tr").first.inner_text().split("\n")[-1].strip() == (
+        f"{word.replace('_', ' ')} 100 %"
+    )
+
+
+def test_bands_are_told_where_they_are(opened, report, results, tmp_path):
+    page = opened(report)
+    assert "bands spread over seed" in page.locator("#counts").inner_text()
+    assert "band: 10th" in page.locator("#loss-text").inner_text()
+    alone = results.isel(run=(results["seed"] == 0).values)
+    page = opened(write_report(alone, "alone", tmp_path / "alone.html"))
+    assert "a line is one run" in page.locator("#counts").inner_text()
+    assert "band" not in page.locator("#loss-text").inner_text()
+
+
+def test_equal_lines_stand_beside_each_other(opened, report):
+    page = opened(report)
+    widths = page.evaluate("byId('loss').data.filter((t) => t.name).map((t) => t.line.width)")
+    assert widths[0] > widths[1]
+    first, second = page.evaluate("byId('solved').data.map((t) => t.x)")
+    assert all(a < b for a, b in zip(first, second, strict=True))
+
+
+def test_a_run_that_is_chosen_is_not_covered_by_the_bar(opened, report):
+    page = opened(report)
+    page.locator("#runs tbody tr").first.click()
+    bar = page.locator("#controls").bounding_box()
+    assert page.locator("#run-title").bounding_box()["y"] >= bar["y"] + bar["height"] - 1

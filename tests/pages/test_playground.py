@@ -3,18 +3,21 @@
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import fadeout
 from fadeout import theory
+from fadeout.analysis.intervals import share_interval
 from fadeout.claims.table import CLAIMS
 from fadeout.config import Activation, Init, Model, Optimizer, Run, Task, Training
 from fadeout.networks.activations import ACTIVATIONS
 from fadeout.networks.initializers import kernel_variance
-from fadeout.pages import write_playground
-from fadeout.pages.playground import INITS, page_texts, page_tours
+from fadeout.pages import page_texts, write_playground
+from fadeout.pages.playground import INITS, page_tours
 from fadeout.pages.translate import javascript
 from fadeout.registry import FadeoutError
 
@@ -172,7 +175,7 @@ def test_networks_are_drawn_with_fadeouts_variances(page):
 
 
 def test_no_text_is_missing_in_either_language():
-    told = page_texts()
+    told = page_texts("playground")
     assert told["en"].keys() == told["zh"].keys()
     texts = [key for key in told["en"] if key != "options"]
     assert all(told[language][key].strip() for language in ("en", "zh") for key in texts)
@@ -185,7 +188,14 @@ def test_no_text_is_missing_in_either_language():
         for language in ("en", "zh")
     }
     assert holes["en"] == holes["zh"]
-    names = ("playground.js", "panels.js", "tours.js", "experiments.js", "playground.html")
+    names = (
+        "common.js",
+        "playground.js",
+        "panels.js",
+        "tours.js",
+        "experiments.js",
+        "playground.html",
+    )
     script = "\n".join(OWN.joinpath(name).read_text() for name in names)
     asked = set(re.findall(r'\bt\("(\w+)"', script)) | set(re.findall(r'data-word="(\w+)"', script))
     asked |= set(re.findall(r'(?:group|part)\("(\w+)"', script))
@@ -224,11 +234,11 @@ def test_tours_have_all_their_texts():
 
 def test_it_speaks_the_browsers_language_and_the_other(opened, playground):
     page = opened(playground, locale="zh-CN")
-    chinese = page_texts()["zh"]
+    chinese = page_texts("playground")["zh"]
     assert page.locator("h1").inner_text() == chinese["title"]
     assert page.locator("html").get_attribute("lang") == "zh-CN"
     page.locator("#language").click()
-    assert page.locator("h1").inner_text() == page_texts()["en"]["title"]
+    assert page.locator("h1").inner_text() == page_texts("playground")["en"]["title"]
     assert "lang=en" in page.url
     assert page.locator("#gradient-text").inner_text().startswith("On the way down")
 
@@ -366,7 +376,8 @@ def test_the_command_is_what_is_on_the_screen(opened, playground):
 TOLD = (
     ("vanishing", "learning", "learning", "vanishing", "vanishing", "vanishing",
      "vanishing solved", "solved", "vanishing"),
-    ("vanishing", "vanishing", "vanishing", "learning", "vanishing solved", "vanishing", "exploding"),
+    ("vanishing", "vanishing", "vanishing", "learning", "vanishing solved", "vanishing",
+     "exploding"),
     ("learning", "learning", "learning", "no_gradient", "no_gradient solved", "learning",
      "solved"),
     ("vanishing", "no_gradient", "no_gradient", "vanishing", "vanishing solved"),
@@ -442,3 +453,285 @@ def test_dark_pages_telephones_and_questions(opened, playground):
         page.locator(f"figure:has(#{panel}) summary").click()
         assert page.locator(f"#{panel}-why").is_visible()
     assert playground.stat().st_size < 6e6
+
+
+# --- guesses
+
+
+def test_twenty_networks_are_counted_as_fadeout_counts(page):
+    """Wilson's interval, and the median's by the sixth and the fifteenth of twenty."""
+    for count in (0, 3, 10, 20):
+        low, _, high = share_interval(np.arange(20) < count, np.arange(20))
+        np.testing.assert_allclose(page.evaluate(f"wilson({count}, 20)"), [low, high], atol=1e-5)
+    values = np.random.default_rng(0).normal(size=20)
+    found = page.evaluate("(values) => medianOfTwenty(values)", values.tolist())
+    assert found["middle"] == pytest.approx(np.median(values))
+    assert stats.binom.cdf(14, 20, 0.5) - stats.binom.cdf(5, 20, 0.5) == pytest.approx(
+        0.959, abs=1e-3
+    )
+    assert (found["low"], found["high"]) == tuple(np.sort(values)[[5, 14]])
+
+
+def test_a_line_is_drawn_by_hand_and_its_distance_is_told(opened, playground):
+    page = opened(playground)
+    page.locator("#tours").select_option("0")
+    box = page.locator("#predict").bounding_box()
+    scale = page.evaluate(
+        "(() => { const b = byId('predict').getBoundingClientRect();"
+        "const s = profileScale(b.width, b.height); return [s.x(9), s.y(0), s.x(0), s.y(-8)]; })()"
+    )
+    page.mouse.move(box["x"] + scale[0], box["y"] + scale[1])
+    page.mouse.down()
+    page.mouse.move(box["x"] + scale[2], box["y"] + scale[3])
+    page.mouse.up()
+    guess = page.evaluate("asked.guess")
+    np.testing.assert_allclose(guess, np.linspace(-8, 0, 10), atol=0.1)
+    page.locator("#run-twenty").click()
+    page.wait_for_selector("#predict[data-done=yes]")
+    profiles = np.array(page.evaluate("asked.found.map((own) => own.profile)"))
+    assert profiles.shape == (20, 10)
+    expected = theory.profile("sigmoid", 10, 1.0, 0.0, 1.0).gradient
+    np.testing.assert_allclose(np.median(profiles, 0), expected, atol=0.5)
+    distance = np.abs(np.median(profiles, 0) - guess)[:-1].mean()
+    told = page.locator("#predict-text").inner_text()
+    assert f"Over all layers your line is {distance:.1f} decades off" in told
+    page.locator("#guess input").fill("-6")
+    assert page.evaluate("asked.guess[0]") == -3, "and by keyboard a straight one"
+
+
+def test_a_guess_that_is_left_does_not_come_back(opened, playground):
+    page = opened(playground)
+    page.locator("#tours").select_option("0")
+    page.evaluate("asked.steps = 3000")
+    page.locator("#run-twenty").click()
+    page.locator("#next").click()
+    page.wait_for_timeout(300)
+    assert page.evaluate("asked") is None
+    assert not page.locator("#predict-panel").is_visible()
+
+
+# --- a race
+
+
+def test_a_race_is_two_networks_from_the_same_weights(opened, playground):
+    page = opened(playground, "depth=4&against=activation:tanh")
+    both = page.evaluate(
+        "advance(30); labs.map((lab) => ({ loss: lab.seen.loss, step: lab.step }))"
+    )
+    for own, name in zip(both, ("sigmoid", "tanh"), strict=True):
+        alone = page.evaluate(
+            "(name) => { const lab = new Experiment({ ...state, activation: name });"
+            "for (let k = 0; k < 30; k += 1) lab.advance(); return lab.seen.loss; }", name,
+        )  # fmt: skip
+        assert own == {"loss": alone, "step": 30}
+    page.evaluate("drawAll()")
+    told = page.locator("#status").inner_text()
+    assert told.startswith("step 30 · sigmoid: loss ")
+    assert " · tanh: loss " in told
+    names = page.evaluate("byId('gradient').data.map((trace) => trace.name)")
+    assert names == ["sigmoid", "tanh"]
+    words = page.locator("#command").inner_text()
+    assert words.startswith("fadeout train -m activation=sigmoid,tanh")
+    runs = fadeout.expand(words.removeprefix("fadeout train -m"))
+    assert [run.activation.name for run in runs] == ["sigmoid", "tanh"]
+
+
+def test_a_race_is_chosen_and_handed_on(opened, playground):
+    page = opened(playground, "activation=tanh")
+    page.locator("#controls fieldset").last.locator("select").first.select_option(label="depth")
+    assert page.evaluate("race") == {"key": "depth", "value": 11}
+    page.locator("#controls fieldset").last.locator("input").fill("19")
+    assert "against=depth:20" in page.url
+    again = opened(playground, page.url.split("#")[1])
+    assert again.evaluate("labs.map((lab) => lab.settings.depth)") == [10, 20]
+    assert again.evaluate("byId('gradient').data.map((t) => t.name)") == ["depth 10", "depth 20"]
+    odd = opened(playground, "against=task:moons&seed=3")
+    assert odd.evaluate("race.key") is None
+    page.locator("#controls fieldset").last.locator("select").first.select_option(label="no rival")
+    assert page.evaluate("labs.length") == 1
+
+
+def test_one_of_a_race_may_diverge(opened, playground):
+    page = opened(
+        playground,
+        "activation=relu&init=he_normal&depth=8&loss=squared_error&rate=3&against=rate:0.01",
+    )
+    page.evaluate("advance(200); drawNow()")
+    assert page.evaluate("labs.map((lab) => lab.finite)") == [False, True]
+    assert page.evaluate("labs[1].step") == 200
+
+
+def test_the_true_speed_is_told(opened, playground):
+    page = opened(
+        playground, "activation=tanh&init=lecun_normal&depth=30&width=32&rate=0.001&optimizer=adam"
+    )
+    page.locator("#speed input").fill("4")
+    page.locator("#play").click()
+    page.wait_for_timeout(2500)
+    told = page.locator("#status").inner_text()
+    assert re.search(r"[\d.e+]+ steps a second$", told), told
+    page.locator("#play").click()
+    assert "steps a second" not in page.locator("#status").inner_text()
+
+
+def test_lines_are_drawn_on_the_scale_of_step_0(page):
+    """A gradient of the largest size then is full strength, four decades below it is nothing."""
+    found = page.evaluate(
+        "(() => { Object.assign(state, DEFAULTS); reset(); const lab = labs[0], s = lab.strongest;"
+        "const first = [s, s / 100, s / 2e4, 0].map((gradient) => strength(gradient, lab));"
+        "advance(300); return [first, lab.strongest === s, strength(s, lab)]; })()"
+    )
+    assert found == [[1, pytest.approx(0.5), 0, 0], True, 1]
+
+
+def test_a_small_delta_of_a_small_loss_is_explained(opened, playground):
+    page = opened(playground, "activation=tanh&depth=4")
+    assert "because the loss is" not in page.locator("#gradient-text").inner_text()
+    page.evaluate("advance(2000); drawNow()")
+    assert "because the loss is" in page.locator("#gradient-text").inner_text()
+
+
+# --- what teachers bring
+
+
+def test_starting_points_open_their_state(opened, playground):
+    page = opened(playground, "depth=3", viewport=SCREENS["telephone"])
+    assert page.locator("#starts button").count() == 8
+    for number, start in enumerate(page_tours()["starts"]):
+        page.locator("#starts button").nth(number).click()
+        found = settings(page)
+        assert found == page.evaluate("DEFAULTS") | start["set"]
+        assert page.evaluate("race.key ? { [race.key]: race.value } : null") == start.get("against")
+        inked = page.evaluate(
+            "(n) => byId('starts').querySelectorAll('canvas')[n].getContext('2d')"
+            ".getImageData(0, 0, 264, 112).data.some((v) => v > 0)", number,
+        )  # fmt: skip
+        assert inked
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("tour", range(5))
+def test_a_teachers_sheet_is_one_printed_page(opened, playground, tour, language):
+    page = opened(playground, f"lang={language}")
+    page.locator("#tours").select_option(str(tour))
+    page.locator("#sheet-button").click()
+    text = page.locator("#sheet-page").inner_text()
+    own = page_tours()["tours"][tour]
+    for part in texts_of([own[key] for key in ("objectives", "stops", "questions", "beware")]):
+        assert part[language] in text
+    printed = page.pdf(
+        format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "14mm")
+    )
+    assert printed.count(b"/Type /Page\n") == 1
+    page.locator("#sheet-close").click()
+    assert page.locator("#tour-text").is_visible()
+
+
+DOCUMENTED = re.search(
+    r"```json\n(.*?)```", Path(__file__).parents[2].joinpath("docs/teaching.md").read_text(), re.S
+)[1]
+
+
+def test_a_tour_of_ones_own(opened, playground, tmp_path):
+    """The one of the documentation, opened, gone through, and printed."""
+    page = opened(playground)
+    (tmp_path / "own.json").write_text(DOCUMENTED)
+    page.locator("details.own").last.locator("summary").click()
+    page.locator("#tour-file").set_input_files(tmp_path / "own.json")
+    page.wait_for_selector(".touring")
+    assert page.locator("#tour-place").inner_text() == "1 / 3"
+    page.locator("#run-twenty").click()
+    page.wait_for_selector("#predict[data-done=yes]")
+    assert 3 <= page.evaluate("answerOf(asked).middle") <= 19, "more than a few, and not all"
+    page.locator("#next").click()
+    assert page.evaluate("labs.map((lab) => lab.settings.width)") == [2, 16]
+    page.locator("#next").click()
+    assert page.evaluate("labs[0].settings.depth") == 20
+    page.locator("#sheet-button").click()
+    assert "Two seeds are not a law." in page.locator("#sheet-page").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("{", "This is not JSON"),
+        ({"title": ""}, "needs a title"),
+        ({"stops": []}, "a list of stops"),
+        ({"stops": [{}]}, "Stop 1 needs a text"),
+        ({"stops": [{"text": "a", "set": {"depht": 3}}]}, "Stop 1: depht cannot be 3"),
+        ({"stops": [{"text": "a", "set": {"depth": 99}}]}, "depth cannot be 99; choose from 1, 2"),
+        ({"stops": [{"text": "a", "look": "all"}]}, "look is one of gradient"),
+        ({"stops": [{"text": "a", "steps": 0.5}]}, "steps is a whole number"),
+        ({"stops": [{"text": "a", "against": {"depth": 2, "width": 2}}]}, "names one setting"),
+        ({"stops": [{"text": "a", "ask": {}}]}, "ask.measure is one of profile"),
+        ({"stops": [{"text": "a", "ask": {"measure": "solved", "range": [3, 1]}}]}, "ask.range"),
+        ({"objectives": "learn"}, "objectives must be a list"),
+    ],
+)
+def test_a_tour_with_a_mistake_is_refused(page, change, told):
+    tour = change if isinstance(change, str) else json.dumps(json.loads(DOCUMENTED) | change)
+    before = page.evaluate("tours.length")
+    page.evaluate("(tour) => addTour(tour)", tour)
+    assert told in page.evaluate("byId('tour-fault').textContent")
+    assert page.evaluate("tours.length") == before
+
+
+def test_data_of_ones_own_are_trained_on(opened, playground):
+    page = opened(playground, "activation=tanh&depth=2&rate=1")
+    page.locator("details.own").first.locator("summary").click()
+    rows = [
+        f"{x},{y},{'yes' if (x > 4) != (y > 40) else 'no'}"
+        for x in range(0, 10, 3)
+        for y in range(0, 100, 30)
+    ]
+    page.locator("#data-text").fill("\n".join(["a,b,c", *rows]))
+    page.locator("#data-use").click()
+    assert (
+        page.locator("#data-fault").inner_text() == "16 examples of 2 numbers; 8 have the answer 1."
+    )
+    examples = np.reshape(page.evaluate("Array.from(labs[0].x)"), (16, 2))
+    np.testing.assert_allclose(examples.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(examples.std(0), 1, atol=1e-12)
+    page.evaluate("advance(1500); drawNow()")
+    assert page.locator("#status").get_attribute("data-word") == "solved"
+    assert "task=table" in page.locator("#command").inner_text()
+    assert "task.file=data.csv" in page.locator("#command").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("", "two rows or more"),
+        ("1,2,a", "two rows or more"),
+        ("1,2,a\n3,x,b", "Row 2, column 2: x is not a number"),
+        ("1,2,a\n3,b", "Row 2 has 2 cells and the first has 3"),
+        ("1,2,a\n3,4,a", "two different answers, not 1"),
+        ("1,2,a\n3,4,b\n3,5,c", "two different answers, not 3"),
+        ("a\nb", "1 to 16 numbers"),
+        ("\n".join(f"{i},{i % 2}" for i in range(501)), "501 rows are too many"),
+        ("1,2,<b>\n3,inf,b", "inf is not a number"),
+    ],
+)
+def test_data_with_a_mistake_are_refused(opened, playground, rows, told):
+    page = opened(playground)
+    page.locator("details.own").first.locator("summary").click()
+    page.locator("#data-text").fill(rows)
+    page.locator("#data-use").click()
+    assert told in page.locator("#data-fault").inner_text()
+    assert settings(page)["task"] == "xor"
+
+
+def test_options_have_words_in_chinese(opened, playground):
+    page = opened(playground, "lang=zh")
+    shown = page.evaluate(
+        "Array.from(document.querySelectorAll('#controls option'), (o) => o.textContent)"
+    )
+    known = set(page.evaluate("NAMES")) | {
+        "glorot_normal",
+        "lecun_normal",
+        "he_normal",
+        "adam",
+        "torch (PyTorch)",
+    }
+    plain = {word for word in shown if not re.search("[\u4e00-\u9fff]", word)}
+    assert plain <= known, plain - known

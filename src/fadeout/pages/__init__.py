@@ -15,7 +15,7 @@ import xarray as xr
 
 from fadeout.files import write_atomically
 from fadeout.pages.network import network_summary
-from fadeout.pages.playground import functions, page_texts, page_tours, playground_data
+from fadeout.pages.playground import functions, page_tours, playground_data
 from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
 
@@ -35,9 +35,8 @@ def write_report(
     Raises:
       FadeoutError: plotly is not installed, or the sweep holds nothing to show.
     """
-    return _write_page(
-        Path(path), f"{name} - fadeout", "report", summary(results, name, question, playground)
-    )
+    data = summary(results, name, question, playground)
+    return _write_page(Path(path), f"{name} - fadeout", "report", data, _words_of("report"))
 
 
 def write_network(found: xr.Dataset, name: str, path: str | Path) -> Path:
@@ -56,11 +55,10 @@ def write_playground(path: str | Path) -> Path:
     Raises:
       FadeoutError: plotly is not installed.
     """
-    words, guide = page_texts(), page_tours()
     scripts = [
         functions(),
-        f"const WORDS = {as_json(words)};",
-        f"const {{ tours: TOURS, starts: STARTS }} = {as_json(guide)};",
+        _words_of("playground"),
+        f"const {{ tours: TOURS, starts: STARTS }} = {as_json(page_tours())};",
         *map(read_text, ("networks.js", "experiments.js", "panels.js", "tours.js")),
     ]
     data = playground_data()
@@ -81,6 +79,15 @@ def _write_page(path: Path, title: str, page: str, data: Mapping[str, Any], *scr
     for name, part in parts.items():
         content = content.replace(f"<!--{name}-->", part, 1)
     return write_atomically(path, content.encode())
+
+
+def page_texts(page: str) -> dict[str, Any]:
+    """Every text of a page, in both languages."""
+    return json.loads(read_text(f"{page}.json"))
+
+
+def _words_of(page: str) -> str:
+    return f"const WORDS = {as_json(page_texts(page))};"
 
 
 def read_text(name: str) -> str:

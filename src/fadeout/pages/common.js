@@ -26,8 +26,33 @@ function plain(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
+// --- words: a page has WORDS, for each language
+
+const browserLanguage = () => (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+let language = browserLanguage();
+
+function t(key, values = {}) {
+  return WORDS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+/** Puts the texts of the language where a page has places for them. */
+function writeTexts() {
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  for (const box of document.querySelectorAll("[data-word]")) if (box.id !== "status") box.textContent = t(box.dataset.word);
+  byId("language").textContent = t("other_language");
+  byId("language").lang = language === "zh" ? "en" : "zh-CN";
+}
+
+function switchLanguage() { language = language === "zh" ? "en" : "zh"; }
+
+/** Words in a row: all with a comma between, the last with an and. */
+function listing(words) {
+  if (language === "zh" || words.length < 2) return words.join(language === "zh" ? "、" : "");
+  return `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+}
+
 function short(value) {
-  if (value === null || value === undefined) return "not finite";
+  if (value === null || value === undefined) return typeof WORDS === "undefined" ? "not finite" : t("not_finite");
   if (value === 0) return "0";
   const size = Math.abs(value);
   return size >= 1e-3 && size < 1e4 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
@@ -61,10 +86,12 @@ const CHARTING = {
 };
 
 function draw(id, traces, x, y, more = {}) {
+  const full = document.fullscreenElement?.contains(byId(id)) ? {
+    showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 70, r: 10, t: 60, b: 60 } } : {};
   const layout = {
     margin: { l: 50, r: 10, t: 8, b: 40 }, height: byId(id).clientHeight, xaxis: x, yaxis: y, showlegend: false, hovermode: "closest",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 }, ...more,
+    font: { color: css("--ink"), family: "system-ui, sans-serif", size: full.legend ? 18 : 13 }, ...more, ...full,
   };
   return Plotly.react(byId(id), traces, layout, { ...CHARTING, toImageButtonOptions: { format: "svg", filename: id } });
 }
@@ -72,7 +99,7 @@ function draw(id, traces, x, y, more = {}) {
 function band(x, low, high, color) {
   return {
     x: [...x, ...[...x].reverse()], y: [...high, ...[...low].reverse()], fill: "toself",
-    fillcolor: faint(color), line: { width: 0 }, hoverinfo: "skip", mode: "lines", type: "scatter",
+    fillcolor: faint(color), line: { width: 0 }, hoverinfo: "skip", mode: "lines", type: "scatter", showlegend: false,
   };
 }
 
@@ -105,6 +132,25 @@ function slider(title, least, most, value, change, words = String) {
   });
   label.append(name, input);
   return label;
+}
+
+/** A button on every panel that fills the screen with it, and its legend. */
+function makeFullScreen(redraw) {
+  if (!document.fullscreenEnabled) return;
+  for (const figure of document.querySelectorAll(".charts figure")) {
+    const button = element("button", "⤢", { type: "button", class: "full", "data-name": "full_screen" });
+    button.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : figure.requestFullscreen()));
+    figure.prepend(button);
+  }
+  // the browser lays the panel out first
+  addEventListener("fullscreenchange", () => setTimeout(redraw, 100));
+}
+
+/** Wilson's 95 % interval of a share. */
+function wilson(count, all) {
+  const z = 1.959964, share = count / all, below = 1 + z * z / all;
+  const middle = (share + z * z / (2 * all)) / below, reach = (z / below) * Math.sqrt(share * (1 - share) / all + z * z / (4 * all * all));
+  return [Math.max(0, middle - reach), Math.min(1, middle + reach)];
 }
 
 function onColorScheme(redraw) {

@@ -72,13 +72,6 @@ class Experiment {
   }
 }
 
-/** Wilson's 95 % interval of a share. */
-function wilson(count, all) {
-  const z = 1.959964, share = count / all, below = 1 + z * z / all;
-  const middle = (share + z * z / (2 * all)) / below, reach = (z / below) * Math.sqrt(share * (1 - share) / all + z * z / (4 * all * all));
-  return [Math.max(0, middle - reach), Math.min(1, middle + reach)];
-}
-
 /** The median of twenty values and its interval: the 6th and the 15th, which hold it with 95.9 %. */
 function medianOfTwenty(values) {
   const sorted = [...values].sort((a, b) => a - b);

@@ -20,18 +20,14 @@ const DEFAULTS = {
   loss: "cross_entropy", residual: 0, scale: "constant", normalization: "none", seed: 1,
 };
 const state = { ...DEFAULTS }, race = { key: null, value: null };
-const view = { language: "en", playing: false, speed: 2, tour: -1, stop: 0, drawing: 0, rate: 0 };
+const view = { playing: false, speed: 2, tour: -1, stop: 0, drawing: 0, rate: 0 };
 let labs = []; // the network, and its rival in a race
 
 // --- words
 
-function t(key, values = {}) {
-  return WORDS[view.language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-}
-
 /** How an option is called on the page; in Chinese beside what it is called in the command. */
 function optionWord(key, value, before = "") {
-  const known = WORDS[view.language].options[value];
+  const known = WORDS[language].options[value];
   if (known) return before + known;
   return before + (key === "init" && value === "torch" ? "torch (PyTorch)" : String(value));
 }
@@ -137,13 +133,11 @@ function command() {
 function address() {
   const own = Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key]).map(([key, value]) => `${key}=${value}`);
   if (race.key) own.push(`against=${race.key}:${race.value}`);
-  if (view.language !== browserLanguage()) own.push(`lang=${view.language}`);
+  if (language !== browserLanguage()) own.push(`lang=${language}`);
   const fragment = own.length ? `#${own.join("&")}` : "#";
   if (location.hash !== fragment && !(fragment === "#" && !location.hash)) history.replaceState(null, "", fragment);
   byId("command").textContent = command();
 }
-
-function browserLanguage() { return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en"; }
 
 /** A value of a setting as it is written, or undefined where the page does not know it. */
 function settingOf(key, text) {
@@ -155,11 +149,11 @@ function settingOf(key, text) {
 function read() {
   Object.assign(state, DEFAULTS);
   Object.assign(race, { key: null, value: null });
-  view.language = browserLanguage();
+  language = browserLanguage();
   for (const [key, text] of new URLSearchParams(location.hash.slice(1))) {
     const value = settingOf(key, text), [raced, other] = text.split(":");
     if (value !== undefined) state[key] = value;
-    else if (key === "lang" && WORDS[text]) view.language = text;
+    else if (key === "lang" && WORDS[text]) language = text;
     else if (key === "seed" && Number.isSafeInteger(Number(text))) state.seed = Number(text);
     else if (key === "against" && RACED.includes(raced) && settingOf(raced, other) !== undefined) Object.assign(race, { key: raced, value: settingOf(raced, other) });
   }
@@ -299,12 +293,9 @@ function useData() {
 
 /** All texts, in the language that is chosen. */
 function speak() {
-  document.documentElement.lang = view.language === "zh" ? "zh-CN" : "en";
+  writeTexts();
   document.title = `${t("title")} - fadeout`;
-  for (const box of document.querySelectorAll("[data-word]")) if (box.id !== "status") box.textContent = t(box.dataset.word);
   for (const id of ["predict", ...PANELS]) { byId(`${id}-title`).textContent = t(`${id}_title`); byId(`${id}-why`).textContent = t(`${id}_why`); }
-  byId("language").textContent = t("other_language");
-  byId("language").lang = view.language === "zh" ? "en" : "zh-CN";
   byId("controls").setAttribute("aria-label", t("settings"));
   byId("transport").setAttribute("aria-label", t("training"));
   byId("data-text").setAttribute("aria-label", t("data_title"));
@@ -327,7 +318,7 @@ function listen() {
   on("one", "click", () => { play(false); advance(1); drawNow(); });
   on("reset", "click", changed);
   on("again", "click", () => { state.seed += 1; changed(); }); // a tour may ask for it
-  on("language", "click", () => { view.language = view.language === "zh" ? "en" : "zh"; speak(); });
+  on("language", "click", () => { switchLanguage(); speak(); });
   on("tours", "change", () => { view.tour = Number(byId("tours").value); view.stop = 0; showStop(); });
   on("back", "click", go(-1));
   on("next", "click", go(1));

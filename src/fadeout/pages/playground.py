@@ -94,13 +94,6 @@ def functions() -> str:
     return "\n".join(["const PHI = {", *own, "};"])
 
 
-def page_texts() -> dict[str, Any]:
-    """Every text of the page, in both languages."""
-    from fadeout.pages import read_text
-
-    return json.loads(read_text("words.json"))
-
-
 def page_tours() -> dict[str, Any]:
     """The page's tours and starting points, each with its texts in both languages."""
     from fadeout.pages import read_text

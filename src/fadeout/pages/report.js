@@ -13,7 +13,10 @@ for (const group of DATA.groups) {
 }
 const depthAxis = DATA.axes.findIndex((axis) => axis.name === "depth");
 
-function word(name) { return name.replace(/_/g, " "); }
+/** How a config value, a quantity or a verdict is called. */
+function word(name) { return WORDS[language].names[name] || name.replace(/_/g, " "); }
+
+function titleOf(quantity) { return WORDS[language].names[quantity.name] || quantity.title; }
 
 /** The group of a hue under the chosen values of the other axes. */
 function groupOf(hue, at = state.at) {
@@ -21,7 +24,7 @@ function groupOf(hue, at = state.at) {
 }
 
 /** What a caption says of the chosen groups. */
-function listed(words, between = ", ") { return words.length ? words.join(between) : "nothing is chosen"; }
+function listed(words, between = ", ") { return words.length ? words.join(between) : t("nothing_chosen"); }
 
 function shownGroups() {
   return [...state.hues].sort((a, b) => a - b).map((hue) => [hue, groupOf(hue)]).filter(([, g]) => g);
@@ -39,13 +42,19 @@ function atStep(group, quantity, step) {
   });
 }
 
+/** What bands are, where a line is of several runs. */
+function bandWords() { return shownGroups().some(([, group]) => group.runs > 1) ? t("bands_text") : ""; }
+
 function positive(values) { return values.map((v) => (v === null || v <= 0 ? null : v)); }
+
+/** The first lines are the widest, so that those that coincide are all seen. */
+function widthOf(hue) { return 2 + (2.5 * (HUE.values.length - 1 - hue)) / Math.max(1, HUE.values.length - 1); }
 
 function line(hue, x, y, name, more = {}) {
   const color = visible(DATA.colors[hue]);
   return {
     x, y, name: plain(name), type: "scatter", mode: "lines+markers",
-    line: { color, dash: DATA.dashes[hue], width: 2.5 }, marker: { color, size: 6 },
+    line: { color, dash: DATA.dashes[hue], width: widthOf(hue) }, marker: { color, size: 6 },
     hovertemplate: "%{y:.3g}<extra>%{fullData.name}</extra>", ...more,
   };
 }
@@ -53,9 +62,9 @@ function line(hue, x, y, name, more = {}) {
 /** Where a logarithmic axis shows no zero: marks at its foot. */
 function zerosOf(hue, layers, values, foot) {
   const at = layers.filter((_, i) => values[i] === 0);
-  return at.length ? [line(hue, at, at.map(() => foot), `${HUE.values[hue]}: exactly zero`, {
+  return at.length ? [line(hue, at, at.map(() => foot), `${HUE.values[hue]}: ${t("zero")}`, {
     mode: "markers", marker: { color: visible(DATA.colors[hue]), size: 9, symbol: "triangle-down-open" },
-    hovertemplate: "exactly zero<extra>%{fullData.name}</extra>",
+    hovertemplate: `${t("zero")}<extra>%{fullData.name}</extra>`,
   })] : [];
 }
 
@@ -74,45 +83,45 @@ function layersChart(id, quantity, step) {
       traces.push(band(layers, low, high, DATA.colors[hue]));
     }
     traces.push(line(hue, layers, middle, HUE.values[hue]));
-    words.push(`${HUE.values[hue]} ${first === 0 && !quantity.share ? "exactly zero" : short(first)}`);
+    words.push(first === 0 && !quantity.share ? t("exactly_zero", { name: HUE.values[hue] }) : `${HUE.values[hue]} ${quantity.share ? percent(first) : short(first)}`);
     if (step === 0 && quantity.name === "delta_norm" && group.theory) {
       const top = group.theory.findLastIndex((v) => v !== null);
       const scale = middle[top] / group.theory[top];
       traces.push({
         x: layers, y: group.theory.map((v) => (v === null ? null : v * scale)), type: "scatter",
-        mode: "lines", line: { color: css("--ink"), dash: "dash", width: 1.5 }, name: "theory",
-        hovertemplate: "%{y:.3g}<extra>theory</extra>",
+        mode: "lines", line: { color: css("--ink"), dash: "dash", width: 1.5 }, name: t("theory"),
+        hovertemplate: `%{y:.3g}<extra>${t("theory")}</extra>`,
       });
     }
   }
   const y = quantity.share ? axis("", { range: [-0.03, 1.03], tickformat: ".0%" }) : axis("", LOGARITHMIC);
-  draw(id, traces, axis(quantity.readout ? "weight layer (the last is the readout)" : "hidden layer", { dtick: traces.length && traces[0].x.length < 12 ? 1 : undefined }), y);
-  const dashed = traces.some((trace) => trace.name === "theory") ? " Dashed: mean-field theory." : "";
-  describe(id, `Median over runs, band: 10th to 90th percentile. In layer 1: ${listed(words)}.${dashed}`);
+  draw(id, traces, axis(t(quantity.readout ? "weight_layer" : "hidden_layer"), { dtick: traces.length && traces[0].x.length < 12 ? 1 : undefined }), y);
+  const zeros = traces.some((trace) => trace.mode === "markers"), dashed = traces.some((trace) => trace.name === t("theory"));
+  describe(id, [bandWords(), t("in_layer_1", { list: listed(words) }), zeros ? t("triangles") : "", dashed ? t("dashed_theory") : ""].filter(Boolean).join(" "));
 }
 
 function drawProfile() {
   if (!DATA.quantities.length) return;
   const quantity = DATA.quantities[state.quantity], step = DATA.steps[state.step];
-  byId("profile-title").textContent = `${quantity.title}, layer by layer, at step ${step}`;
+  byId("profile-title").textContent = t("profile_title", { title: titleOf(quantity), step });
   layersChart("profile", quantity, step);
 }
 
 function drawUnits() {
   const quantity = DATA.quantities.find((q) => q.name === "saturation") || DATA.quantities.find((q) => q.share);
-  byId("units-figure").hidden = !quantity;
+  byId("units-panel").hidden = !quantity;
   if (!quantity) return;
-  byId("units-title").textContent = `${quantity.title}, at step ${DATA.steps[state.step]}`;
+  byId("units-title").textContent = t("units_title", { title: titleOf(quantity), step: DATA.steps[state.step] });
   layersChart("units", quantity, DATA.steps[state.step]);
 }
 
 function drawImage() {
   if (!DATA.quantities.length) return;
   const quantity = DATA.quantities[state.quantity], group = groupOf(state.image);
-  byId("image-title").textContent = `${quantity.title} over training: ${HUE.values[state.image]}`;
+  byId("image-title").textContent = t("image_title", { title: titleOf(quantity), name: HUE.values[state.image] });
   if (!group) {
-    draw("image", [], axis("step"), axis("layer"));
-    return describe("image", `No runs of ${HUE.values[state.image]} here.`);
+    draw("image", [], axis(t("step")), axis(t("layer")));
+    return describe("image", t("no_runs_here", { name: HUE.values[state.image] }));
   }
   const columns = group.steps.map((step) => atStep(group, quantity, step)[1]);
   const z = columns[0].map((_, layer) => columns.map((column) => {
@@ -121,12 +130,11 @@ function drawImage() {
   }));
   draw("image", [{
     type: "heatmap", x: group.steps, y: z.map((_, i) => i + 1), z, colorscale: "Viridis",
-    colorbar: { title: { text: quantity.share ? "share" : "log10" }, thickness: 12 }, hoverongaps: false,
-  }], axis("step"), axis("weight layer"), { plot_bgcolor: "#999999" });
+    colorbar: { title: { text: quantity.share ? t("share") : "log10" }, thickness: 12 }, hoverongaps: false,
+  }], axis(t("step")), axis(t("weight_layer")), { plot_bgcolor: "#999999" });
   const last = columns.at(-1);
-  describe("image", `From step 0 to ${group.steps.at(-1)}: in layer 1 from ${short(columns[0][0])} to ` +
-    `${short(last[0])}, in the highest from ${short(columns[0].at(-1) ?? columns[0].at(-2))} to ` +
-    `${short(last.at(-1) ?? last.at(-2))}. Grey: zero or not finite.`);
+  describe("image", t("image_text", { last: group.steps.at(-1), a: short(columns[0][0]), b: short(last[0]),
+    c: short(columns[0].at(-1) ?? columns[0].at(-2)), d: short(last.at(-1) ?? last.at(-2)) }));
 }
 
 function drawLoss() {
@@ -142,28 +150,56 @@ function drawLoss() {
   }
   const now = { type: "line", x0: DATA.steps[state.step], x1: DATA.steps[state.step], yref: "paper", y0: 0, y1: 1,
     line: { color: css("--soft"), width: 1, dash: "dot" } };
-  draw("loss", traces, axis("step"), axis("", LOGARITHMIC), { shapes: [now] });
-  describe("loss", `Median over runs, band: 10th to 90th percentile. At the end: ${listed(words)}.`);
+  draw("loss", traces, axis(t("step")), axis("", LOGARITHMIC), { shapes: [now] });
+  describe("loss", [bandWords(), t("loss_text", { list: listed(words) })].filter(Boolean).join(" "));
 }
 
+/** The share of runs that solve the task, with its interval; hues stand beside each other. */
 function drawSolved() {
-  const traces = [], words = [], byDepth = depthAxis > 0;
+  const traces = [], words = [], byDepth = depthAxis > 0, hues = [...state.hues].sort((a, b) => a - b);
   const others = AXES.map((axis, i) => [axis, i]).filter(([axis]) => axis.name !== "depth");
-  for (const hue of [...state.hues].sort((a, b) => a - b)) {
+  const places = byDepth ? AXES[depthAxis - 1].values : HUE.values;
+  hues.forEach((hue, k) => {
     const groups = DATA.groups.filter((g) => g.at[0] === hue && others.every(([, i]) => g.at[i + 1] === state.at[i]));
-    if (!groups.length) continue;
-    const x = groups.map((g) => (byDepth ? AXES[depthAxis - 1].values[g.at[depthAxis]] : plain(HUE.values[hue])));
-    const y = groups.map((g) => g.solved[1]);
+    if (!groups.length) return;
+    const apart = byDepth ? (k - (hues.length - 1) / 2) * Math.min(0.09, 0.6 / hues.length) : 0;
+    const x = groups.map((g) => (byDepth ? g.at[depthAxis] : hue) + apart), y = groups.map((g) => g.solved[1]);
     traces.push(line(hue, x, y, HUE.values[hue], {
-      mode: byDepth ? "lines+markers" : "markers",
+      mode: byDepth ? "lines+markers" : "markers", hovertemplate: "%{y:.0%}<extra>%{fullData.name}</extra>",
       error_y: { type: "data", symmetric: false, array: groups.map((g) => g.solved[2] - g.solved[1]),
         arrayminus: groups.map((g) => g.solved[1] - g.solved[0]), color: visible(DATA.colors[hue]) },
     }));
     words.push(`${HUE.values[hue]} ${y.map(percent).join(", ")}`);
-  }
-  draw("solved", traces, axis(byDepth ? "depth (hidden layers)" : word(HUE.name), { type: "category" }),
-    axis("", { range: [-0.03, 1.03], tickformat: ".0%" }));
-  describe("solved", `Bars: Wilson 95 % intervals. Share solved${byDepth ? " by rising depth" : ""}: ${listed(words, "; ")}.`);
+  });
+  const ticks = { tickvals: places.map((_, i) => i), ticktext: places.map(plain), range: [-0.5, places.length - 0.5] };
+  draw("solved", traces, axis(byDepth ? t("depth_axis") : word(HUE.name), ticks), axis("", { range: [-0.03, 1.03], tickformat: ".0%" }));
+  describe("solved", t(byDepth ? "solved_by_depth" : "solved_text", { list: listed(words, "; ") }));
+}
+
+const TONES = { healthy: "#009e73", partly_dead: "#56b4e9", saturated: "#e69f00", vanishing: "#d55e00", exploding: "#cc79a7", no_gradient: "#5a5a66",
+  dead: "#1b1b1f", diverged: "#7a1f5c", failed: "#999999", solved: "#009e73", unsolved: "#e69f00", trained: "#56b4e9", unknown: "#bbbbbb" };
+
+/** How the verdicts share the runs that the table lists, by what the colours tell apart. */
+function drawVerdicts() {
+  const runs = chosenRuns(), names = DATA.verdicts.map((v) => v.word);
+  const rows = HUE.values.length > 1 ? HUE.values.map((value, hue) => [value, runs.filter((run) => RUNS.hue[run] === hue)]) : [];
+  rows.push([t("all"), runs]);
+  byId("verdicts").replaceChildren(...rows.filter(([, own]) => own.length).map(([name, own]) => {
+    const row = element("tr"), cell = element("td", undefined, { class: "cell" }), bar = element("div", undefined, { class: "stack" }), words = [];
+    for (const verdict of names) {
+      const count = own.filter((run) => RUNS.verdict[run] === verdict).length;
+      if (!count) continue;
+      const part = element("div", undefined, { title: `${word(verdict)} ${percent(count / own.length)}` });
+      part.style.width = `${(100 * count) / own.length}%`;
+      part.style.background = TONES[verdict];
+      bar.append(part);
+      const told = own.length === RUNS.total ? DATA.verdicts.find((v) => v.word === verdict).share : null;
+      words.push(`${word(verdict)} ${percent(count / own.length)}${told && name === t("all") ? ` [${percent(told[0])}, ${percent(told[2])}]` : ""}`);
+    }
+    cell.append(bar, element("span", words.join(", "), { class: "soft" }));
+    row.append(element("th", name, { scope: "row" }), cell);
+    return row;
+  }));
 }
 
 const CHARTS = [drawProfile, drawImage, drawLoss, drawSolved, drawUnits];
@@ -171,12 +207,14 @@ function drawAll() { CHARTS.forEach((chart) => chart()); if (state.run !== null)
 
 function makeControls() {
   const box = byId("controls");
+  box.replaceChildren();
+  box.setAttribute("aria-label", t("controls"));
   const hues = element("fieldset");
   hues.append(element("legend", word(HUE.name)));
   HUE.values.forEach((value, i) => {
     const label = element("label");
     const check = element("input", undefined, { type: "checkbox", value });
-    check.checked = true;
+    check.checked = state.hues.has(i);
     check.addEventListener("change", () => {
       state.hues[check.checked ? "add" : "delete"](i);
       drawAll();
@@ -189,16 +227,31 @@ function makeControls() {
   box.append(hues);
   AXES.forEach((axis, i) => box.append(choice(word(axis.name), axis.values, state.at[i], (v) => { state.at[i] = v; drawAll(); })));
   if (DATA.quantities.length) {
-    box.append(choice("quantity", DATA.quantities.map((q) => q.title), 0, (v) => { state.quantity = v; drawAll(); }));
+    box.append(choice(t("quantity"), DATA.quantities.map(titleOf), state.quantity, (v) => { state.quantity = v; drawAll(); }));
   }
   for (const id of ["profile", "image"]) byId(id).closest("figure").hidden = !DATA.quantities.length;
-  box.append(choice("image of", HUE.values, state.image, (v) => { state.image = v; drawImage(); }));
+  box.append(choice(t("image_of"), HUE.values, state.image, (v) => { state.image = v; drawImage(); }));
   if (DATA.steps.length > 1) {
-    box.append(slider("step", 0, DATA.steps.length - 1, 0, (v) => {
+    box.append(slider(t("step"), 0, DATA.steps.length - 1, state.step, (v) => {
       state.step = v; drawProfile(); drawUnits(); drawLoss();
     }, (v) => String(DATA.steps[v])));
   }
-  box.addEventListener("submit", (event) => event.preventDefault());
+}
+
+const PANELS = ["profile", "image", "loss", "solved", "units"];
+
+function makePanels() {
+  for (const id of [...PANELS, "verdicts"]) {
+    const figure = element("figure", undefined, { id: `${id}-panel`, "aria-labelledby": `${id}-title` }), why = element("details", undefined, { class: "why" });
+    why.append(element("summary", "?"), element("p", undefined, { "data-word": `${id}_why` }));
+    const chart = id === "verdicts" ? element("table") : element("div", undefined, { class: "chart", id });
+    if (id === "verdicts") chart.append(element("tbody", undefined, { id }));
+    const known = ["loss", "solved", "verdicts"].includes(id) ? { "data-word": `${id}_title` } : {};
+    figure.append(element("figcaption", undefined, { id: `${id}-title`, ...known }), why, chart,
+      element("p", undefined, id === "verdicts" ? { class: "soft", "data-word": "verdicts_text" } : { class: "soft", id: `${id}-text` }));
+    byId("charts").append(figure);
+  }
+  byId("profile-text").setAttribute("aria-live", "polite");
 }
 
 // --- runs
@@ -206,11 +259,11 @@ function makeControls() {
 const RUNS = DATA.runs, COUNT = RUNS.id.length;
 RUNS.loss = numbers(RUNS.loss, false);
 const COLUMNS = [
-  ...RUNS.names.map((name, i) => ({ name: word(name), get: (run) => RUNS.labels[i][run] })),
-  { name: "status", get: (run) => RUNS.status[run] },
-  { name: "verdict", get: (run) => RUNS.verdict[run] },
-  ...(RUNS.solved_step ? [{ name: "solved at step", get: (run) => RUNS.solved_step[run] }] : []),
-  { name: "final loss", get: (run) => RUNS.loss[run], text: short },
+  ...RUNS.names.map((name, i) => ({ name: name.replace(/_/g, " "), title: () => word(name), get: (run) => RUNS.labels[i][run] })),
+  { name: "status", title: () => t("status"), get: (run) => RUNS.status[run], text: word },
+  { name: "verdict", title: () => t("verdict"), get: (run) => RUNS.verdict[run], text: word },
+  ...(RUNS.solved_step ? [{ name: "solved at step", title: () => t("solved_step"), get: (run) => RUNS.solved_step[run] }] : []),
+  { name: "final loss", title: () => t("final_loss"), get: (run) => RUNS.loss[run], text: short },
 ];
 
 function chosenRuns() {
@@ -240,7 +293,7 @@ function drawTable() {
   COLUMNS.forEach((column, i) => {
     const sorted = state.sort === i ? (state.down ? "descending" : "ascending") : "none";
     const cell = element("th", undefined, { scope: "col", "aria-sort": sorted });
-    const button = element("button", column.name + { none: "", ascending: " ↑", descending: " ↓" }[sorted], { type: "button" });
+    const button = element("button", column.title() + { none: "", ascending: " ↑", descending: " ↓" }[sorted], { type: "button" });
     button.addEventListener("click", () => {
       state.down = state.sort === i && !state.down;
       state.sort = i;
@@ -259,9 +312,10 @@ function drawTable() {
     });
     return row;
   }));
-  const sampled = COUNT < RUNS.total ? ` (${COUNT} of ${RUNS.total} runs, evenly spread, are listed)` : "";
-  byId("runs-note").textContent = `${runs.length} of ${COUNT} runs match${sampled}. Choose one for its layers and its command.`;
+  const sampled = COUNT < RUNS.total ? t("sampled", { listed: COUNT, total: RUNS.total }) : "";
+  byId("runs-note").textContent = t("runs_note", { shown: runs.length, all: COUNT, sampled });
   byId("more").hidden = runs.length <= state.rows;
+  drawVerdicts();
 }
 
 function valueOf(run, label) {
@@ -305,7 +359,7 @@ function csv() {
 function drawRun() {
   const run = state.run, profiles = RUNS.profiles;
   byId("run").hidden = false;
-  byId("run-title").textContent = `Run ${RUNS.id[run]}: ${RUNS.status[run]}, ${RUNS.verdict[run]}`;
+  byId("run-title").textContent = t("run_title", { id: RUNS.id[run], status: word(RUNS.status[run]), verdict: word(RUNS.verdict[run]) });
   byId("run-command").textContent = commandOf(run);
   byId("play").hidden = !DATA.playground;
   byId("play").href = playgroundOf(run);
@@ -320,12 +374,12 @@ function drawRun() {
   const layers = Array.from({ length: depth }, (_, i) => i + 1);
   const hue = Math.max(0, HUE.values.indexOf(String(valueOf(run, HUE.name) ?? HUE.values[0])));
   byId("run-caption").textContent = profiles.probe;
-  draw("run-chart", [["at initialisation", first, "dot"], ["after training", last, "solid"]].map(([name, y, dash]) => ({
+  draw("run-chart", [[t("start"), first, "dot"], [t("end"), last, "solid"]].map(([name, y, dash]) => ({
     x: layers, y: positive(y.slice(0, depth)), name, type: "scatter", mode: "lines+markers",
     line: { color: visible(DATA.colors[hue]), dash },
-  })), axis("weight layer"), axis("", LOGARITHMIC), { showlegend: true, legend: { orientation: "h", y: 1.15 } });
+  })), axis(t("weight_layer")), axis("", LOGARITHMIC), { showlegend: true, legend: { orientation: "h", y: 1.15 } });
   const head = element("tr");
-  ["layer", "at initialisation", "after training"].forEach((text) => head.append(element("th", text)));
+  [t("layer"), t("start"), t("end")].forEach((text) => head.append(element("th", text)));
   byId("run-layers").replaceChildren(head, ...layers.map((layer) => {
     const row = element("tr");
     [layer, short(first[layer - 1]), short(last[layer - 1])].forEach((text) => row.append(element("td", String(text))));
@@ -343,14 +397,14 @@ function choose(target) {
 }
 
 function makeRuns() {
-  const label = element("label", "filter: whole values, or column=value", { class: "wide" });
+  const label = element("label", undefined, { class: "wide" });
   const input = element("input", undefined, { type: "search", id: "filter", placeholder: "relu depth=16 solved" });
   let timer;
   input.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(() => { state.filter = input.value; state.rows = 100; drawTable(); }, 120);
   });
-  label.append(input);
+  label.append(element("span", undefined, { "data-word": "filter" }), input);
   byId("filters").append(label);
   const body = byId("runs").tBodies[0];
   body.addEventListener("click", (event) => choose(event.target));
@@ -368,44 +422,68 @@ function makeRuns() {
     getSelection().addRange(range);
     document.execCommand("copy");
   });
-  drawTable();
+}
+
+/** What the sweep has found, in a sentence: with whom the gradient vanishes, explodes or gets through. */
+function finding() {
+  const [vanishing, exploding] = DATA.limits, { findings } = DATA, depth = Math.max(...findings.map((own) => own.depth));
+  const own = findings.filter((f) => f.depth === depth && (f.zero || f.decades !== null));
+  if (!own.length) return t("many_runs", { names: listing(few(HUE.values.map(named))), runs: RUNS.total });
+  const decades = (f) => Math.abs(f.decades).toFixed(1), kinds = [
+    ["vanishes", (f) => !f.zero && f.decades < vanishing, (f) => t("lost", { name: named(f.name), decades: decades(f) })],
+    ["explodes", (f) => !f.zero && f.decades > exploding, (f) => t("gained", { name: named(f.name), decades: decades(f) })],
+    ["is_zero", (f) => f.zero, (f) => named(f.name)],
+    ["gets_through", (f) => !f.zero && f.decades >= vanishing && f.decades <= exploding, (f) => named(f.name)],
+  ];
+  const parts = kinds.map(([kind, of, words]) => [kind, own.filter(of).map(words)]).filter(([, names]) => names.length)
+    .map(([kind, names]) => t(kind, { names: listing(few(names)) }));
+  return t("finding", { depth, parts: listing(parts) });
+}
+
+/** At most five words, and how many more there are. */
+function few(words) { return words.length > 5 ? [...words.slice(0, 4), t("more_names", { count: words.length - 4 })] : words; }
+
+/** A value of the colours' axis; a number says what it is of. */
+function named(value) { return value !== "" && Number.isFinite(Number(value)) ? `${word(HUE.name)} ${value}` : value; }
+
+function outcome() {
+  const depth = Math.max(...DATA.findings.map((own) => own.depth)), own = DATA.findings.filter((f) => f.depth === depth && f.solved !== null);
+  const ranked = own.sort((a, b) => b.solved - a.solved).map((f) => t("outcome_of", { share: percent(f.solved), name: named(f.name) }));
+  return ranked.length ? t("outcome", { parts: listing(few(ranked)) }) : "";
 }
 
 function makeTexts() {
-  const [asked, ...rest] = DATA.question.split(/(?<=[.?!])\s+/);
   byId("name").textContent = DATA.name;
-  byId("headline").textContent = asked || `${listed(HUE.values.slice(0, 6))}: ${RUNS.total} runs`;
-  byId("question").textContent = rest.join(" ");
-  const spread = [...DATA.pooled.map(word)].join(", ");
-  byId("counts").textContent = `${RUNS.total} runs in ${DATA.groups.length} group${DATA.groups.length === 1 ? "" : "s"}` +
-    (spread ? `; bands spread over ${spread}` : "") +
-    (DATA.left_out ? `; ${DATA.left_out} runs between the values that are drawn are in no chart` : "");
-  byId("verdicts").replaceChildren(...DATA.verdicts.map(({ word: name, share }) => {
-    const row = element("tr"), cell = element("td", undefined, { class: "cell" });
-    const bar = element("div", undefined, { class: "bar" });
-    bar.style.width = `${100 * share[1]}%`;
-    cell.append(bar);
-    row.append(element("th", name, { scope: "row" }), element("td", `${percent(share[1])}  [${percent(share[0])}, ${percent(share[2])}]`), cell);
-    return row;
-  }));
+  byId("headline").textContent = finding();
+  byId("outcome").textContent = outcome();
+  byId("question").replaceChildren(...DATA.question.flatMap((text) => [document.createTextNode(text), element("br")]));
+  const spread = listing(DATA.pooled.map(word)), several = DATA.groups.some((group) => group.runs > 1);
+  byId("counts").textContent = [t("counts", { runs: RUNS.total, groups: DATA.groups.length }),
+    several && spread ? t("bands_spread", { names: spread }) : several ? "" : t("one_run"),
+    DATA.left_out ? t("left_out", { count: DATA.left_out }) : ""].filter(Boolean).join(language === "zh" ? "；" : "; ");
   byId("provenance").textContent = Object.entries(DATA.provenance).map(([k, v]) => `${k}: ${v}`).join("\n");
   byId("shared").textContent = DATA.config.filter(({ label, value }) => value !== null && !RUNS.names.includes(label))
     .map(({ path, value }) => `${path.replace("++", "")}: ${value}`).join("\n");
+  for (const button of document.querySelectorAll("[data-name]")) { button.title = t(button.dataset.name); button.setAttribute("aria-label", t(button.dataset.name)); }
+  const link = byId("open-playground");
+  link.hidden = !DATA.playground;
+  link.firstElementChild.href = playgroundOf(0);
 }
 
-/** A button on every panel that fills the screen with it. */
-function makeFullScreen() {
-  for (const figure of document.querySelectorAll("#charts figure, .charts figure")) {
-    const button = element("button", "⤢", { type: "button", class: "full", "aria-label": "full screen", title: "full screen" });
-    button.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : figure.requestFullscreen()));
-    figure.prepend(button);
-  }
+/** All texts and charts, in the language that is chosen. */
+function speak() {
+  writeTexts();
+  makeTexts();
+  makeControls();
+  drawAll();
+  drawTable();
 }
 
-makeTexts();
-makeFullScreen();
-makeControls();
-drawAll();
+makePanels();
+makeFullScreen(drawAll);
 makeRuns();
+byId("controls").addEventListener("submit", (event) => event.preventDefault());
+byId("language").addEventListener("click", () => { switchLanguage(); speak(); });
 onColorScheme(drawAll);
+speak();
 document.body.dataset.ready = "yes";

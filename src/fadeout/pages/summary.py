@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fadeout.analysis.comparison import shared_labels
 from fadeout.analysis.intervals import share_interval
 from fadeout.analysis.looks import hue_looks
 from fadeout.analysis.predictions import predict_delta_norm
-from fadeout.analysis.verdicts import NEEDED, VERDICTS, verdicts
+from fadeout.analysis.verdicts import EXPLODING, NEEDED, VANISHING, VERDICTS, verdicts
 from fadeout.config import Run
 from fadeout.networks.palette import DASHES
 from fadeout.registry import TABLES, FadeoutError, parameters
@@ -50,7 +51,9 @@ def summary(
     colors = axes[0]["values"]
     return {
         "name": name,
-        "question": " ".join(line.lstrip("# ").strip() for line in question.splitlines()),
+        "question": [line.strip() for line in question.splitlines() if line.strip()],
+        "findings": _findings(results, axes[0]),
+        "limits": [math.log10(VANISHING), math.log10(EXPLODING)],
         "playground": playground,
         "axes": axes,
         "colors": [look["color"] for look in hue_looks(colors).values()],
@@ -68,11 +71,41 @@ def summary(
         "groups": [_summarized(results, shown, *group, quantities, steps) for group in grouped],
         "verdicts": _shares_of(words, results["seed"].values),
         "left_out": results.sizes["run"] - sum(own.size for _, own in grouped),
-        "pooled": [n for n in _varying(results) if n not in {axis["name"] for axis in axes}],
-        "runs": _runs_table(results, words),
+        "pooled": [n for n in _varying(results) if n not in _told(axes)],
+        "runs": _runs_table(results, words, axes[0]),
         "config": _config_of(results),
         "provenance": {key: str(value) for key, value in results.attrs.items()},
     }
+
+
+def _told(axes: list[dict[str, Any]]) -> set[str]:
+    """What the axes tell apart: of a remedy, all its parts."""
+    names = {axis["name"] for axis in axes}
+    return names | {*groups.REMEDY_LABELS} if "remedy" in names else names
+
+
+def _findings(results: xr.Dataset, hue: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each colour at its greatest depth, what a headline needs: over how many decades delta
+    changes at the start from the highest hidden layer to the lowest (None where it is zero, or
+    where there is one layer), and the share of runs that solve the task (None without classes)."""
+    found = []
+    for (word,), members in groups.group_by(results, [hue["name"]], [hue["values"]]):
+        depth = int(results["depth"].values[members].max())
+        runs = results.isel(run=members[results["depth"].values[members] == depth])
+        told: dict[str, Any] = {"name": word, "depth": depth, "decades": None, "zero": False}
+        if "delta_norm" in runs and depth > 1:
+            lowest, highest = (
+                runs["delta_norm"].sel(step=0, layer=layer).values for layer in (1, depth)
+            )
+            with np.errstate(divide="ignore", invalid="ignore"):
+                decades = np.log10(lowest / highest)
+            told["zero"] = bool(np.median(lowest == 0) == 1)
+            if np.isfinite(decades).any() and not told["zero"]:
+                told["decades"] = float(np.median(decades[np.isfinite(decades)]))
+        classes = bool((runs["status"] != "trained").any())
+        told["solved"] = float(groups.solved_share(runs)[1]) if classes else None
+        found.append(told)
+    return found
 
 
 def _varying(results: xr.Dataset) -> list[str]:
@@ -147,12 +180,14 @@ def _shares_of(words: np.ndarray, seeds: np.ndarray) -> list[dict[str, Any]]:
     return [{"word": word, "share": list(share_interval(words == word, seeds))} for word in found]
 
 
-def _runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:
-    """A row for each run, or for evenly spread ones of very many."""
+def _runs_table(results: xr.Dataset, words: np.ndarray, hue: dict[str, Any]) -> dict[str, Any]:
+    """A row for each run, or for evenly spread ones of very many; `hue` is the place of its colour,
+    -1 where it is not drawn."""
     count = results.sizes["run"]
     rows = np.array(groups.subsample(list(range(count)), MOST_RUNS))
     few = results.isel(run=rows)
     names = [name for name in _varying(results) if name in few.coords]
+    places = {text: place for place, text in enumerate(hue["values"])}
     probe = next((p for p in ("delta_norm", "gradient_norm") if p in few), None)
     profiles = None
     if probe is not None:
@@ -163,6 +198,7 @@ def _runs_table(results: xr.Dataset, words: np.ndarray) -> dict[str, Any]:
         "total": count,
         "names": names,
         "labels": [_as_json_values(few[name]) for name in names],
+        "hue": [places.get(text, -1) for text in groups.label_texts(few[hue["name"]].values)[0]],
         "id": few["id"].values.tolist(),
         "status": few["status"].values.tolist(),
         "verdict": words[rows].tolist(),

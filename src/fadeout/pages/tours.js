@@ -5,7 +5,7 @@ const MEASURES = ["profile", "decades", "solved", "dead_layer"], USUAL_RANGE = [
 let asked = null;
 
 /** A text of a tour: in the language that is spoken, or the only one. */
-function spoken(text) { return typeof text === "string" ? text : text[view.language] ?? Object.values(text)[0]; }
+function spoken(text) { return typeof text === "string" ? text : text[language] ?? Object.values(text)[0]; }
 
 function showStop() {
   const tour = tours[view.tour], stop = tour?.stops[view.stop];

@@ -1,5 +1,8 @@
 from . import theory as theory
 from .advice import advise as advise
+from .analysis.answers import examples as examples
+from .analysis.answers import predict as predict
+from .analysis.answers import surface as surface
 from .analysis.difference import difference as difference
 from .analysis.examine import examine as examine
 from .analysis.ranking import best as best
@@ -25,6 +28,7 @@ from .networks.optimizers import optimizer as optimizer
 from .networks.probes import probe as probe
 from .networks.tasks import arrays as arrays
 from .networks.tasks import task as task
+from .pages import show as show
 from .plots.saving import compare as compare
 from .registry import Between as Between
 from .registry import FadeoutError as FadeoutError

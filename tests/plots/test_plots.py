@@ -4,7 +4,6 @@ After a change that is wanted: make figures.
 """
 
 import io
-from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -597,7 +596,7 @@ def test_a_films_last_frame_is_the_trained_network():
 
     run = Run(Activation("tanh"), Init("glorot_normal"), model=Model(2, 3),
               optimizer=Optimizer("sgd", 0.5), training=Training(40, 10), probes=())  # fmt: skip
-    frames = train_with_snapshots(run, frames=4)
+    frames = train_with_snapshots(run, range(0, 41, 10))
     assert len(frames) == 5
     for (kernel, bias), (k, b) in zip(
         layers(frames[-1]), layers(train_runs(run).model, lane=0), strict=True
@@ -608,13 +607,4 @@ def test_a_films_last_frame_is_the_trained_network():
     assert hidden.shape == (2, 2, 3)
     (k1, b1), (k2, b2), (k3, b3) = layers(frames[-1])
     first = np.tanh(np.array([[0.0, 1.0], [1.0, 1.0]]) @ k1 + b1)
-    np.testing.assert_allclose(answers, (np.tanh(first @ k2 + b2) @ k3 + b3)[:, 0], rtol=1e-4)
-    with pytest.raises(FadeoutError, match="cannot be cut into 7 frames"):
-        train_with_snapshots(run, frames=7)
-    with pytest.raises(FadeoutError, match="steps that see all examples"):
-        train_with_snapshots(replace(run, training=replace(run.training, batch_size=2)), frames=2)
-    for frames in (0, -1):
-        with pytest.raises(FadeoutError, match="at least 1 frame"):
-            train_with_snapshots(run, frames=frames)
-    with pytest.raises(FadeoutError, match="optimizer=sgd"):
-        train_with_snapshots(Run(), frames=2)
+    np.testing.assert_allclose(answers, np.tanh(first @ k2 + b2) @ k3 + b3, rtol=1e-4)

@@ -6,16 +6,18 @@ JSON in which no markup can close, and reaches the page as text.
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xarray as xr
 
+from fadeout.config import Run
 from fadeout.files import write_atomically
 from fadeout.pages.network import network_summary
 from fadeout.pages.playground import functions, page_tours, playground_data
+from fadeout.pages.show import runs_to_show, show_data
 from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
 
@@ -65,20 +67,65 @@ def write_playground(path: str | Path) -> Path:
     return _write_page(Path(path), "fadeout playground", "playground", data, *scripts)
 
 
+class ShownRuns(NamedTuple):
+    """A page for a notebook, which shows itself; a script may save it.
+
+    Attributes:
+      page: HTML that needs no server, and fetches nothing.
+    """
+
+    page: str
+
+    def _repr_html_(self) -> str:
+        style = "width: 100%; height: 800px; border: 0"
+        return f'<iframe srcdoc="{html.escape(self.page)}" style="{style}"></iframe>'
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the page as one file."""
+        return write_atomically(Path(path), self.page.encode())
+
+    def __repr__(self) -> str:
+        return f"ShownRuns({len(self.page) / 1e6:.1f} MB of HTML; save(path) writes it)"
+
+
+def show(what: Run | Sequence[Run] | xr.Dataset) -> ShownRuns:
+    """Shows runs step by step: what they answer over the plane, their signal, gradient and units by
+    layer, and the loss, with a slider over the steps and a film. They are trained for it.
+
+    It is HTML with all it needs inside: Jupyter, VS Code and Colab show it without a server.
+
+    Args:
+      what: a run, or up to twelve runs or rows of results.
+
+    Raises:
+      FadeoutError: neither, too many, or a run that cannot be trained.
+
+    >>> from fadeout import Training
+    >>> show(Run(training=Training(20, 5)))  # doctest: +ELLIPSIS
+    ShownRuns(0... MB of HTML; save(path) writes it)
+    """
+    data = show_data(runs_to_show(what))
+    return ShownRuns(_make_page("fadeout", "show", data, _words_of("show")))
+
+
 def _write_page(path: Path, title: str, page: str, data: Mapping[str, Any], *scripts: str) -> Path:
+    content = _make_page(title, page, data, _charting_library(), *scripts)
+    return write_atomically(path, content.encode())
+
+
+def _make_page(title: str, page: str, data: Mapping[str, Any], *scripts: str) -> str:
     parts = {
         "title": html.escape(title),
         "style": read_text("style.css"),
         "body": read_text(f"{page}.html"),
         "data": as_json(data),
-        "plotly": _charting_library(),
         "common": read_text("common.js"),
-        "script": "\n".join([*scripts, read_text(f"{page}.js")]),
     }
     content = read_text("page.html")
     for name, part in parts.items():
         content = content.replace(f"<!--{name}-->", part, 1)
-    return write_atomically(path, content.encode())
+    own = [f"<script>{script}</script>" for script in (*scripts, read_text(f"{page}.js"))]
+    return content.replace("<!--scripts-->", "\n".join(own), 1)
 
 
 def page_texts(page: str) -> dict[str, Any]:

@@ -240,7 +240,9 @@ def save_neurons(
     """
     inputs = neuron.surface_inputs()
     surfaces = [
-        neuron.Surface(network_output(run, network, inputs)[1], *_incoming_weights(network.first))
+        neuron.Surface(
+            network_output(run, network, inputs)[1][:, 0], *_incoming_weights(network.first)
+        )
         for network in networks
     ]
     each = run.training.steps // max(len(networks) - 1, 1)

@@ -217,6 +217,27 @@ def fit(program: ProgramKey, values: dict, examples: Examples, model: MLP) -> Hi
         `every` how many steps.
       examples, model: with the run as last axis.
     """
+    return _training_run(program, values, examples, model).run_training()
+
+
+def fit_snapshots(
+    program: ProgramKey, parts: Int[Array, "snapshot"], values: dict, examples: Examples, model: MLP
+) -> MLP:
+    """Trains one network per lane, and returns it as it is after each part of its training.
+
+    Args:
+      parts: how many steps each takes.
+      values, examples, model: as `fit` takes them.
+
+    Returns:
+      Networks with the snapshot as first axis and the run as last.
+    """
+    return _training_run(program, values, examples, model).run_parts(parts)
+
+
+def _training_run(
+    program: ProgramKey, values: dict, examples: Examples, model: MLP
+) -> "_TrainingRun":
     dtype, depth = examples.inputs.dtype, values.get("depth", program.run.model.depth)
     remedy = make_remedy(program.run, values["model"]["residual"], jnp.asarray(depth, dtype))
     if isinstance(depth, int):
@@ -225,7 +246,7 @@ def fit(program: ProgramKey, values: dict, examples: Examples, model: MLP) -> Hi
         count = LayerCount(depth[0] - 1)
     else:
         count = LayerCount(jnp.max(depth) - 1, depth - 1)
-    return _TrainingRun(program, values, examples, model, count, remedy).run_training()
+    return _TrainingRun(program, values, examples, model, count, remedy)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -577,6 +598,20 @@ class _TrainingRun:
         layers, loss, accuracy, validation = kept
         model = end.trained.model
         return History(layers, loss, accuracy, validation, end.outcome, model, self.answers(model))
+
+    def run_parts(self, parts: Int[Array, "snapshot"]) -> MLP:
+        """Runs so many steps, and so many more, and keeps the network after each part."""
+        whole = self.run.training.batch_size is None
+        step = self.step if whole else self.step_on_some
+
+        def advance(state, count):
+            state = lax.fori_loop(0, count, step, state)
+            return state, state.trained.model
+
+        first = self.initial_state()
+        if whole:  # at step -1 nothing has been evaluated
+            first = self.step(0, first)
+        return lax.scan(advance, first, parts)[1]
 
     def answers(self, model: MLP) -> tuple:
         """Returns outputs and targets of all examples in the task's order, if they are kept."""

@@ -1,61 +1,71 @@
-"""Trains one network and returns copies of it at evenly spaced steps, to plot its surface."""
+"""Networks as they are at some steps of their training, and what they answer."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fadeout.config import Run
-from fadeout.networks.activations import get_activation
+from fadeout.networks.activations import get_activation, is_by_layer, layers_of_name
+from fadeout.networks.losses import OUTPUTS
 from fadeout.networks.model import MLP
+from fadeout.networks.tasks import Examples
 from fadeout.registry import FadeoutError
 from fadeout.training.compile_groups import compile_group, precision_of
-from fadeout.training.fit import make_remedy
-from fadeout.training.programs import draw_networks, fit_networks
+from fadeout.training.fit import fit_snapshots, make_remedy
+from fadeout.training.programs import draw_networks, fit_values
 from fadeout.training.resolve import resolve
 
 
-def train_with_snapshots(run: Run, frames: int) -> list[MLP]:
-    """One network at step 0 and after each of `frames` equal parts of its training.
+def train_with_snapshots(run: Run, steps: Sequence[int]) -> list[MLP]:
+    """One network at some steps of its training.
 
     Args:
-      run: trained by sgd at a constant rate, which needs no memory from one part to the next, for
-        a multiple of `frames` steps.
+      steps: in rising order, from 0 to `run.training.steps`.
 
     Returns:
-      frames + 1 networks.
+      As many networks as steps.
 
     Raises:
-      FadeoutError: another optimiser, minibatches, or steps that cannot be cut so.
+      FadeoutError: steps that the run does not take.
 
-    >>> from fadeout.config import Optimizer, Training
-    >>> run = Run(optimizer=Optimizer("sgd"), training=Training(20, 20))
-    >>> network = train_with_snapshots(run, frames=2)[-1]
+    >>> from fadeout.config import Training
+    >>> network = train_with_snapshots(Run(training=Training(20, 20)), [0, 10, 20])[-1]
     >>> network.first.kernel.shape
     (2, 8)
     """
+    taken = [int(step) for step in steps]
+    most = run.training.steps
+    if not taken or taken != sorted(taken) or not 0 <= taken[0] <= taken[-1] <= most:
+        raise FadeoutError(f"snapshots are of rising steps from 0 to {most}, not {taken}")
     run = resolve(run)
-    if (run.optimizer.name, run.optimizer.schedule) != ("sgd", "constant"):
-        raise FadeoutError("a film is of optimizer=sgd with a constant rate, which has no memory")
-    if run.training.batch_size is not None:
-        raise FadeoutError("a film is of steps that see all examples: leave training.batch_size")
-    if frames < 1:
-        raise FadeoutError(f"a film has at least 1 frame, not {frames}")
-    if run.training.steps % frames:
-        raise FadeoutError(f"{run.training.steps} steps cannot be cut into {frames} frames")
-    part = run.training.steps // frames
-    training = dataclasses.replace(run.training, steps=part, record_every=part)
-    run = dataclasses.replace(run, training=training, probes=())
     group = compile_group(run)
     full, device = [run] * group.program.lanes, jax.local_devices()[0]
     with precision_of(run):
-        examples, model = draw_networks(group, full, device)
-        models = [model]
-        for _ in range(frames):
-            models.append(fit_networks(group, full, device, examples, models[-1]).model)
-    models = [model.trim(run.model.depth) for model in models]
-    return [jax.tree.map(lambda x: np.asarray(x)[..., 0], model) for model in models]
+        drawn = draw_networks(group, full, device)
+        train = jax.jit(functools.partial(fit_snapshots, group.program))
+        parts = jnp.asarray(np.diff(taken, prepend=0))
+        found = train(parts, jax.device_put(fit_values(group, full), device), *drawn)
+    models = [jax.tree.map(lambda x, n=n: np.asarray(x)[n], found) for n in range(len(taken))]
+    return [_first_lane(model.trim(run.model.depth)) for model in models]
+
+
+def draw_examples(run: Run) -> Examples:
+    """The examples of a run, in the task's order, [example, feature] and [example]; what it holds
+    out is among them."""
+    run = resolve(run)
+    run = dataclasses.replace(run, training=dataclasses.replace(run.training, held_out=0))
+    group = compile_group(run)
+    with precision_of(run):
+        examples, _ = draw_networks(group, [run] * group.program.lanes, jax.local_devices()[0])
+    return _first_lane(examples)
+
+
+def _first_lane(tree):
+    return jax.tree.map(lambda x: np.asarray(x)[..., 0], tree)
 
 
 def network_output(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +76,7 @@ def network_output(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray
       inputs: [example, feature].
 
     Returns:
-      The hidden preactivations [layer, example, unit], and the output [example].
+      The hidden preactivations [layer, example, unit], and the output [example, output].
 
     Raises:
       FadeoutError: the network has batch normalisation.
@@ -75,9 +85,25 @@ def network_output(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray
         raise FadeoutError(
             "with batch normalisation what a network makes of an input depends on all others"
         )
-    chosen = run.activation
-    activation = get_activation(chosen.name, chosen.surrogate, **dict(chosen.options))
+    run = resolve(run)
     remedy = make_remedy(run, run.model.residual, run.model.depth)
-    model = jax.tree.map(jnp.asarray, model)
-    z, output = model(jnp.asarray(inputs, run.training.dtype), activation, remedy)
-    return np.asarray(z), np.asarray(output)[:, 0]
+    with precision_of(run):
+        model = jax.tree.map(jnp.asarray, model)
+        h, sums = jnp.asarray(inputs, run.training.dtype), []
+        for number, phi in enumerate(_activations_of(run)):
+            dense = model.hidden.at(number - 1) if number else model.first
+            z = dense.preactivation(h)
+            z = remedy.add_skip(sums[-1], z, dense) if number else z
+            h = phi(remedy.normalise(z, dense))
+            sums.append(z)
+        output = OUTPUTS[run.model.output](model.readout.preactivation(h))
+        return np.stack([np.asarray(z) for z in sums]), np.asarray(output)
+
+
+def _activations_of(run: Run) -> list:
+    """The activation of every hidden layer."""
+    chosen = run.activation
+    if is_by_layer(chosen.name):
+        return [get_activation(name, chosen.surrogate) for name in layers_of_name(chosen.name)]
+    activation = get_activation(chosen.name, chosen.surrogate, **dict(chosen.options))
+    return [activation] * run.model.depth

@@ -34,7 +34,8 @@ def run() -> int:
         model=Model(depth=1, width=chosen.width), seed=chosen.seed,
         optimizer=Optimizer("sgd", learning_rate=1.0), training=Training(steps, steps),
     )  # fmt: skip
-    paths = save_neurons(run, train_with_snapshots(run, chosen.frames), chosen.to, chosen.style)
+    frames = range(0, steps + 1, steps // chosen.frames)
+    paths = save_neurons(run, train_with_snapshots(run, frames), chosen.to, chosen.style)
     print("\n".join(str(path) for path in paths if path.suffix in (".png", ".gif")))
     return 0
 

@@ -139,3 +139,13 @@ def test_ten_lines_in_the_terminal(tmp_path):
     assert script("advise", "gelu", "--depth", "x", cwd=tmp_path).returncode == 2
     wrong = script("advise", "elu", "--option", "alpha", cwd=tmp_path)
     assert "write it as slope=0.2" in wrong.stderr
+
+
+def test_a_gradient_that_keeps_its_size_while_the_signal_does_not():
+    """gelu with the gain that keeps chi near 1 at first: the variance of layer 50 is 4,100."""
+    found = fadeout.advise("gelu", depth=50)
+    row = found.loc["init=lecun_normal init.gain=auto"]
+    assert abs(row["decades"]) < 2
+    assert row["variance"] > 1e3
+    assert row["word"] == "signal_grows"
+    assert "sqrt_depth" in found.attrs["advice"], "which is not recommended"

@@ -16,27 +16,50 @@ PAPERS = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md"
           *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
 
 
-def test_the_tour_runs_in_a_real_kernel_and_shows_its_picture(tmp_path):
-    tour = nbformat.read(ROOT / "docs/tour.ipynb", as_version=4)
-    assert not any(cell.get("outputs") for cell in tour.cells), "generated results are not kept"
-    where = {"metadata": {"path": tmp_path}}
-    NotebookClient(tour, timeout=300, kernel_name="python3", resources=where).execute()
+def executed(name, folder):
+    """Runs a notebook in a real kernel, and returns what a cell with some words showed."""
+    notebook = nbformat.read(ROOT / f"docs/{name}.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "generated results are not kept"
+    where = {"metadata": {"path": folder}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     shown = {}
-    for cell in tour.cells:
+    for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             assert output.output_type != "error"
             if output.output_type == "execute_result":
                 shown[cell.source] = output.data
+            elif output.output_type == "stream" and output.name == "stdout":
+                shown.setdefault(cell.source, {"text/plain": output.text})
+    return lambda words: next(data for source, data in shown.items() if words in source)
 
-    def said(start):
-        return next(data for source, data in shown.items() if start in source)
 
+def test_the_exercises_have_the_answers_that_they_say(tmp_path):
+    said = executed("exercises", tmp_path)
+
+    def number(words):
+        return float(said(words)["text/plain"])
+
+    measured = re.search(r"measured (-[\d.]+)", said("measured = ")["text/plain"])[1]
+    assert -6.6 < float(measured) < -5.2
+    assert -6.6 < number("expected = ") < -5.6
+    assert number("results.saturation") == 0
+    solved = eval(said("ways = ")["text/plain"])
+    assert solved["plain", 10] == solved["plain", 20] == solved["adam", 20] == 0
+    assert 0 < solved["adam", 10] < 1
+    assert min(solved["residual", 10], solved["residual", 20]) > 0.8
+    assert "iframe" in said("fadeout.show(")["text/html"]
+    assert "'sigmoid': [103." in said("theory.critical(name)")["text/plain"]
+
+
+def test_the_tour_runs_in_a_real_kernel_and_shows_its_picture(tmp_path):
+    said = executed("tour", tmp_path)
     (profile,) = re.findall(r"\[([^]]*)\]", said("one.delta_norm")["text/plain"])
     profile = [float(number) for number in profile.replace(",", " ").split()]
     assert profile[0] < profile[7] / 1e3, "sigmoid's delta vanishes on its way down"
     lost = dict(re.findall(r"^(\w+) +([\d.]+|NaN)", said("lost.to_series")["text/plain"], re.M))
     assert float(lost["sigmoid"]) > 3 > 1 > float(lost["relu"])
     assert float(said('init="critical"')["text/plain"]) > 0.9, "it learns on its edge of chaos"
+    assert "iframe" in said("fadeout.show(")["text/html"]
     picture = said("fadeout.compare(")
     assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
 

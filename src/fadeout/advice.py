@@ -203,8 +203,13 @@ def _measured_decades(
     return float(np.median(np.log10(alive[:, 0] / alive[:, depth - 1])))
 
 
+_LOUD = 1e3
+"""A variance of the last layer, of inputs of 1, from which on a signal has changed its size."""
+
+
 def _verdict_word(row: dict, depth: int) -> str:
-    """One word, as `verdicts` has them; *forgets* where inputs cannot be told apart at the top."""
+    """One word, as `verdicts` has them; *forgets* where inputs cannot be told apart at the top, and
+    *signal_grows* or *signal_fades* where the gradient alone keeps its size."""
     decades = row.get("measured", row["decades"])
     if "measured" in row and math.isnan(decades):
         return "dead"
@@ -216,7 +221,11 @@ def _verdict_word(row: dict, depth: int) -> str:
         return "exploding"
     if row["born_dead"] > 0.5:
         return "dead"
-    return "forgets" if row["reach"] < depth else "healthy"
+    if row["reach"] < depth:
+        return "forgets"
+    if not 1 / _LOUD <= row["variance"] <= _LOUD:
+        return "signal_grows" if row["variance"] > 1 else "signal_fades"
+    return "healthy"
 
 
 def _advice_sentence(frame: pd.DataFrame) -> str:

@@ -97,6 +97,9 @@ def show(what: Run | Sequence[Run] | xr.Dataset) -> ShownRuns:
     Args:
       what: a run, or up to twelve runs or rows of results.
 
+    Returns:
+      A page that a notebook shows; `save(path)` writes it.
+
     Raises:
       FadeoutError: neither, too many, or a run that cannot be trained.
 

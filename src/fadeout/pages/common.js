@@ -55,17 +55,22 @@ function short(value) {
   if (value === null || value === undefined) return typeof WORDS === "undefined" ? "not finite" : t("not_finite");
   if (value === 0) return "0";
   const size = Math.abs(value);
-  return size >= 1e-3 && size < 1e4 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+  if (size >= 1e-3 && size < 1e4) return String(Number(value.toPrecision(3))).replace("-", "−");
+  const [digits, power] = value.toExponential(1).split("e");
+  return `${digits.replace("-", "−").replace(/\.0$/, "")}·10${superscript(Number(power))}`;
 }
 
-function percent(value) { return `${Math.round(100 * value)} %`; }
+/** A whole number as an exponent. */
+function superscript(value) { return String(value).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] || "⁻"); }
+
+function percent(value) { return `${Math.round(100 * value)}${language === "zh" ? "" : "\u00a0"}%`; }
 
 function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
 /** On a dark page black and dark blue lines would be lost. */
 function visible(color) {
   if (!matchMedia("(prefers-color-scheme: dark)").matches) return color;
-  return { "#000000": "#ffffff", "#440154": "#9a6fb0" }[color] || color;
+  return { "#000000": "#ffffff", "#440154": "#9a6fb0", "#0072b2": "#4aa8e0" }[color] || color;
 }
 
 function faint(color) {
@@ -81,7 +86,7 @@ const LOGARITHMIC = { type: "log", exponentformat: "power" };
 
 /** No button of the library's that would send data anywhere. */
 const CHARTING = {
-  responsive: true, displaylogo: false, displayModeBar: "hover", showSendToCloud: false,
+  responsive: true, displaylogo: false, displayModeBar: matchMedia("(hover: none)").matches ? false : "hover", showSendToCloud: false,
   modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
 };
 

@@ -38,7 +38,7 @@ function nameOf(lab) {
 
 /** A text of every network, after its name where there are two. */
 function describeEach(id, words) {
-  describe(id, labs.map((lab) => (racing() ? `${nameOf(lab)}: ` : "") + words(lab)).join(" "));
+  describe(id, labs.map((lab) => (racing() ? `${nameOf(lab)} – ` : "") + words(lab)).join(" "));
 }
 
 // --- charts
@@ -84,10 +84,10 @@ function gradientWords(lab) {
   const { delta } = lab.now;
   if (!lab.passes) return t("nothing");
   if (delta.length === 1) return t("one_layer");
-  const factors = delta.slice(0, -1).map((v, i) => short(v / delta[i + 1])).reverse(), shown = racing() ? 3 : 7;
+  const factors = delta.slice(0, -1).map((v, i) => short(v / delta[i + 1])).reverse(), shown = racing() ? 3 : 11;
   const list = (factors.length > shown + 1 ? [...factors.slice(0, shown), "…"] : factors).join(" × ");
   const smaller = lab.seen.loss < 0.5 * lab.records[0].loss && delta.at(-1) < 0.3 * lab.start.delta.at(-1);
-  return t("factors", { list, product: short(delta[0] / delta.at(-1)), first: short(delta[0]) }) + (smaller ? ` ${t("small_loss")}` : "");
+  return t("factors", { list, product: short(delta[0] / delta.at(-1)), first: short(delta[0]), top: short(delta.at(-1)), highest: delta.length }) + (smaller ? ` ${t("small_loss")}` : "");
 }
 
 function drawCharts() {
@@ -122,10 +122,13 @@ function drawLoss() {
         { yaxis: "y2", hovertemplate: "%{y:.0%}", showlegend: !racing() }),
     ];
   });
-  const losses = labs.map((lab) => positive(lab.records.map((r) => Math.max(r.loss, 1e-8))));
+  const losses = labs.map((lab) => positive(lab.records.map((r) => Math.max(r.loss, 1e-8)))), undecided = labs[0].settings.loss === "cross_entropy" ? Math.LN2 : 0.25;
+  const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: undecided, y1: undecided, line: { color: css("--soft"), width: 1, dash: "dash" } };
+  const label = { xref: "paper", x: 1, xanchor: "right", y: Math.log10(undecided), yanchor: "bottom", showarrow: false, font: { size: 11, color: css("--soft") },
+    text: t("undecided", { loss: labs[0].settings.loss === "cross_entropy" ? "ln 2 = 0.693" : "0.25" }) };
   draw("loss", traces, axis(t("steps"), { range: [0, Math.max(10, ...labs.map((lab) => lab.step))] }), axis("", { ...logarithmic(losses), title: { text: t("loss") } }), {
-    showlegend: true, legend: LEGEND, margin: { l: 50, r: 50, t: 8, b: 40 },
-    yaxis2: { overlaying: "y", side: "right", range: [-0.03, 1.03], tickvals: [0, 0.5, 1], tickformat: ".0%", showgrid: false },
+    showlegend: true, legend: LEGEND, margin: { l: 50, r: 50, t: 8, b: 40 }, shapes: [level], annotations: [label],
+    yaxis2: { overlaying: "y", side: "right", range: [-0.06, 2.2], tickvals: [0, 0.5, 1], tickformat: ".0%", showgrid: false },
   });
   describeEach("loss", ({ seen, targets }) => t("loss_text", { loss: short(seen.loss), right: Math.round(seen.accuracy * targets.length), all: targets.length }));
 }
@@ -189,13 +192,16 @@ function paintSurface(context, lab, width, height) {
     grid[2 * (i * n + j)] = reach * ((2 * (j + 0.5)) / n - 1);
     grid[2 * (i * n + j) + 1] = reach * (1 - (2 * (i + 0.5)) / n);
   }
-  const side = Math.min(width, height), left = (width - side) / 2, cell = side / n;
+  const side = Math.max(1, Math.min(width - 36, height - 18)), left = (width - side) / 2, cell = side / n;
   const answer = (y) => (s.loss === "cross_entropy" ? 1 / (1 + Math.exp(-y)) : Math.min(1, Math.max(0, y)));
   if (s.normalization !== "batch") forward(s, lab.net, grid).output.forEach((y, k) => {
     const p = answer(y), tint = p > 0.5 ? mix(paper(), ORANGE, 2 * p - 1) : mix(paper(), BLUE, 1 - 2 * p);
     context.fillStyle = Number.isFinite(p) ? rgb(tint) : css("--soft");
     context.fillRect(left + (k % n) * cell, Math.floor(k / n) * cell, cell + 0.7, cell + 0.7);
   });
+  context.fillStyle = css("--soft");
+  context.fillText("x₁", left + side / 2, side + 15);
+  context.fillText("x₂", left - 18, side / 2);
   targets.forEach((target, e) => {
     const x = left + (side * (lab.x[2 * e] / reach + 1)) / 2, y = (side * (1 - lab.x[2 * e + 1] / reach)) / 2;
     context.beginPath();
@@ -219,8 +225,9 @@ function strength(gradient, lab) {
 /** Units by their mean activation, edges by their weight's sign and the size of its gradient. */
 function paintNetwork(context, lab, width, height) {
   const { net: { sizes, kernels }, seen, settings } = lab, shown = sizes.map((n) => Math.min(n, MOST_UNITS)), columns = sizes.length;
+  const foot = 30, tall = Math.max(1, height - foot);
   const x = (column) => 18 + ((width - 36) * column) / (columns - 1);
-  const y = (column, unit) => (height * (unit + 0.5)) / shown[column];
+  const y = (column, unit) => (tall * (unit + 0.5)) / shown[column];
   const edge = (layer, i, o) => { context.moveTo(x(layer), y(layer, i)); context.lineTo(x(layer + 1), y(layer + 1, o)); };
   context.beginPath(); // what hardly has a gradient is still there
   for (let layer = 0; layer < columns - 1; layer += 1)
@@ -243,7 +250,16 @@ function paintNetwork(context, lab, width, height) {
     }
   }
   const deadIn = [null, ...seen.layers.map((layer) => deadUnits(layer.slope, settings.width))];
-  const radius = Math.max(2.5, Math.min(8, (width - 36) / columns / 3, height / 40));
+  const radius = Math.max(2.5, Math.min(8, (width - 36) / columns / 3, tall / 40));
+  context.fillStyle = css("--soft");
+  context.textAlign = "center";
+  const sparse = (width - 36) / columns < 18;
+  for (let column = 0; column < columns; column += 1) {
+    if (sparse && column > 1 && column < columns - 2) continue;
+    context.fillText(column === 0 ? t("in") : column === columns - 1 ? t("out") : String(column), x(column), tall + 13);
+  }
+  context.fillText(t("arrow"), width / 2, tall + 28, width);
+  context.textAlign = "left";
   for (let column = 0; column < columns; column += 1) {
     const values = column === 0 ? lab.x : column === columns - 1 ? seen.output : seen.layers[column - 1].h;
     const scale = values.reduce((m, v) => Math.max(m, Math.abs(v)), 0) || 1;
@@ -300,7 +316,7 @@ function drawPictures() {
   const [lab] = labs, batch = labs.some((own) => own.settings.normalization === "batch");
   describe("surface", lab.features !== 2 ? t("no_surface", { features: lab.features }) : t(batch ? "surface_batch" : "surface_text"));
   drawEach("network", paintNetwork);
-  describeEach("network", (own) => t("network_text", {
+  describeEach("network", (own) => t(own.strongest ? "network_text" : "network_none", {
     shown: Math.min(own.settings.width, MOST_UNITS), width: own.settings.width, most: short(own.strongest), least: short(own.strongest / 10 ** SHOWN_DECADES) }));
   const all = labs.flatMap(logsOf).flat().filter((v) => v !== null), reach = [Math.min(...all), Math.max(...all)];
   drawEach("image", paintImage(reach));
@@ -310,15 +326,18 @@ function drawPictures() {
 /** All panels of the networks; charts take longest. */
 function drawNow(charts = true) {
   if (!labs.length) return;
+  hideAnswers();
+  drawStatus();
+  if (guessing()) return; // what is asked for is not shown yet
   if (charts) drawCharts();
   drawPictures();
-  drawStatus();
 }
 
 function drawStatus() {
   const box = byId("status");
   const words = labs.map((lab) => t(racing() ? "status_of" : "status", { name: racing() ? nameOf(lab) : "", step: lab.step, loss: short(lab.seen.loss), word: t(lab.state) }));
   if (racing()) words.unshift(t("race_step", { step: Math.max(...labs.map((lab) => lab.step)) }));
+  if (guessing()) words.splice(0, words.length, t("guess_first"));
   if (view.playing && view.rate) words.push(t("true_speed", { steps: short(view.rate) }));
   box.textContent = words.join(" · ");
   box.dataset.word = labs[0].state;

@@ -71,13 +71,13 @@ function frame(now) {
   const speed = SPEEDS[view.speed], fastest = speed === Infinity, step = () => Math.max(...labs.map((lab) => lab.step));
   owed += fastest ? 0 : ((now - last) / 1000) * speed;
   last = now;
-  const left = (view.until ?? Infinity) - step();
+  const left = limit() - step();
   // as much time for training as drawing takes; what a slow machine cannot keep up with is let go
   const done = advance(Math.min(fastest ? Infinity : Math.floor(owed), left), Math.max(14, view.drawing));
   owed = fastest ? 0 : Math.min(owed - done, speed);
   counted += done;
   if (now - since > 1000) { view.rate = (1000 * counted) / (now - since); counted = 0; since = now; }
-  if (!labs.some((lab) => lab.finite) || step() >= (view.until ?? Infinity)) play(false);
+  if (!labs.some((lab) => lab.finite) || step() >= limit()) play(false);
   if (now - drawn > 100 || !view.playing) {
     drawn = now;
     const charts = now - charted > 350 || !view.playing, began = performance.now();
@@ -94,11 +94,20 @@ function play(on) {
   view.playing = on && labs.length > 0;
   if (stopped) drawNow();
   byId("play").textContent = t(view.playing ? "pause" : "play");
+  byId("tour-run").disabled = view.playing;
   if (view.playing) requestAnimationFrame((now) => { last = since = now; owed = counted = view.rate = 0; frame(now); });
 }
 
+/** Trains, or stops; of a tour's stop that has come to its end, again from the start. */
+function toggle() {
+  if (!view.playing && labs.some((lab) => lab.step >= limit())) reset();
+  play(!view.playing);
+}
+
 function drawAll() {
-  drawCurve();
+  if (!byId("sheet").hidden) return;
+  hideAnswers();
+  if (!guessing()) drawCurve();
   byId("charts").classList.toggle("impossible", !labs.length);
   if (labs.length) drawNow();
   else byId("status").textContent = t("no_edge", { name: [state.activation, race.value].find((name) => NAMES.includes(name) && DATA.activations[name].critical === null) });
@@ -133,10 +142,19 @@ function command() {
 function address() {
   const own = Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key]).map(([key, value]) => `${key}=${value}`);
   if (race.key) own.push(`against=${race.key}:${race.value}`);
+  if (TOURS[view.tour]) own.splice(0, own.length, `tour=${view.tour + 1}`, `stop=${view.stop + 1}`);
   if (language !== browserLanguage()) own.push(`lang=${language}`);
   const fragment = own.length ? `#${own.join("&")}` : "#";
   if (location.hash !== fragment && !(fragment === "#" && !location.hash)) history.replaceState(null, "", fragment);
   byId("command").textContent = command();
+}
+
+/** Begins the tour that the address names. */
+function readTour(fragment) {
+  const asked = new URLSearchParams(fragment.slice(1)), tour = Number(asked.get("tour")) - 1, stop = Number(asked.get("stop") || 1) - 1;
+  if (!TOURS[tour]?.stops[stop]) return;
+  Object.assign(view, { tour, stop });
+  showStop();
 }
 
 /** A value of a setting as it is written, or undefined where the page does not know it. */
@@ -160,7 +178,6 @@ function read() {
 }
 
 function changed() {
-  delete view.until;
   reset();
   play(false);
   address();
@@ -251,7 +268,7 @@ const MOST_ROWS = 500, MOST_COLUMNS = 16;
 
 /** Examples of a table: numbers, and in the last column one of two answers. Columns get mean 0 and variance 1. */
 function examplesOf(source) {
-  const rows = source.split(/\r?\n/).map((row) => row.trim()).filter(Boolean).map((row) => row.split(/[,;\t]/).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
+  const rows = source.split(/\r?\n/).map((row) => row.trim()).filter(Boolean).map((row) => row.split(/[,;，；\t]/.test(row) ? /[,;，；\t]/ : /\s+/).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
   const number = (cell) => cell !== "" && Number.isFinite(Number(cell));
   if (rows.length && !rows[0].slice(0, -1).every(number)) rows.shift(); // a header
   if (rows.length < 2) throw new Error(t("data_rows"));
@@ -269,7 +286,7 @@ function examplesOf(source) {
     const middle = mean(values.map((row) => row[k])), deviation = Math.sqrt(mean(values.map((row) => (row[k] - middle) ** 2)));
     for (const row of values) row[k] = deviation > 0 ? (row[k] - middle) / deviation : 0;
   }
-  return { inputs: values, targets: rows.map((row) => answers.indexOf(row.at(-1))), options: { file: "data.csv" } };
+  return { inputs: values, targets: rows.map((row) => answers.indexOf(row.at(-1))), options: { file: "data.csv" }, one: answers[1] };
 }
 
 function useData() {
@@ -280,13 +297,14 @@ function useData() {
     box.textContent = error.message;
     return;
   }
-  const { inputs, targets } = DATA.tasks.own;
-  box.textContent = t("data_taken", { rows: inputs.length, columns: inputs[0].length, ones: mean(targets) ? targets.reduce((a, b) => a + b) : 0 });
+  const { inputs, targets, one } = DATA.tasks.own;
+  box.textContent = t("data_taken", { rows: inputs.length, columns: inputs[0].length, ones: targets.reduce((a, b) => a + b), one });
   if (!CHOICES.task.includes("own")) CHOICES.task.push("own");
   state.task = "own";
   leaveTour();
   makeControls();
   changed();
+  byId("charts").scrollIntoView();
 }
 
 // --- the page
@@ -295,7 +313,8 @@ function useData() {
 function speak() {
   writeTexts();
   document.title = `${t("title")} - fadeout`;
-  for (const id of ["predict", ...PANELS]) { byId(`${id}-title`).textContent = t(`${id}_title`); byId(`${id}-why`).textContent = t(`${id}_why`); }
+  for (const id of PANELS) byId(`${id}-title`).textContent = t(`${id}_title`);
+  for (const id of ["predict", ...PANELS]) byId(`${id}-why`).textContent = t(`${id}_why`);
   byId("controls").setAttribute("aria-label", t("settings"));
   byId("transport").setAttribute("aria-label", t("training"));
   byId("data-text").setAttribute("aria-label", t("data_title"));
@@ -314,15 +333,24 @@ function speak() {
 function listen() {
   const on = (id, kind, act) => byId(id).addEventListener(kind, act);
   const go = (by) => () => { view.stop += by; showStop(); };
-  on("play", "click", () => { delete view.until; play(!view.playing); });
+  on("play", "click", toggle);
+  on("tour-run", "click", toggle);
+  on("start-tour", "click", () => { Object.assign(view, { tour: 0, stop: 0 }); showStop(); });
   on("one", "click", () => { play(false); advance(1); drawNow(); });
   on("reset", "click", changed);
   on("again", "click", () => { state.seed += 1; changed(); }); // a tour may ask for it
-  on("language", "click", () => { switchLanguage(); speak(); });
+  on("language", "click", () => { switchLanguage(); speak(); lookAtStop(); });
   on("tours", "change", () => { view.tour = Number(byId("tours").value); view.stop = 0; showStop(); });
   on("back", "click", go(-1));
   on("next", "click", go(1));
-  on("leave", "click", leaveTour);
+  on("leave", "click", () => { leaveTour(); address(); drawAll(); });
+  on("sheet-answers", "click", () => { byId("sheet").classList.toggle("without-answers"); });
+  addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1, PageUp: -1, PageDown: 1 }[event.key], tour = tours[view.tour];
+    if (!by || !tour || event.target.matches?.("input, select, textarea") || !byId("sheet").hidden || !tour.stops[view.stop + by]) return;
+    event.preventDefault();
+    go(by)();
+  });
   on("sheet-button", "click", () => showSheet(true));
   on("sheet-close", "click", () => showSheet(false));
   on("sheet-print", "click", () => print());
@@ -334,17 +362,23 @@ function listen() {
     if (await navigator.clipboard?.writeText(command()).then(() => true, () => false)) byId("copied").textContent = t("copied");
   });
   on("controls", "submit", (event) => event.preventDefault());
-  addEventListener("hashchange", () => { leaveTour(); read(); reset(); speak(); });
+  addEventListener("hashchange", () => arrive(location.hash));
   addEventListener("resize", () => { if (!view.playing) drawAll(); });
   onColorScheme(() => { makeStarts(); drawAll(); });
   listenToDrawing();
 }
 
-read();
+/** Begins with what the address says. */
+function arrive(fragment) {
+  leaveTour();
+  read();
+  reset();
+  speak();
+  readTour(fragment);
+}
+
 makePanels();
 byId("predict").after(element("div", undefined, { id: "guess" }));
-byId("predict-panel").hidden = true;
-reset();
-speak();
+arrive(location.hash);
 listen();
 document.body.dataset.ready = "yes";

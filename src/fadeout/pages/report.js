@@ -59,6 +59,8 @@ function line(hue, x, y, name, more = {}) {
   };
 }
 
+const LEAST = -8;
+
 /** Where a logarithmic axis shows no zero: marks at its foot. */
 function zerosOf(hue, layers, values, foot) {
   const at = layers.filter((_, i) => values[i] === 0);
@@ -150,7 +152,9 @@ function drawLoss() {
   }
   const now = { type: "line", x0: DATA.steps[state.step], x1: DATA.steps[state.step], yref: "paper", y0: 0, y1: 1,
     line: { color: css("--soft"), width: 1, dash: "dot" } };
-  draw("loss", traces, axis(t("step")), axis("", LOGARITHMIC), { shapes: [now] });
+  const logs = traces.filter((trace) => trace.name).flatMap((trace) => trace.y).filter((v) => v > 0).map(Math.log10);
+  const low = Math.max(LEAST, Math.min(...logs)), high = Math.max(...logs, low + 1); // what is nearly 0 does not squash the others
+  draw("loss", traces, axis(t("step")), axis("", { ...LOGARITHMIC, range: [low - 0.1, high + 0.2] }), { shapes: [now] });
   describe("loss", [bandWords(), t("loss_text", { list: listed(words) })].filter(Boolean).join(" "));
 }
 

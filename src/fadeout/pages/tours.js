@@ -12,18 +12,29 @@ function showStop() {
   asked = null;
   document.body.classList.toggle("touring", Boolean(tour));
   byId("tour-steps").hidden = byId("sheet-button").hidden = !tour;
+  byId("start-tour").hidden = Boolean(tour);
   byId("predict-panel").hidden = !stop?.ask;
   tellStop();
-  if (!tour) { lookAt(null); return; }
+  if (!tour) { leaveTour(); address(); drawAll(); return; }
   Object.assign(state, DEFAULTS, ...tour.stops.slice(0, view.stop + 1).map((s) => s.set || {}));
   const [key, value] = Object.entries(stop.against || { none: null })[0];
   Object.assign(race, key === "none" ? { key: null, value: null } : { key, value });
-  if (stop.steps) view.speed = SPEEDS.indexOf(500);
+  if (stop.steps) view.speed = SPEEDS.indexOf(100);
   makeControls();
-  changed();
   if (stop.ask) beginAsk(stop.ask);
-  lookAt(stop.ask ? "predict" : stop.look);
-  if (stop.steps) { view.until = stop.steps; play(true); }
+  changed();
+  lookAtStop();
+}
+
+/** The step at which the stop of a tour ends its training. */
+function limit() { return tours[view.tour]?.stops[view.stop].steps ?? Infinity; }
+
+/** Whether a guess is waited for, so that nothing may give the answer away. */
+function guessing() { return asked !== null && asked.found === null; }
+
+function lookAtStop() {
+  const stop = tours[view.tour]?.stops[view.stop];
+  lookAt(stop ? (stop.ask ? "predict" : stop.look) : null);
 }
 
 /** The words of a stop, and where one may go from it. */
@@ -35,6 +46,9 @@ function tellStop() {
   byId("tour-place").textContent = `${view.stop + 1} / ${tour.stops.length}`;
   byId("back").disabled = view.stop === 0;
   byId("next").disabled = view.stop === tour.stops.length - 1;
+  const { steps, against } = tour.stops[view.stop];
+  byId("tour-run").hidden = !steps;
+  byId("tour-run").textContent = t(against ? "race_steps" : "train_steps", { steps });
 }
 
 /** Frames a panel, and brings it between what stands at the top and the tour's words. */
@@ -51,7 +65,8 @@ function lookAt(id) {
 function leaveTour() {
   view.tour = -1;
   asked = null;
-  document.body.classList.remove("touring");
+  document.body.classList.remove("touring", "asking");
+  byId("start-tour").hidden = false;
   byId("tours").value = -1;
   byId("tour-steps").hidden = byId("sheet-button").hidden = byId("predict-panel").hidden = true;
   byId("tour-text").textContent = "";
@@ -69,8 +84,9 @@ function makeTours() {
 const ofLayers = (ask) => ask.measure === "profile" || ask.measure === "decades";
 
 function beginAsk(ask) {
-  asked = { range: USUAL_RANGE, ...ask, settings: { ...state }, found: null, done: 0 };
+  asked = { range: USUAL_RANGE, ...ask, settings: { ...state }, found: null, running: false };
   byId("predict").dataset.done = "no";
+  byId("predict").style.touchAction = asked.measure === "profile" ? "none" : "auto";
   asked.guess = ofLayers(asked) ? Array(state.depth).fill(0) : NETWORKS / 2;
   makeGuess();
 }
@@ -81,12 +97,15 @@ function straight(decades, depth) {
 }
 
 function makeGuess() {
+  byId("predict-title").textContent = t(`predict_${asked.measure}`);
   const { range, settings } = asked, layers = ofLayers(asked);
   const input = layers
     ? slider(t("guess_decades"), 2 * range[0], 2 * range[1], Math.round(2 * asked.guess[0]), (v) => { asked.guess = straight(v / 2, settings.depth); drawAsk(); }, (v) => String(v / 2))
     : slider(t(`guess_${asked.measure}`), 0, NETWORKS, asked.guess, (v) => { asked.guess = v; drawAsk(); }, (v) => `${v} / ${NETWORKS}`);
-  const button = element("button", t("run_twenty"), { type: "button", class: "main", id: "run-twenty" });
-  button.addEventListener("click", runTwenty);
+  const answered = asked.found !== null, button = element("button", t(answered ? "guess_again" : "run_twenty"), { type: "button", class: "main", id: "run-twenty" });
+  input.querySelector("input").disabled = button.disabled = asked.running;
+  if (answered) input.querySelector("input").disabled = true;
+  button.addEventListener("click", answered ? () => { beginAsk(asked); drawNow(); lookAtStop(); } : runTwenty);
   byId("guess").replaceChildren(input, button);
   drawAsk();
 }
@@ -94,8 +113,9 @@ function makeGuess() {
 /** Trains twenty networks, a few milliseconds at a time, and shows what became of them. */
 async function runTwenty() {
   const own = asked, found = [];
-  byId("run-twenty").disabled = true;
+  own.running = true;
   play(false);
+  makeGuess();
   for (let n = 1; n <= NETWORKS; n += 1) {
     const lab = new Experiment(own.settings, 1000 + n), start = lab.now;
     for (let began = performance.now(); lab.step < (own.steps || 0) && lab.finite; lab.advance()) {
@@ -104,16 +124,16 @@ async function runTwenty() {
       began = performance.now();
     }
     found.push({ profile: start.delta.map((v) => Math.log10(v / start.delta.at(-1))), solved: lab.solved, dead_layer: start.dead.some((v) => v === 1) });
-    own.done = n;
     if (asked !== own) return;
     describe("predict", t("running", { done: n, all: NETWORKS }));
     if (n % 4 === 0) await new Promise((resume) => setTimeout(resume));
   }
   if (asked !== own) return;
-  own.found = found;
+  Object.assign(own, { found, running: false });
   byId("predict").dataset.done = "yes";
-  byId("run-twenty").disabled = false;
-  drawAsk();
+  makeGuess();
+  drawNow();
+  lookAtStop();
 }
 
 /** What was measured, beside the guess. */
@@ -121,20 +141,28 @@ function answerOf({ measure, guess, found, settings }) {
   if (ofLayers({ measure })) {
     const { middle, low, high } = medianOfTwenty(found.map((own) => own.profile[0])), middles = middleProfile(found);
     const distance = measure === "decades" ? Math.abs(guess[0] - middle) : mean(guess.slice(0, -1).map((v, i) => Math.abs(v - middles[i])));
-    return { words: t(settings.depth > 1 && measure === "profile" ? "answer_profile" : "answer_decades", { guess: guess[0].toFixed(1), middle: middle.toFixed(1),
-      low: low.toFixed(1), high: high.toFixed(1), distance: distance.toFixed(1) }), middle, distance };
+    return { words: t(settings.depth > 1 && measure === "profile" ? "answer_profile" : "answer_decades", { guess: power(guess[0]), middle: power(middle),
+      low: power(low), high: power(high), distance: distance.toFixed(1) }), middle, distance };
   }
   const count = found.filter((own) => own[measure]).length, [low, high] = wilson(count, NETWORKS), distance = Math.abs(guess - count);
   return { words: t(`answer_${measure}`, { guess, count, all: NETWORKS, low: percent(low), high: percent(high), distance }), middle: count, distance };
 }
 
+/** A power of ten with one digit of its exponent. */
+function power(exponent) { return `10^${exponent.toFixed(1)}`.replace("-", "−"); }
+
 function middleProfile(found) {
   return found[0].profile.map((_, i) => medianOfTwenty(found.map((own) => own.profile[i])).middle);
 }
 
+/** While a guess is waited for, the other panels are away. */
+function hideAnswers() { document.body.classList.toggle("asking", guessing()); }
+
 function drawAsk() {
+  hideAnswers();
   if (!asked) return;
   const { context, width, height } = canvas("predict");
+  if (width < 40) return; // the sheet stands before it
   context.fillStyle = context.strokeStyle = css("--ink");
   (ofLayers(asked) ? paintProfiles : paintCounts)(context, width, height);
   describe("predict", asked.found ? answerOf(asked).words : t(asked.measure === "profile" ? "draw_it" : "slide_it"));
@@ -179,13 +207,11 @@ function paintProfiles(context, width, height) {
   path(guess, css("--ink"), 2.5, [6, 4]);
 }
 
-function superscript(v) { return String(v).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] || "⁻"); }
-
 /** Two rows of twenty circles: as many filled as were guessed, and as there were. */
 function paintCounts(context, width, height) {
   const { guess, found, measure } = asked, rows = [[t("your_guess"), guess]];
   if (found) rows.push([t("measured"), found.filter((own) => own[measure]).length]);
-  const radius = Math.min(9, width / NETWORKS / 2 - 2);
+  const radius = Math.max(1, Math.min(9, width / NETWORKS / 2 - 2));
   rows.forEach(([name, count], row) => {
     const y = height * (0.25 + 0.45 * row);
     context.fillStyle = css("--ink");
@@ -207,7 +233,7 @@ function listenToDrawing() {
   const box = byId("predict");
   let before = null;
   const bend = (event) => {
-    if (asked?.measure !== "profile" || (event.type === "pointermove" && before === null)) return;
+    if (asked?.measure !== "profile" || asked.found || asked.running || (event.type === "pointermove" && before === null)) return;
     const { left, top, width, height } = box.getBoundingClientRect(), scale = profileScale(width, height);
     const i = scale.layer(event.clientX - left), v = scale.decades(event.clientY - top), from = before ?? [i, v];
     for (let k = Math.min(i, from[0]); k <= Math.max(i, from[0]); k += 1)
@@ -218,7 +244,7 @@ function listenToDrawing() {
   };
   box.addEventListener("pointerdown", (event) => { box.setPointerCapture(event.pointerId); bend(event); });
   box.addEventListener("pointermove", bend);
-  for (const end of ["pointerup", "pointercancel"]) box.addEventListener(end, () => { before = null; });
+  for (const end of ["pointerup", "pointercancel"]) box.addEventListener(end, () => { if (before !== null) makeGuess(); before = null; });
 }
 
 // --- tours of one's own
@@ -268,7 +294,8 @@ function makeSheet() {
   const part = (title, ...inside) => [element("h2", t(title)), ...inside];
   const steps = element("ol");
   for (const stop of tour.stops) {
-    const item = element("li", spoken(stop.text));
+    const item = element("li", spoken(stop.text)), doing = [stop.look && t("sheet_look", { panel: t(`${stop.look}_title`) }), stop.steps && t(stop.against ? "race_steps" : "train_steps", { steps: stop.steps })];
+    if (doing.some(Boolean)) item.append(element("span", ` [${doing.filter(Boolean).join("; ")}]`, { class: "soft" }));
     if (stop.ask?.answer) item.append(element("em", ` ${t("sheet_answer")} ${spoken(stop.ask.answer)}`));
     steps.append(item);
   }
@@ -292,5 +319,5 @@ function showSheet(on) {
   byId("sheet").hidden = !on;
   document.body.classList.toggle("sheet", on);
   if (on) scrollTo(0, 0);
-  else if (tours[view.tour]) { drawAll(); lookAt(tours[view.tour].stops[view.stop].ask ? "predict" : tours[view.tour].stops[view.stop].look); }
+  else { drawAll(); lookAtStop(); }
 }

@@ -89,6 +89,34 @@ def test_what_has_diverged_has_no_answer():
     assert np.isnan(found[1]).all()
 
 
+def test_a_table_is_as_training_standardises_it(tmp_path):
+    """By what is not held out."""
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.normal(3, 2, (12, 2)), np.arange(12) % 2])
+    np.savetxt(tmp_path / "data.csv", rows, delimiter=",", header="a,b,answer", comments="")
+    options = {"file": str(tmp_path / "data.csv"), "target": "answer"}
+    run = Run(task=Task("table", options=options), training=Training(20, 20, held_out=4),
+              keep=["weights", "outputs"])  # fmt: skip
+    found = fadeout.train(run, quiet=True)
+    data = fadeout.examples(run)
+    np.testing.assert_array_equal(data.targets, found["last_target"][0])
+    answers = fadeout.predict(found, data.inputs)
+    np.testing.assert_allclose(answers, found["last_output"][:, :, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_is_not_whole_has_no_answer(trained):
+    broken = trained.isel(run=[1]).copy(deep=True)
+    broken["last_kernel"][0, 1, :, 3] = np.nan
+    assert np.isnan(fadeout.predict(broken, [[0.0, 1.0]])).all()
+
+
+def test_a_surface_is_around_the_examples_of_all_tasks():
+    runs = [Run(task=task, keep=["weights"], training=Training(2, 2))
+            for task in (Task("xor"), Task("xor", inputs="bipolar"))]  # fmt: skip
+    found = fadeout.surface(fadeout.train(runs, quiet=True), points=np.int64(3))
+    assert found.x.values.tolist() == [-1.25, 0.0, 1.25]
+
+
 def test_the_data_of_a_task():
     held = Run(task=Task("moons"), training=Training(5, 5, held_out=16), seed=3)
     np.testing.assert_array_equal(
@@ -122,6 +150,7 @@ def test_snapshots_are_the_networks_of_shorter_trainings(optimizer, batch):
         (lambda r: fadeout.predict(3, [[1, 2]]), "takes results"),
         (lambda r: fadeout.surface(r, points=1), "points must be from 2"),
         (lambda r: fadeout.surface(r, reach=-1.0), "reach must be above 0"),
+        (lambda r: fadeout.surface(r, reach="a"), "reach must be above 0"),
         (lambda r: fadeout.examples("xor"), "of a Run or a Task"),
         (lambda r: train_with_snapshots(Run(), [5, 3]), "rising steps"),
         (lambda r: train_with_snapshots(Run(), [0, 10**6]), "rising steps"),

@@ -14,7 +14,7 @@ from fadeout import load, train
 from fadeout.analysis import groups
 from fadeout.analysis.verdicts import verdicts
 from fadeout.cli.compose import compose_jobs
-from fadeout.config import Activation, Model, Optimizer, Run, Training
+from fadeout.config import Activation, Model, Optimizer, Run, Task, Training
 from fadeout.pages import as_json, page_texts, write_report
 from fadeout.pages.summary import NOTHING, ZERO, encode_values, summary
 from fadeout.registry import FadeoutError
@@ -65,16 +65,26 @@ def test_the_groups_hold_the_statistics_of_their_runs(results):
 
 
 def test_findings_are_those_of_the_runs(results):
-    """Per activation at its greatest depth: decades from the highest hidden layer to the lowest."""
-    found = {own["name"]: own for own in summary(results, "x")["findings"]}
-    assert set(found) == {"step", "tanh"}
-    assert found["step"]["zero"]
-    assert found["step"]["decades"] is None
+    """Of each group: decades from the highest hidden layer to the lowest, before training."""
+    data = summary(results, "x")
+    names, depths = (axis["values"] for axis in data["axes"])
+    found = {(names[g["at"][0]], depths[g["at"][1]]): g for g in data["groups"]}
+    assert found["step", "5"]["zero"]
+    assert found["step", "5"]["decades"] is None
+    assert found["tanh", "1"]["decades"] is None, "of one layer there is none"
     own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 5)).values)
     ratio = own["delta_norm"].sel(step=0, layer=1) / own["delta_norm"].sel(step=0, layer=5)
-    assert found["tanh"]["depth"] == 5
-    assert found["tanh"]["decades"] == pytest.approx(float(np.median(np.log10(ratio))))
-    assert found["tanh"]["solved"] == float((own["status"] == "solved").mean())
+    assert found["tanh", "5"]["decades"] == pytest.approx(float(np.median(np.log10(ratio))))
+    assert data["classes"]
+
+
+def test_regressions_that_diverge_are_not_said_to_solve():
+    runs = [
+        Run(Activation("tanh"), task=Task("linear"), optimizer=Optimizer("sgd", rate),
+            training=Training(5, 5, "squared_error"))
+        for rate in (0.1, 1e30)
+    ]  # fmt: skip
+    assert not summary(train(runs, quiet=True), "x")["classes"]
 
 
 def test_a_remedy_is_counted_once():
@@ -288,17 +298,26 @@ def test_the_headline_is_what_was_found(opened, report):
     page = opened(report)
     headline = "Over 5 layers the gradient is exactly zero with step and gets through with tanh."
     assert page.locator("h1").inner_text() == headline
-    assert page.locator("#outcome").inner_text().startswith("Solved there by ")
+    assert page.locator("#outcome").inner_text().startswith("Solved by ")
     page.evaluate(
-        "DATA.findings = ['a', 'b', 'c', 'd', 'e', 'f', '0.5'].map((name, i) => ({ name, depth: 9,"
-        " decades: [-8.24, -3, 4, 0, 0, 0, -5][i], zero: false, solved: null })); makeTexts()"
+        "HUE.values = ['a', 'b', 'c', 'd', 'e', 'f', '0.5'];"
+        "DATA.groups = HUE.values.map((name, i) => ({ at: [i, 0], depth: 9, zero: false,"
+        " decades: [-8.24, -3, 4, 0, 0, 0, -5][i], solved: [0, i / 10, 1] }));"
+        "state.at = [0]; DATA.axes[1].name = AXES[0].name = 'init'; AXES[0].values = ['x'];"
+        "drawFinding()"
     )
     assert page.locator("h1").inner_text() == (
-        "Over 9 layers the gradient vanishes with a (8.2 decades lost), b (3.0 decades lost) and "
-        "activation 0.5 (5.0 decades lost), explodes with c (4.0 decades gained) and gets through "
-        "with d, e and f."
+        "With init x: Over 9 layers the gradient vanishes with a (8.2 decades lost), b (3.0 "
+        "decades lost) and activation 0.5 (5.0 decades lost), explodes with c (4.0 decades gained) "
+        "and gets through with d, e and f."
     )
-    assert page.locator("#outcome").inner_text() == ""
+    assert "60\u00a0% (activation 0.5), 50\u00a0% (f)" in page.locator("#outcome").inner_text()
+
+
+def test_the_headline_follows_the_controls(opened, report):
+    page = opened(report)
+    page.locator("#controls select").nth(0).select_option(label="1")
+    assert page.locator("h1").inner_text() == "step and tanh: 8 runs"
 
 
 def test_a_report_in_chinese(opened, report):
@@ -364,7 +383,7 @@ def test_verdicts_follow_the_filter(opened, report, results):
     own = results.isel(run=((results["activation"] == "tanh") & (results["depth"] == 5)).values)
     (word,) = set(verdicts(own).tolist())
     assert page.locator("#verdicts tr").first.inner_text().split("\n")[-1].strip() == (
-        f"{word.replace('_', ' ')} 100 %"
+        f"{word.replace('_', ' ')} 100\u00a0%"
     )
 
 

@@ -540,6 +540,8 @@ def test_a_sheet_without_answers(opened, playground):
     assert page.locator("#sheet-page em").first.is_visible()
     page.locator("#sheet-answers").click()
     assert not page.locator("#sheet-page em").first.is_visible()
+    page.locator("#sheet-close").press("Escape")
+    assert page.locator("#tour-text").is_visible()
 
 
 def test_a_guess_that_is_left_does_not_come_back(opened, playground):
@@ -711,8 +713,29 @@ def test_a_tour_of_ones_own(opened, playground, tmp_path):
         ({"stops": [{"text": "a", "steps": 0.5}]}, "steps is a whole number"),
         ({"stops": [{"text": "a", "against": {"depth": 2, "width": 2}}]}, "names one setting"),
         ({"stops": [{"text": "a", "ask": {}}]}, "ask.measure is one of profile"),
+        ({"stops": [None]}, "Stop 1 needs a text"),
         ({"stops": [{"text": "a", "ask": {"measure": "solved", "range": [3, 1]}}]}, "ask.range"),
         ({"objectives": "learn"}, "objectives must be a list"),
+        ({"questions": [None]}, "questions must be a list"),
+        ({"claims": "x"}, "claims must be a list"),
+        ({"beware": 3}, "beware must be a text"),
+        (
+            {"stops": [{"text": "a", "set": {"depth": 999}, "against": {"depth": 20}}]},
+            "depth cannot",
+        ),
+        ({"stops": [{"text": "a", "set": {"constructor": 1}}]}, "constructor cannot be 1"),
+        ({"stops": [{"text": "a", "against": {"seed": 5}}]}, "names one setting of activation"),
+        ({"stops": [{"text": "a", "against": {"task": "moons"}}]}, "names one setting of"),
+        (
+            {"stops": [{"text": "a", "set": {"init": "critical", "activation": "softplus"}}]},
+            "no edge of chaos",
+        ),
+        ({"stops": [{"text": "a", "ask": {"measure": "solved", "steps": "400"}}]}, "from 1 to"),
+        ({"stops": [{"text": "a", "ask": {"measure": "solved", "steps": 10**6}}]}, "from 1 to"),
+        (
+            {"stops": [{"text": "a", "set": {"depth": 1}, "ask": {"measure": "profile"}}]},
+            "with one hidden layer",
+        ),
     ],
 )
 def test_a_tour_with_a_mistake_is_refused(page, change, told):
@@ -721,6 +744,45 @@ def test_a_tour_with_a_mistake_is_refused(page, change, told):
     page.evaluate("(tour) => addTour(tour)", tour)
     assert told in page.evaluate("byId('tour-fault').textContent")
     assert page.evaluate("tours.length") == before
+
+
+def test_names_of_javascript_in_the_address_are_no_settings(opened, playground):
+    page = opened(playground, "constructor=1&toString=2&__proto__=1&against=constructor:1")
+    assert settings(page) == page.evaluate("DEFAULTS")
+
+
+@pytest.mark.parametrize(
+    ("table", "numbers"),
+    [
+        ("1,5;2,3;ja\n2,5;1;nein", [[1.5, 2.3], [2.5, 1.0]]),
+        ("1.5\t2.3\tja\n2.5\t1\tnein", [[1.5, 2.3], [2.5, 1.0]]),
+        ("1.5,2.3,ja\n2.5,1,nein".replace(",", "\N{FULLWIDTH COMMA}"), [[1.5, 2.3], [2.5, 1.0]]),
+        ("1.5 2.3 1\n2.5 1 0", [[1.5, 2.3], [2.5, 1.0]]),
+    ],
+)
+def test_tables_of_many_countries(page, table, numbers):
+    """Two rows of two numbers, which have mean 0 and variance 1 in the page."""
+    found = page.evaluate("(table) => examplesOf(table)", table)
+    assert found["inputs"] == np.sign(np.subtract(numbers, np.mean(numbers, 0))).tolist()
+    assert found["targets"] == ([0, 1] if "ja" in table else [1, 0])
+
+
+def test_where_nothing_passes_there_is_no_number(opened, playground):
+    page = opened(playground, "tour=1&stop=1")
+    page.evaluate("asked.settings.activation = 'step'")
+    page.locator("#run-twenty").click()
+    page.wait_for_selector("#predict[data-done=yes]")
+    told = page.locator("#predict-text").inner_text()
+    assert told.startswith("In 20 of 20 networks no gradient passes")
+    assert "NaN" not in told
+
+
+def test_the_command_of_a_race_is_the_race(opened, playground):
+    page = opened(playground, "scale=sqrt_depth&against=residual:1&depth=4")
+    words = page.locator("#command").inner_text().removeprefix("fadeout train -m")
+    runs = fadeout.expand(words)
+    assert [run.model.residual for run in runs] == [0, 1]
+    assert {run.model.residual_scale for run in runs} == {"sqrt_depth"}
 
 
 def test_data_of_ones_own_are_trained_on(opened, playground):
@@ -733,7 +795,7 @@ def test_data_of_ones_own_are_trained_on(opened, playground):
     ]
     page.locator("#data-text").fill("\n".join(["a,b,c", *rows]))
     page.locator("#data-use").click()
-    told = "16 examples of 2 numbers; 8 have the answer yes, which is 1 here."
+    told = "16 examples of 2 numbers; 8 with the answer yes, which is 1 here."
     assert page.locator("#data-fault").inner_text() == told
     examples = np.reshape(page.evaluate("Array.from(labs[0].x)"), (16, 2))
     np.testing.assert_allclose(examples.mean(0), 0, atol=1e-12)

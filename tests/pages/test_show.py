@@ -66,7 +66,7 @@ def test_a_notebook_shows_it(browser, shown, tmp_path, width, scheme):
     before = frame.evaluate(picture)
     step.fill("40")
     assert "Step 200:" in frame.locator("#loss-text").inner_text()
-    assert "100 % right" in frame.locator("#loss-text").inner_text()
+    assert "100\u00a0% right" in frame.locator("#loss-text").inner_text()
     assert frame.evaluate(picture) != before
     frame.locator("select").select_option("1")
     assert "A colour for each class" in frame.locator("#surface-text").inner_text()
@@ -94,6 +94,18 @@ def test_what_has_no_plane_says_so(opened, tmp_path):
     assert "整批" in page.locator("#surface-text").inner_text()
     page.locator("select").select_option("2")
     assert page.locator("#film").count() == 0, "nothing to move through"
+
+
+def test_numbers_are_shown_between_the_lowest_and_the_highest_target():
+    """A regression's targets are -1, 0 and 1: three colours, and not two."""
+    run = Run(task=Task("linear", "bipolar"), training=Training(20, 10, "squared_error"))
+    (own,) = show_data([run])["runs"]
+    assert own["levels"] == (-1.0, 1.0)
+    assert {target for _, _, target in own["examples"]} == {0.0, 0.5, 1.0}
+    trained = fadeout.train(Run(task=run.task, training=run.training, keep=["weights"]), quiet=True)
+    expected = fadeout.surface(trained, points=own["surface"]["points"]).isel(run=0).values
+    last = np.reshape(own["surface"]["frames"][-1], expected.shape)[::-1]
+    np.testing.assert_allclose(last, np.clip(50 * (expected + 1), 0, 100), atol=0.6)
 
 
 def test_results_are_shown_too():

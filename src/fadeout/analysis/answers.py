@@ -48,7 +48,7 @@ def predict(results: xr.Dataset, inputs: Any) -> xr.DataArray:
 
     Args:
       results: of runs that were trained with `keep=[weights]`.
-      inputs: [example, feature].
+      inputs: [example, feature], in the units of `examples`: columns of a table are standardised.
 
     Returns:
       The outputs [run, example], as `keep=[outputs]` has them: with cross-entropy, logits, whose
@@ -74,7 +74,7 @@ def predict(results: xr.Dataset, inputs: Any) -> xr.DataArray:
         points = np.empty(0)
     if points.ndim != 2:
         raise FadeoutError("inputs must be numbers, [example, feature]")
-    answers = [_answer(runs.isel(run=run), points) for run in range(runs.sizes["run"])]
+    answers = [_answer(row, points) for row in _rows(runs)]
     most = max(answer.shape[1] for answer in answers)
     whole = np.full((len(answers), points.shape[0], most), np.nan)
     for row, answer in zip(whole, answers, strict=True):
@@ -107,11 +107,13 @@ def surface(results: xr.Dataset, points: int = 101, reach: float | None = None) 
     (1, [-0.5, 0.5, 1.5])
     """
     runs = with_run_dim(results, "surface")
-    if isinstance(points, bool) or not isinstance(points, int) or not 2 <= points <= _MOST_POINTS:
+    whole = isinstance(points, int | np.integer) and not isinstance(points, bool)
+    if not whole or not 2 <= points <= _MOST_POINTS:
         raise FadeoutError(f"points must be from 2 to {_MOST_POINTS}, not {format_value(points)}")
-    if reach is not None and not 0 < reach < np.inf:
+    if reach is not None and not (isinstance(reach, int | float) and 0 < reach < np.inf):
         raise FadeoutError(f"reach must be above 0, not {format_value(reach)}")
-    x, y = plane_of(draw_examples(run_of(runs.isel(run=0))).inputs, points, reach)
+    tasks = {own.task: own for own in map(run_of, _rows(runs))}
+    x, y = plane_of([draw_examples(own).inputs for own in tasks.values()], int(points), reach)
     grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     found = predict(results, grid)
     shape = (runs.sizes["run"], points, points, *found.shape[2:])
@@ -121,20 +123,26 @@ def surface(results: xr.Dataset, points: int = 101, reach: float | None = None) 
 
 
 def plane_of(
-    inputs: np.ndarray, points: int, reach: float | None = None
+    inputs: list[np.ndarray], points: int, reach: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The coordinates of a square around examples of two features, [point] and [point].
+    """The coordinates of a square around the examples of some tasks, [point] and [point].
 
     Raises:
-      FadeoutError: they have another number of features.
+      FadeoutError: they have another number of features than two.
     """
-    if inputs.shape[1] != 2:
-        raise FadeoutError(f"a surface is of two features, and this task has {inputs.shape[1]}")
-    low, high = inputs.min(0), inputs.max(0)
+    for own in inputs:
+        if own.shape[1] != 2:
+            raise FadeoutError(f"a surface is of two features, and this task has {own.shape[1]}")
+    every = np.concatenate(inputs)
+    low, high = every.min(0), every.max(0)
     half = 1.25 * max((high - low).max() / 2, 1e-6) if reach is None else reach
     middle = (low + high) / 2
     x, y = (np.linspace(m - half, m + half, points) for m in middle)
     return x, y
+
+
+def _rows(runs: xr.Dataset) -> list[xr.Dataset]:
+    return [runs.isel(run=row) for row in range(runs.sizes["run"])]
 
 
 def run_of(result: xr.Dataset) -> Run:
@@ -155,7 +163,7 @@ def _answer(result: xr.Dataset, points: np.ndarray) -> np.ndarray:
 
 def _kept_network(result: xr.Dataset) -> MLP | None:
     """The network whose parameters a run kept; None where they are not finite, or not there."""
-    depth = int(result["depth"])
+    depth, width = int(result["depth"]), int(result["width"])
     layers = []
     for layer in range(1, depth + 2):
         own = {name: result[f"last_{name}"].sel(layer=layer).values
@@ -163,7 +171,8 @@ def _kept_network(result: xr.Dataset) -> MLP | None:
         there = ~np.isnan(own["kernel"])
         inside = there.any(1), there.any(0)
         kernel = own["kernel"][inside[0]][:, inside[1]]
-        if not kernel.size or not np.isfinite(kernel).all():
+        square = (layer == 1 or len(kernel) == width) and (layer > depth or len(kernel.T) == width)
+        if not square or not kernel.size or not np.isfinite(kernel).all():
             return None
         others = {"bias": own["bias"][inside[1]]}
         for name in ("gain", "shift"):

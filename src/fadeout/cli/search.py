@@ -196,7 +196,7 @@ def _quantities(by: Any) -> tuple[str, ...]:
     """What is searched for, checked."""
     from fadeout.analysis.ranking import KNOWN
 
-    quantities = (by,) if isinstance(by, str) else tuple(by)
+    quantities = (by,) if isinstance(by, str) else tuple(by) if hasattr(by, "__iter__") else ()
     if not quantities or len(set(quantities)) < len(quantities):
         raise FadeoutError(f"hydra.sweeper.by={format_value(by)}: give a quantity, or several")
     for name in quantities:
@@ -216,7 +216,7 @@ def _print_best(found: "Search", quantities: Sequence[str]) -> None:
     if not finite:
         print(f"no trial of {len(found.jobs)} ended with a finite {named}", flush=True)
     elif len(quantities) > 1:
-        print(f"{len(finite)} of {len(found.jobs)} trials that no other beats in all of {named}:")
+        print(f"{len(finite)} of {len(found.jobs)} trials that none beats in {named}:")
     for job, value in finite:
         told = ", ".join(
             f"{name.replace('_', ' ')} {own:.4g}"

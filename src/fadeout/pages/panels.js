@@ -16,6 +16,7 @@ function makePanels() {
     figure.append(caption, why, chart, element("p", undefined, { class: "soft", id: `${id}-text` }));
     byId("charts").append(figure);
   }
+  byId("predict-text").setAttribute("aria-live", "polite");
 }
 
 // --- words and colours

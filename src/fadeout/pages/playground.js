@@ -118,7 +118,7 @@ function drawAll() {
 // --- settings
 
 /** What a network's settings are called in fadeout's commands, with what is usual. */
-function commandWords(s) {
+function commandWords(s, branches) {
   const boolean = ["xor", "and", "parity", "noisy_xor"].includes(s.task);
   const own = s.task === "own", options = Object.entries(DATA.tasks[s.task].options);
   return {
@@ -126,13 +126,14 @@ function commandWords(s) {
     init: [s.init, "glorot_normal"], "init.gain": [s.gain, 1], task: [own ? "table" : s.task, "xor"],
     "task.inputs": [boolean ? "bipolar" : "binary", "binary"], optimizer: [s.optimizer, "adam"],
     "optimizer.learning_rate": [s.rate, 0.01], "training.loss_function": [s.loss, "cross_entropy"],
-    "model.residual": [s.residual, 0], "model.residual_scale": [s.residual ? s.scale : "constant", "constant"],
+    "model.residual": [s.residual, 0], "model.residual_scale": [branches ? s.scale : "constant", "constant"],
     "model.normalization": [s.normalization, "none"], ...Object.fromEntries(options.map(([key, value]) => [`task.${key}`, [value, null]])),
   };
 }
 
 function command() {
-  const [own, rival] = [state, race.key && { ...state, [race.key]: race.value }].filter(Boolean).map(commandWords);
+  const both = [{ ...state }, race.key && { ...state, [race.key]: race.value }].filter(Boolean), branches = both.some((s) => s.residual);
+  const [own, rival] = both.map((s) => commandWords(s, branches));
   const words = Object.entries(own).filter(([path, [is, usual]]) => is !== usual || (rival && rival[path][0] !== usual))
     .map(([path, [is]]) => (rival && rival[path][0] !== is ? `${path}=${is},${rival[path][0]}` : `${path}=${is}`));
   return [rival ? "fadeout train -m" : "fadeout train", ...words].join(" ");
@@ -140,7 +141,7 @@ function command() {
 
 /** Settings in the address, so that a page can be sent on. */
 function address() {
-  const own = Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key]).map(([key, value]) => `${key}=${value}`);
+  const own = Object.entries(state).filter(([key, value]) => value !== DEFAULTS[key] && value !== "own").map(([key, value]) => `${key}=${value}`);
   if (race.key) own.push(`against=${race.key}:${race.value}`);
   if (TOURS[view.tour]) own.splice(0, own.length, `tour=${view.tour + 1}`, `stop=${view.stop + 1}`);
   if (language !== browserLanguage()) own.push(`lang=${language}`);
@@ -159,8 +160,8 @@ function readTour(fragment) {
 
 /** A value of a setting as it is written, or undefined where the page does not know it. */
 function settingOf(key, text) {
-  if (CHOICES[key]?.includes(text)) return text;
-  return LADDERS[key]?.find((value) => value === Number(text));
+  if (Object.hasOwn(CHOICES, key)) return CHOICES[key].includes(text) ? text : undefined;
+  return Object.hasOwn(LADDERS, key) ? LADDERS[key].find((value) => value === Number(text)) : undefined;
 }
 
 /** What the address says, where it is something that the page knows. */
@@ -268,7 +269,9 @@ const MOST_ROWS = 500, MOST_COLUMNS = 16;
 
 /** Examples of a table: numbers, and in the last column one of two answers. Columns get mean 0 and variance 1. */
 function examplesOf(source) {
-  const rows = source.split(/\r?\n/).map((row) => row.trim()).filter(Boolean).map((row) => row.split(/[,;，；\t]/.test(row) ? /[,;，；\t]/ : /\s+/).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
+  const lines = source.split(/\r?\n/).map((row) => row.trim()).filter(Boolean);
+  const separator = [/\t/, /[;；]/, /[,，]/, /\s+/].find((one) => lines.some((row) => one.test(row))) || /,/, commas = [/\t/, /[;；]/].some((one) => one.source === separator.source);
+  const rows = lines.map((row) => row.split(separator).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")).map((cell) => (commas && /^-?\d+,\d+$/.test(cell) ? cell.replace(",", ".") : cell)));
   const number = (cell) => cell !== "" && Number.isFinite(Number(cell));
   if (rows.length && !rows[0].slice(0, -1).every(number)) rows.shift(); // a header
   if (rows.length < 2) throw new Error(t("data_rows"));
@@ -353,6 +356,7 @@ function listen() {
   });
   on("sheet-button", "click", () => showSheet(true));
   on("sheet-close", "click", () => showSheet(false));
+  on("sheet", "keydown", (event) => { if (event.key === "Escape") showSheet(false); });
   on("sheet-print", "click", () => print());
   on("tour-file", "change", async (event) => { const [file] = event.target.files; event.target.value = ""; if (file) addTour(await file.text()); });
   on("data-use", "click", useData);

@@ -206,7 +206,7 @@ function drawVerdicts() {
   }));
 }
 
-const CHARTS = [drawProfile, drawImage, drawLoss, drawSolved, drawUnits];
+const CHARTS = [drawFinding, drawProfile, drawImage, drawLoss, drawSolved, drawUnits];
 function drawAll() { CHARTS.forEach((chart) => chart()); if (state.run !== null) drawRun(); }
 
 function makeControls() {
@@ -376,7 +376,7 @@ function drawRun() {
   let depth = profiles.layers;
   while (depth > 1 && first[depth - 1] === null && last[depth - 1] === null) depth -= 1;
   const layers = Array.from({ length: depth }, (_, i) => i + 1);
-  const hue = Math.max(0, HUE.values.indexOf(String(valueOf(run, HUE.name) ?? HUE.values[0])));
+  const hue = Math.max(0, RUNS.hue[run]);
   byId("run-caption").textContent = profiles.probe;
   draw("run-chart", [[t("start"), first, "dot"], [t("end"), last, "solid"]].map(([name, y, dash]) => ({
     x: layers, y: positive(y.slice(0, depth)), name, type: "scatter", mode: "lines+markers",
@@ -428,10 +428,10 @@ function makeRuns() {
   });
 }
 
-/** What the sweep has found, in a sentence: with whom the gradient vanishes, explodes or gets through. */
+/** What the chosen groups have found, in a sentence: with whom the gradient vanishes, explodes or gets through. */
 function finding() {
-  const [vanishing, exploding] = DATA.limits, { findings } = DATA, depth = Math.max(...findings.map((own) => own.depth));
-  const own = findings.filter((f) => f.depth === depth && (f.zero || f.decades !== null));
+  const [vanishing, exploding] = DATA.limits, all = found(), depth = Math.max(...all.map((own) => own.depth));
+  const own = all.filter((f) => f.depth === depth && (f.zero || f.decades !== null));
   if (!own.length) return t("many_runs", { names: listing(few(HUE.values.map(named))), runs: RUNS.total });
   const decades = (f) => Math.abs(f.decades).toFixed(1), kinds = [
     ["vanishes", (f) => !f.zero && f.decades < vanishing, (f) => t("lost", { name: named(f.name), decades: decades(f) })],
@@ -441,7 +441,19 @@ function finding() {
   ];
   const parts = kinds.map(([kind, of, words]) => [kind, own.filter(of).map(words)]).filter(([, names]) => names.length)
     .map(([kind, names]) => t(kind, { names: listing(few(names)) }));
-  return t("finding", { depth, parts: listing(parts) });
+  const others = AXES.map((axis, i) => [axis, axis.values[state.at[i]]]).filter(([axis]) => axis.name !== "depth").map(([axis, value]) => `${word(axis.name)} ${value}`);
+  const where = others.length ? t("where", { axes: others.join(", ") }) : "";
+  return t("finding", { depth, where, parts: language === "zh" ? parts.join("，") : listing(parts) });
+}
+
+/** The chosen groups with the names of their colours, whatever colours are shown. */
+function found() {
+  return HUE.values.map((name, hue) => ({ name, ...groupOf(hue) })).filter((group) => group.at);
+}
+
+function drawFinding() {
+  byId("headline").textContent = finding();
+  byId("outcome").textContent = outcome();
 }
 
 /** At most five words, and how many more there are. */
@@ -451,15 +463,13 @@ function few(words) { return words.length > 5 ? [...words.slice(0, 4), t("more_n
 function named(value) { return value !== "" && Number.isFinite(Number(value)) ? `${word(HUE.name)} ${value}` : value; }
 
 function outcome() {
-  const depth = Math.max(...DATA.findings.map((own) => own.depth)), own = DATA.findings.filter((f) => f.depth === depth && f.solved !== null);
-  const ranked = own.sort((a, b) => b.solved - a.solved).map((f) => t("outcome_of", { share: percent(f.solved), name: named(f.name) }));
+  if (!DATA.classes) return "";
+  const ranked = found().sort((a, b) => b.solved[1] - a.solved[1]).map((f) => t("outcome_of", { share: percent(f.solved[1]), name: named(f.name) }));
   return ranked.length ? t("outcome", { parts: listing(few(ranked)) }) : "";
 }
 
 function makeTexts() {
   byId("name").textContent = DATA.name;
-  byId("headline").textContent = finding();
-  byId("outcome").textContent = outcome();
   byId("question").replaceChildren(...DATA.question.flatMap((text) => [document.createTextNode(text), element("br")]));
   const spread = listing(DATA.pooled.map(word)), several = DATA.groups.some((group) => group.runs > 1);
   byId("counts").textContent = [t("counts", { runs: RUNS.total, groups: DATA.groups.length }),

@@ -107,7 +107,8 @@ function drawSurface() {
     context.strokeStyle = css("--ink");
     context.stroke();
   }
-  describe("surface", t(classes > 2 ? "surface_classes" : "surface_text"));
+  const [low, high] = shown().levels.map(short);
+  describe("surface", t(classes > 2 ? "surface_classes" : classes ? "surface_text" : "surface_numbers", { low, high }));
 }
 
 function drawLayers(id) {

@@ -77,6 +77,8 @@ def _shown(run: Run, name: str) -> dict[str, Any]:
     data = draw_examples(run)
     networks = train_with_snapshots(run, steps)
     classes = classes_of(run.task.name, dict(run.task.options))
+    levels = float(data.targets.min()), float(data.targets.max())
+    levels = levels if levels[0] < levels[1] else (levels[0] - 1, levels[0] + 1)
     own = run.activation.name
     return {
         "name": name,
@@ -95,19 +97,23 @@ def _shown(run: Run, name: str) -> dict[str, Any]:
         },
         "features": data.inputs.shape[1],
         "classes": classes,
-        "surface": _surface(run, networks, data.inputs, classes),
-        "examples": _examples(run, data),
+        "levels": levels,
+        "surface": _surface(run, networks, data.inputs, classes, levels),
+        "examples": _examples(run, data, classes, levels),
     }
 
 
-def _surface(run: Run, networks: list, inputs: np.ndarray, classes: int) -> dict[str, Any] | None:
+def _surface(
+    run: Run, networks: list, inputs: np.ndarray, classes: int, levels: tuple[float, float]
+) -> dict[str, Any] | None:
     """Answers over a square at every frame; None where there is no plane, or a batch decides."""
     if inputs.shape[1] != 2 or run.model.normalization == "batch":
         return None
-    x, y = plane_of(inputs, POINTS)
+    x, y = plane_of([inputs], POINTS)
     points = np.stack(np.meshgrid(x, y[::-1]), -1).reshape(-1, 2)
     frames = [
-        _shares(run, network_output(run, network, points)[1], classes) for network in networks
+        _shares(run, network_output(run, network, points)[1], classes, levels)
+        for network in networks
     ]
     return {
         "x": [float(x[0]), float(x[-1])],
@@ -117,13 +123,16 @@ def _surface(run: Run, networks: list, inputs: np.ndarray, classes: int) -> dict
     }
 
 
-def _shares(run: Run, output: np.ndarray, classes: int) -> list[int]:
-    """Answers from 0 to 100: the share of class 1, or of a task without classes the output; of more
+def _shares(run: Run, output: np.ndarray, classes: int, levels: tuple[float, float]) -> list[int]:
+    """Answers from 0 to 100: the share of class 1; of a task without classes from the lowest target
+    to the highest; of more
     classes the number of the answer; -1 where it is not finite."""
     if classes > 2:
-        return output.argmax(1).tolist()
+        return np.where(np.isfinite(output).all(1), output.argmax(1), -1).tolist()
     values = output[:, 0].astype(float)
-    if run.training.loss_function == "cross_entropy":
+    if not classes:
+        values = (values - levels[0]) / (levels[1] - levels[0])
+    elif run.training.loss_function == "cross_entropy":
         with np.errstate(over="ignore"):
             values = 1 / (1 + np.exp(-values))
     elif run.task.targets == "bipolar":
@@ -132,9 +141,11 @@ def _shares(run: Run, output: np.ndarray, classes: int) -> list[int]:
     return np.where(np.isfinite(whole), whole, -1).astype(int).tolist()
 
 
-def _examples(run: Run, data: Any) -> list[list[float]]:
-    """Some examples, each two features and its target."""
+def _examples(run: Run, data: Any, classes: int, levels: tuple[float, float]) -> list[list[float]]:
+    """Some examples, two features and the target of each: the class, or a number from 0 to 1."""
     targets = (data.targets + 1) / 2 if run.task.targets == "bipolar" else data.targets
+    if not classes:
+        targets = (targets - levels[0]) / (levels[1] - levels[0])
     rows = subsample(list(range(len(targets))), MOST_EXAMPLES)
     return np.column_stack([data.inputs[rows, :2], targets[rows]]).astype(float).round(5).tolist()
 

@@ -52,7 +52,7 @@ def summary(
     return {
         "name": name,
         "question": [line.strip() for line in question.splitlines() if line.strip()],
-        "findings": _findings(results, axes[0]),
+        "classes": bool(np.isin(results["status"].values, ["solved", "unsolved"]).any()),
         "limits": [math.log10(VANISHING), math.log10(EXPLODING)],
         "playground": playground,
         "axes": axes,
@@ -71,7 +71,12 @@ def summary(
         "groups": [_summarized(results, shown, *group, quantities, steps) for group in grouped],
         "verdicts": _shares_of(words, results["seed"].values),
         "left_out": results.sizes["run"] - sum(own.size for _, own in grouped),
-        "pooled": [n for n in _varying(results) if n not in _told(axes)],
+        "pooled": [
+            name
+            for name in _varying(results)
+            if name not in _told(axes)
+            and any(groups.varies(results.isel(run=own), name) for _, own in grouped)
+        ],
         "runs": _runs_table(results, words, axes[0]),
         "config": _config_of(results),
         "provenance": {key: str(value) for key, value in results.attrs.items()},
@@ -84,28 +89,17 @@ def _told(axes: list[dict[str, Any]]) -> set[str]:
     return names | {*groups.REMEDY_LABELS} if "remedy" in names else names
 
 
-def _findings(results: xr.Dataset, hue: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each colour at its greatest depth, what a headline needs: over how many decades delta
-    changes at the start from the highest hidden layer to the lowest (None where it is zero, or
-    where there is one layer), and the share of runs that solve the task (None without classes)."""
-    found = []
-    for (word,), members in groups.group_by(results, [hue["name"]], [hue["values"]]):
-        depth = int(results["depth"].values[members].max())
-        runs = results.isel(run=members[results["depth"].values[members] == depth])
-        told: dict[str, Any] = {"name": word, "depth": depth, "decades": None, "zero": False}
-        if "delta_norm" in runs and depth > 1:
-            lowest, highest = (
-                runs["delta_norm"].sel(step=0, layer=layer).values for layer in (1, depth)
-            )
-            with np.errstate(divide="ignore", invalid="ignore"):
-                decades = np.log10(lowest / highest)
-            told["zero"] = bool(np.median(lowest == 0) == 1)
-            if np.isfinite(decades).any() and not told["zero"]:
-                told["decades"] = float(np.median(decades[np.isfinite(decades)]))
-        classes = bool((runs["status"] != "trained").any())
-        told["solved"] = float(groups.solved_share(runs)[1]) if classes else None
-        found.append(told)
-    return found
+def _finding(runs: xr.Dataset, depth: int) -> dict[str, Any]:
+    """What a headline says of a group: over how many decades delta changes at the start from the
+    highest hidden layer to the lowest; None where that is zero, or there is one layer."""
+    if "delta_norm" not in runs or depth < 2:
+        return {"decades": None, "zero": False}
+    lowest, highest = (runs["delta_norm"].sel(step=0, layer=n).values for n in (1, depth))
+    zero = bool(np.median(lowest == 0) == 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        decades = np.log10(lowest / highest)
+    known = decades[np.isfinite(decades)]
+    return {"decades": None if zero or not known.size else float(np.median(known)), "zero": zero}
 
 
 def _varying(results: xr.Dataset) -> list[str]:
@@ -151,6 +145,7 @@ def _summarized(
         "depth": depth,
         "steps": own_steps,
         "solved": [float(x) for x in groups.solved_share(runs)],
+        **_finding(runs, depth),
         "loss": encode_values(np.stack(groups.quantile_spread(cut["loss"])), share=False),
         "values": {
             q: encode_values(np.stack(groups.quantile_spread(cut[q])), is_share(q))

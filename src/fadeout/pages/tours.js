@@ -121,6 +121,7 @@ async function runTwenty() {
     for (let began = performance.now(); lab.step < (own.steps || 0) && lab.finite; lab.advance()) {
       if (performance.now() - began < 30) continue;
       await new Promise((resume) => setTimeout(resume));
+      if (asked !== own) return;
       began = performance.now();
     }
     found.push({ profile: start.delta.map((v) => Math.log10(v / start.delta.at(-1))), solved: lab.solved, dead_layer: start.dead.some((v) => v === 1) });
@@ -139,6 +140,8 @@ async function runTwenty() {
 /** What was measured, beside the guess. */
 function answerOf({ measure, guess, found, settings }) {
   if (ofLayers({ measure })) {
+    const none = found.filter((own) => !Number.isFinite(own.profile[0])).length;
+    if (none) return { words: t("answer_none", { none, all: NETWORKS }), middle: NaN, distance: NaN };
     const { middle, low, high } = medianOfTwenty(found.map((own) => own.profile[0])), middles = middleProfile(found);
     const distance = measure === "decades" ? Math.abs(guess[0] - middle) : mean(guess.slice(0, -1).map((v, i) => Math.abs(v - middles[i])));
     return { words: t(settings.depth > 1 && measure === "profile" ? "answer_profile" : "answer_decades", { guess: power(guess[0]), middle: power(middle),
@@ -249,28 +252,49 @@ function listenToDrawing() {
 
 // --- tours of one's own
 
+const MOST_STEPS = 20_000;
+
+const isText = (value) => (typeof value === "string" ? value.trim() !== "" : value !== null && typeof value === "object" && !Array.isArray(value)
+  && Object.values(value).length > 0 && Object.values(value).every((v) => typeof v === "string" && v.trim()));
+
+function isSetting(key, value) {
+  return key === "seed" ? Number.isSafeInteger(value) : typeof value !== "object" && settingOf(key, value) === value;
+}
+
 /** What is wrong with a tour, or null. */
 function tourFault(tour) {
-  const text = (value) => typeof value === "string" ? value.trim() : value && typeof value === "object" && Object.values(value).some((v) => typeof v === "string" && v.trim());
-  const setting = (key, value) => CHOICES[key]?.includes(value) || LADDERS[key]?.includes(value) || (key === "seed" && Number.isSafeInteger(value));
-  if (!tour || typeof tour !== "object" || !text(tour.title)) return t("fault_title");
+  if (!tour || typeof tour !== "object" || !isText(tour.title)) return t("fault_title");
   if (!Array.isArray(tour.stops) || !tour.stops.length) return t("fault_stops");
+  const settings = { ...DEFAULTS };
   for (const [i, stop] of tour.stops.entries()) {
-    const at = { stop: i + 1 };
-    if (!text(stop?.text)) return t("fault_text", at);
-    for (const [key, value] of Object.entries({ ...stop.set, ...stop.against })) {
-      const known = CHOICES[key] || LADDERS[key];
-      if (!setting(key, value)) return t("fault_setting", { ...at, key, value: JSON.stringify(value), known: known ? known.join(", ") : Object.keys({ ...CHOICES, ...LADDERS }).join(", ") });
-    }
-    if (stop.against && (Object.keys(stop.against).length !== 1 || "task" in stop.against)) return t("fault_against", at);
-    if (stop.look !== undefined && !PANELS.includes(stop.look)) return t("fault_look", { ...at, known: PANELS.join(", ") });
-    if (stop.steps !== undefined && !(Number.isInteger(stop.steps) && stop.steps > 0)) return t("fault_steps", at);
-    if (stop.ask !== undefined && !MEASURES.includes(stop.ask?.measure)) return t("fault_ask", { ...at, known: MEASURES.join(", ") });
-    const range = stop.ask?.range;
-    if (range !== undefined && !(Array.isArray(range) && range.length === 2 && Number.isInteger(range[0]) && Number.isInteger(range[1]) && range[0] <= 0 && range[1] >= 0 && range[0] < range[1])) return t("fault_range", at);
+    const fault = stopFault(stop, settings, { stop: i + 1 });
+    if (fault) return fault;
   }
-  for (const key of ["objectives", "questions"]) if (tour[key] !== undefined && !Array.isArray(tour[key])) return t("fault_list", { key });
+  const lists = { objectives: isText, questions: (item) => isText(item?.ask) && isText(item?.answer), claims: (item) => typeof item === "string" };
+  for (const [key, good] of Object.entries(lists)) if (tour[key] !== undefined && !(Array.isArray(tour[key]) && tour[key].every(good))) return t("fault_list", { key });
+  for (const key of ["before", "beware"]) if (tour[key] !== undefined && !isText(tour[key])) return t("fault_list_text", { key });
   return null;
+}
+
+/** What is wrong with a stop, or null; what it sets stays set. */
+function stopFault(stop, settings, at) {
+  if (!isText(stop?.text)) return t("fault_text", at);
+  const { set = {}, against = {}, look, steps, ask } = stop, rivals = Object.entries(against);
+  for (const [key, value] of [...Object.entries(set), ...rivals]) {
+    if (isSetting(key, value)) continue;
+    const known = Object.hasOwn(CHOICES, key) ? CHOICES[key] : Object.hasOwn(LADDERS, key) ? LADDERS[key] : Object.keys({ ...CHOICES, ...LADDERS });
+    return t("fault_setting", { ...at, key, value: JSON.stringify(value), known: known.join(", ") });
+  }
+  Object.assign(settings, set);
+  if (rivals.length > 1 || rivals.some(([key]) => !RACED.includes(key))) return t("fault_against", { ...at, known: RACED.join(", ") });
+  if ([settings, { ...settings, ...against }].some((own) => kernelVariance(own, 1, 1) === null)) return t("fault_edge", at);
+  if (look !== undefined && !PANELS.includes(look)) return t("fault_look", { ...at, known: PANELS.join(", ") });
+  for (const count of [steps, ask?.steps]) if (count !== undefined && !(Number.isInteger(count) && count > 0 && count <= MOST_STEPS)) return t("fault_steps", { ...at, most: MOST_STEPS });
+  if (ask === undefined) return null;
+  if (!MEASURES.includes(ask?.measure) || (ask.answer !== undefined && !isText(ask.answer))) return t("fault_ask", { ...at, known: MEASURES.join(", ") });
+  const range = ask.range ?? USUAL_RANGE;
+  if (!Array.isArray(range) || range.length !== 2 || !range.every(Number.isInteger) || range[0] > 0 || range[1] < 0 || range[0] >= range[1]) return t("fault_range", at);
+  return ofLayers(ask) && settings.depth === 1 ? t("fault_one", at) : null;
 }
 
 /** Adds a tour of a JSON text, and begins it. */
@@ -318,6 +342,7 @@ function showSheet(on) {
   if (on) { play(false); makeSheet(); }
   byId("sheet").hidden = !on;
   document.body.classList.toggle("sheet", on);
+  byId(on ? "sheet-close" : "sheet-button").focus();
   if (on) scrollTo(0, 0);
   else { drawAll(); lookAtStop(); }
 }

@@ -285,7 +285,9 @@ def _label_of(quantity: str, asked: Comparison, where: bool = True) -> str:
 
 
 def _facet_title(name: str, word: str) -> str:
-    return layers_text(int(word)) if name == "depth" and word.isdecimal() else f"{name} {word}"
+    if name == "depth" and word.isdecimal():
+        return layers_text(int(word))
+    return f"{name.replace('_', ' ')} {word}"
 
 
 def _axis_label(name: str, quantities: Sequence[str] = ()) -> str:

@@ -1,6 +1,5 @@
 """Networks as they are at some steps of their training, and what they answer."""
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from fadeout.networks.tasks import Examples
 from fadeout.registry import FadeoutError
 from fadeout.training.compile_groups import compile_group, precision_of
 from fadeout.training.fit import fit_snapshots, make_remedy
+from fadeout.training.initialization import holdout_order
 from fadeout.training.programs import draw_networks, fit_values
 from fadeout.training.resolve import resolve
 
@@ -54,14 +54,18 @@ def train_with_snapshots(run: Run, steps: Sequence[int]) -> list[MLP]:
 
 
 def draw_examples(run: Run) -> Examples:
-    """The examples of a run, in the task's order, [example, feature] and [example]; what it holds
-    out is among them."""
+    """The examples of a run as it trains on them, in the task's order, [example, feature] and
+    [example]; what it holds out is among them."""
     run = resolve(run)
-    run = dataclasses.replace(run, training=dataclasses.replace(run.training, held_out=0))
     group = compile_group(run)
     with precision_of(run):
-        examples, _ = draw_networks(group, [run] * group.program.lanes, jax.local_devices()[0])
-    return _first_lane(examples)
+        drawn, _ = draw_networks(group, [run] * group.program.lanes, jax.local_devices()[0])
+        inputs, targets, *held = _first_lane(drawn)
+        if not run.training.held_out:
+            return Examples(inputs, targets)
+        inputs, targets = (np.concatenate(p) for p in zip(held, (inputs, targets), strict=True))
+        back = np.argsort(np.asarray(holdout_order(np.array([run.seed]), len(targets)))[:, 0])
+    return Examples(inputs[back], targets[back])
 
 
 def _first_lane(tree):
@@ -89,7 +93,8 @@ def network_output(run: Run, model: MLP, inputs: np.ndarray) -> tuple[np.ndarray
     remedy = make_remedy(run, run.model.residual, run.model.depth)
     with precision_of(run):
         model = jax.tree.map(jnp.asarray, model)
-        h, sums = jnp.asarray(inputs, run.training.dtype), []
+        h = jnp.asarray(inputs, run.training.dtype)
+        sums: list[jax.Array] = []
         for number, phi in enumerate(_activations_of(run)):
             dense = model.hidden.at(number - 1) if number else model.first
             z = dense.preactivation(h)

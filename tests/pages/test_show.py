@@ -5,7 +5,7 @@ import pytest
 
 import fadeout
 from fadeout.config import Init, Model, Optimizer, Run, Task, Training
-from fadeout.pages.show import MOST_FRAMES, show_data
+from fadeout.pages.show import MOST_FRAMES, data_to_show
 from fadeout.registry import FadeoutError
 
 MOONS = Run("tanh", task=Task("moons"), model=Model(4, 8), optimizer=Optimizer("adam", 0.02),
@@ -21,7 +21,7 @@ def shown():
 
 def test_all_that_is_shown_is_what_was_trained():
     """The values of the run itself, and answers that agree with its accuracy."""
-    (own,) = show_data([MOONS])["runs"]
+    (own,) = data_to_show([MOONS])["runs"]
     probes = ("delta_norm", "activation_mean", "activation_std", "dead_units", "saturation")
     run = Run(**{name: getattr(MOONS, name) for name in ("activation", "task", "model", "optimizer",
               "training")}, probes=probes, keep=["weights"])  # fmt: skip
@@ -99,7 +99,7 @@ def test_what_has_no_plane_says_so(opened, tmp_path):
 def test_numbers_are_shown_between_the_lowest_and_the_highest_target():
     """A regression's targets are -1, 0 and 1: three colours, and not two."""
     run = Run(task=Task("linear", "bipolar"), training=Training(20, 10, "squared_error"))
-    (own,) = show_data([run])["runs"]
+    (own,) = data_to_show([run])["runs"]
     assert own["levels"] == (-1.0, 1.0)
     assert {target for _, _, target in own["examples"]} == {0.0, 0.5, 1.0}
     trained = fadeout.train(Run(task=run.task, training=run.training, keep=["weights"]), quiet=True)
@@ -110,7 +110,7 @@ def test_numbers_are_shown_between_the_lowest_and_the_highest_target():
 
 def test_results_are_shown_too():
     results = fadeout.train([MOONS, Run("relu", seed=1, training=Training(4, 2))], quiet=True)
-    names = [run["name"] for run in show_data([MOONS, Run("relu", seed=1)])["runs"]]
+    names = [run["name"] for run in data_to_show([MOONS, Run("relu", seed=1)])["runs"]]
     assert names[0].startswith("tanh, task moons")
     assert "MB of HTML" in repr(fadeout.show(results.isel(run=1)))
 

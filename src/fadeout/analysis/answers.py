@@ -44,7 +44,7 @@ def examples(what: Run | Task, seed: int = 0) -> Examples:
 
 @takes_results
 def predict(results: xr.Dataset, inputs: Any) -> xr.DataArray:
-    """What trained networks answer.
+    """Gives the outputs of trained networks for any inputs.
 
     Args:
       results: of runs that were trained with `keep=[weights]`.
@@ -86,7 +86,7 @@ def predict(results: xr.Dataset, inputs: Any) -> xr.DataArray:
 
 
 def surface(results: xr.Dataset, points: int = 101, reach: float | None = None) -> xr.DataArray:
-    """What networks of two features answer over a square around their examples.
+    """Gives the outputs of networks of two features over a square around their examples.
 
     Args:
       results: as `predict` takes them.

@@ -125,7 +125,7 @@ def check_runs(results: xr.Dataset, over: str = "width", steps: Sequence[int] = 
 def _expected_signal(
     results: xr.Dataset, places: np.ndarray, layers: np.ndarray
 ) -> np.ndarray | None:
-    """What mean field expects of random networks of infinite width, at every size and position."""
+    """Returns what mean field expects of wide random networks, at every size and position."""
     rows = []
     for run, own in zip(places[:, 0], layers[:, 0], strict=True):
         labels = shared_labels(results.isel(run=[run]))
@@ -275,7 +275,7 @@ def slopes(check: Check) -> pd.DataFrame:
     axis = axis - axis.mean()
 
     def slope_of(values: np.ndarray) -> np.ndarray:
-        """Of what stands at each size, [size ...]."""
+        """Fits a slope to what stands at each size, [size ...]."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.einsum("s,s...->...", axis, np.log10(values)) / (axis @ axis)
 

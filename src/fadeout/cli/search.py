@@ -193,7 +193,7 @@ def search_by(
 
 
 def _quantities(by: Any) -> tuple[str, ...]:
-    """What is searched for, checked."""
+    """Checks what is searched for."""
     from fadeout.analysis.ranking import KNOWN
 
     quantities = (by,) if isinstance(by, str) else tuple(by) if hasattr(by, "__iter__") else ()
@@ -229,7 +229,7 @@ def _print_best(found: "Search", quantities: Sequence[str]) -> None:
 
 
 class Search(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
       best: overrides and values of the trials than which none is better in all quantities.

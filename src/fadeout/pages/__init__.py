@@ -17,7 +17,7 @@ from fadeout.config import Run
 from fadeout.files import write_atomically
 from fadeout.pages.network import network_summary
 from fadeout.pages.playground import functions, page_tours, playground_data
-from fadeout.pages.show import runs_to_show, show_data
+from fadeout.pages.show import data_to_show, runs_to_show
 from fadeout.pages.summary import summary
 from fadeout.registry import FadeoutError
 
@@ -107,7 +107,7 @@ def show(what: Run | Sequence[Run] | xr.Dataset) -> ShownRuns:
     >>> show(Run(training=Training(20, 5)))  # doctest: +ELLIPSIS
     ShownRuns(0... MB of HTML; save(path) writes it)
     """
-    data = show_data(runs_to_show(what))
+    data = data_to_show(runs_to_show(what))
     return ShownRuns(_make_page("fadeout", "show", data, _words_of("show")))
 
 

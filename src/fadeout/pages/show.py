@@ -47,14 +47,14 @@ def runs_to_show(what: Any) -> list[Run]:
     return runs
 
 
-def show_data(runs: list[Run]) -> dict[str, Any]:
+def data_to_show(runs: list[Run]) -> dict[str, Any]:
     """All that the page needs; the runs are trained for it."""
     names = _names_of(runs)
     return {"runs": [_shown(run, name) for run, name in zip(runs, names, strict=True)]}
 
 
 def _names_of(runs: list[Run]) -> list[str]:
-    """What tells runs apart, by four labels at most; of one alone its activation and depth."""
+    """Names runs by what tells them apart, by four labels at most; one alone by its depth."""
     labels = [resolve(run).labels() for run in runs]
     keys = [k for k in labels[0] if any(own.get(k) != labels[0].get(k) for own in labels)]
     keys = [key for key in keys if key not in _NOT_SHOWN][:4] or ["activation", "depth"]

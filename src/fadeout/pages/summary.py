@@ -84,14 +84,14 @@ def summary(
 
 
 def _told(axes: list[dict[str, Any]]) -> set[str]:
-    """What the axes tell apart: of a remedy, all its parts."""
+    """Returns what the axes tell apart: of a remedy, all its parts."""
     names = {axis["name"] for axis in axes}
     return names | {*groups.REMEDY_LABELS} if "remedy" in names else names
 
 
 def _finding(runs: xr.Dataset, depth: int) -> dict[str, Any]:
-    """What a headline says of a group: over how many decades delta changes at the start from the
-    highest hidden layer to the lowest; None where that is zero, or there is one layer."""
+    """Returns what a headline says of a group: over how many decades delta changes at the start
+    from the highest hidden layer to the lowest; None where that is zero, or of one layer."""
     if "delta_norm" not in runs or depth < 2:
         return {"decades": None, "zero": False}
     lowest, highest = (runs["delta_norm"].sel(step=0, layer=n).values for n in (1, depth))

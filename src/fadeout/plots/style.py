@@ -328,7 +328,7 @@ def _points(line: Line2D) -> int:
 
 
 def _clearer(known: Any, other: Any) -> Any:
-    """Of two handles of one label, the line with more points."""
+    """Returns that of two handles of one label whose line has more points."""
     if isinstance(known, Line2D) and isinstance(other, Line2D):
         return max(known, other, key=_points)
     return other

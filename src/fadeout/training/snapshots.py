@@ -64,7 +64,9 @@ def draw_examples(run: Run) -> Examples:
         if not run.training.held_out:
             return Examples(inputs, targets)
         inputs, targets = (np.concatenate(p) for p in zip(held, (inputs, targets), strict=True))
-        back = np.argsort(np.asarray(holdout_order(np.array([run.seed]), len(targets)))[:, 0])
+        back = np.argsort(
+            np.asarray(holdout_order(np.array([run.seed], np.uint32), len(targets)))[:, 0]
+        )
     return Examples(inputs[back], targets[back])
 
 

@@ -87,7 +87,7 @@ function beginAsk(ask) {
   asked = { range: USUAL_RANGE, ...ask, settings: { ...state }, found: null, running: false };
   byId("predict").dataset.done = "no";
   byId("predict").style.touchAction = asked.measure === "profile" ? "none" : "auto";
-  asked.guess = ofLayers(asked) ? Array(state.depth).fill(0) : NETWORKS / 2;
+  asked.guess = ofLayers(asked) ? Array(state.depth).fill(0) : NETWORKS / 4;
   makeGuess();
 }
 

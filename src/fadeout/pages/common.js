@@ -158,6 +158,24 @@ function wilson(count, all) {
   return [Math.max(0, middle - reach), Math.min(1, middle + reach)];
 }
 
+// --- canvases: 0 is blue, 1 orange, what lies between them the page's own colour
+
+const BLUE = [0, 114, 178], ORANGE = [230, 159, 0];
+function mix(a, b, part) { return a.map((v, i) => Math.round(v + (b[i] - v) * part)); }
+const rgb = (c, alpha = 1) => `rgba(${c[0]},${c[1]},${c[2]},${alpha})`;
+const paper = () => (matchMedia("(prefers-color-scheme: dark)").matches ? [22, 22, 26] : [255, 255, 255]);
+
+/** A canvas as large as it is shown, in CSS pixels. */
+function canvas(id, letters = 13) {
+  const box = byId(id), ratio = devicePixelRatio || 1, { width, height } = box.getBoundingClientRect();
+  box.width = Math.round(width * ratio);
+  box.height = Math.round(height * ratio);
+  const context = box.getContext("2d");
+  context.scale(ratio, ratio);
+  context.font = `${letters}px system-ui, sans-serif`;
+  return { context, width, height };
+}
+
 function onColorScheme(redraw) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }

@@ -27,9 +27,6 @@ class Experiment {
 
   get passes() { return this.now.delta.some((v) => v > 0); }
 
-  /** Powers of ten between delta of the lowest layer and of the highest; below 0 where it vanishes. */
-  get decades() { return Math.log10(this.now.delta[0] / this.now.delta.at(-1)); }
-
   look() {
     this.seen = see(this.settings, this.net, this.x, this.targets);
     this.now = measured(this.settings, this.seen);

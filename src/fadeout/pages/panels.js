@@ -3,7 +3,6 @@
 const PANELS = ["gradient", "network", "surface", "loss", "image", "weights", "units", "signal", "curve"];
 const CANVASES = ["predict", "network", "surface", "image"];
 const RIVAL = "#cc79a7";
-const BLUE = [0, 114, 178], ORANGE = [230, 159, 0];
 const LEGEND = { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 };
 CHARTING.displayModeBar = false;
 
@@ -148,21 +147,6 @@ function drawCurve() {
 }
 
 // --- canvases
-
-function mix(a, b, part) { return a.map((v, i) => Math.round(v + (b[i] - v) * part)); }
-const rgb = (c, alpha = 1) => `rgba(${c[0]},${c[1]},${c[2]},${alpha})`;
-const paper = () => (matchMedia("(prefers-color-scheme: dark)").matches ? [22, 22, 26] : [255, 255, 255]);
-
-/** A canvas as large as it is shown, in CSS pixels. */
-function canvas(id) {
-  const box = byId(id), ratio = devicePixelRatio || 1, { width, height } = box.getBoundingClientRect();
-  box.width = Math.round(width * ratio);
-  box.height = Math.round(height * ratio);
-  const context = box.getContext("2d");
-  context.scale(ratio, ratio);
-  context.font = "13px system-ui, sans-serif";
-  return { context, width, height };
-}
 
 /** Draws every network into its part of a canvas, side by side, under its name where there are two. */
 function drawEach(id, paint) {

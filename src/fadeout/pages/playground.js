@@ -23,6 +23,12 @@ const state = { ...DEFAULTS }, race = { key: null, value: null };
 const view = { playing: false, speed: 2, tour: -1, stop: 0, drawing: 0, rate: 0 };
 let labs = []; // the network, and its rival in a race
 
+/** One setting in which a rival differs; without one there is no race. */
+function setRace(against = {}) {
+  const [key, value] = Object.entries(against)[0] || [null, null];
+  Object.assign(race, { key, value });
+}
+
 // --- words
 
 /** How an option is called on the page; in Chinese beside what it is called in the command. */
@@ -167,14 +173,14 @@ function settingOf(key, text) {
 /** What the address says, where it is something that the page knows. */
 function read() {
   Object.assign(state, DEFAULTS);
-  Object.assign(race, { key: null, value: null });
+  setRace();
   language = browserLanguage();
   for (const [key, text] of new URLSearchParams(location.hash.slice(1))) {
     const value = settingOf(key, text), [raced, other] = text.split(":");
     if (value !== undefined) state[key] = value;
     else if (key === "lang" && WORDS[text]) language = text;
     else if (key === "seed" && Number.isSafeInteger(Number(text))) state.seed = Number(text);
-    else if (key === "against" && RACED.includes(raced) && settingOf(raced, other) !== undefined) Object.assign(race, { key: raced, value: settingOf(raced, other) });
+    else if (key === "against" && RACED.includes(raced) && settingOf(raced, other) !== undefined) setRace({ [raced]: settingOf(raced, other) });
   }
 }
 
@@ -205,7 +211,7 @@ function makeControls() {
   const group = (title, ...inside) => { const part = element("fieldset"); part.append(element("legend", t(title)), ...inside); return part; };
   const keys = [null, ...RACED];
   const rival = choice(t("race_key"), keys.map((key) => (key ? t(key) : t("no_rival"))), keys.indexOf(race.key), (i) => {
-    Object.assign(race, keys[i] ? { key: keys[i], value: rivalOf(keys[i]) } : { key: null, value: null });
+    setRace(keys[i] ? { [keys[i]]: rivalOf(keys[i]) } : {});
     leaveTour();
     makeControls();
     changed();
@@ -233,9 +239,8 @@ function makeStarts() {
     button.append(box, element("span", spoken(start.title)));
     button.addEventListener("click", () => {
       leaveTour();
-      const [key, value] = Object.entries(start.against || { none: null })[0];
       Object.assign(state, DEFAULTS, start.set);
-      Object.assign(race, key === "none" ? { key: null, value: null } : { key, value });
+      setRace(start.against);
       makeControls();
       changed();
     });
@@ -346,7 +351,7 @@ function listen() {
   on("tours", "change", () => { view.tour = Number(byId("tours").value); view.stop = 0; showStop(); });
   on("back", "click", go(-1));
   on("next", "click", go(1));
-  on("leave", "click", () => { leaveTour(); address(); drawAll(); });
+  on("leave", "click", endTour);
   on("sheet-answers", "click", () => { byId("sheet").classList.toggle("without-answers"); });
   addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1, PageUp: -1, PageDown: 1 }[event.key], tour = tours[view.tour];

@@ -2,12 +2,8 @@
 /* Single runs, step by step: what they answer, their layers and their loss. Drawn without a library, for a notebook. */
 const state = { run: 0, frame: 0, playing: null };
 const PANELS = ["surface", "delta", "signal", "units", "loss"];
-const BLUE = [0, 114, 178], ORANGE = [230, 159, 0];
 const CLASSES = [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [90, 90, 102], [240, 228, 66]];
 
-function mix(a, b, part) { return a.map((v, i) => Math.round(v + (b[i] - v) * part)); }
-const rgb = (c) => `rgb(${c[0]},${c[1]},${c[2]})`;
-const paper = () => (matchMedia("(prefers-color-scheme: dark)").matches ? [22, 22, 26] : [255, 255, 255]);
 const shown = () => DATA.runs[state.run];
 
 function makePanels() {
@@ -16,16 +12,6 @@ function makePanels() {
     figure.append(element("figcaption", t(`${id}_title`)), element("canvas", undefined, { class: "chart", id }), element("p", undefined, { class: "soft", id: `${id}-text` }));
     byId("charts").append(figure);
   }
-}
-
-function canvas(id) {
-  const box = byId(id), ratio = devicePixelRatio || 1, { width, height } = box.getBoundingClientRect();
-  box.width = Math.round(width * ratio);
-  box.height = Math.round(height * ratio);
-  const context = box.getContext("2d");
-  context.scale(ratio, ratio);
-  context.font = "12px system-ui, sans-serif";
-  return { context, width, height };
 }
 
 /** Round places of an axis. */
@@ -43,7 +29,7 @@ function ticksOf(low, high, log) {
 
 /** Lines over an axis; a logarithmic one leaves out what is not above 0. */
 function drawLines(id, x, series, { log = false, range, cursor, label }) {
-  const { context, width, height } = canvas(id), left = 46, right = 10, top = 8, bottom = 34;
+  const { context, width, height } = canvas(id, 12), left = 46, right = 10, top = 8, bottom = 34;
   const scaled = series.map(({ y }) => y.map((v) => (v === null || (log && v <= 0) ? null : log ? Math.log10(v) : v)));
   const all = scaled.flat().filter((v) => v !== null);
   let [low, high] = range || [Math.min(...all), Math.max(...all)];
@@ -85,7 +71,7 @@ function drawLines(id, x, series, { log = false, range, cursor, label }) {
 }
 
 function drawSurface() {
-  const { context, width, height } = canvas("surface"), { surface, features, classes, examples } = shown();
+  const { context, width, height } = canvas("surface", 12), { surface, features, classes, examples } = shown();
   if (!surface) {
     context.fillStyle = css("--soft");
     context.fillText(t(features === 2 ? "no_surface_batch" : "no_surface", { features }), 8, height / 2, width - 16);

@@ -9,16 +9,15 @@ function spoken(text) { return typeof text === "string" ? text : text[language] 
 
 function showStop() {
   const tour = tours[view.tour], stop = tour?.stops[view.stop];
+  if (!tour) { endTour(); return; }
   asked = null;
-  document.body.classList.toggle("touring", Boolean(tour));
-  byId("tour-steps").hidden = byId("sheet-button").hidden = !tour;
-  byId("start-tour").hidden = Boolean(tour);
-  byId("predict-panel").hidden = !stop?.ask;
+  document.body.classList.add("touring");
+  byId("tour-steps").hidden = byId("sheet-button").hidden = false;
+  byId("start-tour").hidden = true;
+  byId("predict-panel").hidden = !stop.ask;
   tellStop();
-  if (!tour) { leaveTour(); address(); drawAll(); return; }
   Object.assign(state, DEFAULTS, ...tour.stops.slice(0, view.stop + 1).map((s) => s.set || {}));
-  const [key, value] = Object.entries(stop.against || { none: null })[0];
-  Object.assign(race, key === "none" ? { key: null, value: null } : { key, value });
+  setRace(stop.against);
   if (stop.steps) view.speed = SPEEDS.indexOf(100);
   makeControls();
   if (stop.ask) beginAsk(stop.ask);
@@ -73,6 +72,13 @@ function leaveTour() {
   lookAt(null);
 }
 
+/** Leaves a tour for the page as it stands. */
+function endTour() {
+  leaveTour();
+  address();
+  drawAll();
+}
+
 function makeTours() {
   const list = byId("tours");
   list.replaceChildren(element("option", t("no_tour"), { value: -1 }), ...tours.map((tour, i) => element("option", spoken(tour.title), { value: i })));
@@ -103,8 +109,8 @@ function makeGuess() {
     ? slider(t("guess_decades"), 2 * range[0], 2 * range[1], Math.round(2 * asked.guess[0]), (v) => { asked.guess = straight(v / 2, settings.depth); drawAsk(); }, (v) => String(v / 2))
     : slider(t(`guess_${asked.measure}`), 0, NETWORKS, asked.guess, (v) => { asked.guess = v; drawAsk(); }, (v) => `${v} / ${NETWORKS}`);
   const answered = asked.found !== null, button = element("button", t(answered ? "guess_again" : "run_twenty"), { type: "button", class: "main", id: "run-twenty" });
-  input.querySelector("input").disabled = button.disabled = asked.running;
-  if (answered) input.querySelector("input").disabled = true;
+  button.disabled = asked.running;
+  input.querySelector("input").disabled = asked.running || answered;
   button.addEventListener("click", answered ? () => { beginAsk(asked); drawNow(); lookAtStop(); } : runTwenty);
   byId("guess").replaceChildren(input, button);
   drawAsk();
